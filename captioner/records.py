@@ -1,0 +1,142 @@
+"""What travels between the rooms: named tuples of tensors, no behaviour beyond checks and views.
+
+Axis words: images queries captions regions features keys hidden heads steps vocab beams rows cols height width.
+`queries` are captions in training, beams in search, time steps in a parallel decoder.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+DRAW, EXPECT, PEAK = 0, 1, 2
+"""How a query looks (`Trail.mode`): DRAW as its readout does, EXPECT by expectation, PEAK at the highest region."""
+
+
+class Regions(NamedTuple):
+    """An encoder's output: the paper's annotation vectors a_i and where they lie on the grid."""
+
+    features: Float[Tensor, "images regions features"]
+    cells: Float[Tensor, "regions 2"]
+    """(row, column) of each region, in grid cells from zero."""
+    mask: Bool[Tensor, "images regions"] | None = None
+    """True where a region may be looked at; None where all may."""
+
+    def check(self) -> "Regions":
+        """Raise ValueError unless the sizes agree; return self."""
+        images, regions, _ = self.features.shape
+        if tuple(self.cells.shape) != (regions, 2):
+            raise ValueError(f"cells {tuple(self.cells.shape)} do not describe {regions} regions as (row, column)")
+        if self.mask is not None and tuple(self.mask.shape) != (images, regions):
+            raise ValueError(f"mask {tuple(self.mask.shape)} does not fit {images} images x {regions} regions")
+        return self
+
+
+class Memory(NamedTuple):
+    """What belongs to an image: computed once, never repeated for its queries."""
+
+    keys: Float[Tensor, "images regions keys"]
+    values: Float[Tensor, "images regions features"]
+    cells: Float[Tensor, "regions 2"]
+    mask: Bool[Tensor, "images regions"] | None = None
+
+
+class Trail(NamedTuple):
+    """What belongs to a query: where it has looked so far."""
+
+    alphas: Float[Tensor, "images queries regions"]
+    """The last look's weights; zeros before the first."""
+    seen: Float[Tensor, "images queries regions"]
+    """The sum of all weights so far."""
+    step: Int[Tensor, "images queries"]
+    """How many looks were taken."""
+    mode: Int[Tensor, "images queries"]
+    """DRAW, EXPECT or PEAK, a row of its own: the paper's coin and the self-critical baseline alike."""
+
+
+class Glimpse(NamedTuple):
+    """One look: what came back, and the distribution before any draw."""
+
+    context: Float[Tensor, "images queries features"]
+    alphas: Float[Tensor, "images queries regions"]
+    head_alphas: Float[Tensor, "images queries heads regions"] | None
+    sentinel: Float[Tensor, "images queries"] | None
+    log_prob: Float[Tensor, "images queries"]
+    """Of what was drawn; zero for an expectation, so the REINFORCE term vanishes by itself."""
+
+
+class Trace(NamedTuple):
+    """What a decoder keeps of a step for the reader; search backtracks it, sheets and arrays show it.
+
+    From a step the leaves begin (images queries ...); from a rollout (images captions steps ...), zero at padding.
+    """
+
+    alphas: Float[Tensor, "*lead regions"]
+    log_prob: Float[Tensor, "*lead"]
+    gate: Float[Tensor, "*lead"] | None = None
+    """The paper's beta, sec. 4.2.1 (its mean where the gate is a vector)."""
+    sentinel: Float[Tensor, "*lead"] | None = None
+    head_alphas: Float[Tensor, "*lead heads regions"] | None = None
+
+
+class Step(NamedTuple):
+    log_probs: Float[Tensor, "images queries vocab"]
+    state: Any
+    """A record whose leaves all begin (images queries ...)."""
+    trace: Any
+
+
+class Rollout(NamedTuple):
+    """Given captions run through a decoder: entry t belongs to predicting `captions[..., t + 1]`."""
+
+    log_probs: Float[Tensor, "images captions steps"]
+    """log p of each given word (with `<end>`); zero at padding."""
+    mean_log_probs: Float[Tensor, "images captions steps"]
+    """Mean of log p over the vocabulary, for label smoothing; zero at padding."""
+    mask: Bool[Tensor, "images captions steps"]
+    """True where a word was predicted."""
+    mode: Int[Tensor, "images captions"]
+    trace: Any
+
+
+class Batch(NamedTuple):
+    """`captions` hold `<start> w1 ... wn <end> <pad> ...`; a row of nothing but `<pad>` is no caption."""
+
+    images: Float[Tensor, "images 3 height width"] | Regions
+    """Prepared pixels, or regions computed beforehand (frozen trunks)."""
+    captions: Int[Tensor, "images captions words"]
+    image_ids: Int[Tensor, " images"]
+
+
+Record = TypeVar("Record")
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], record: Record) -> Record:
+    """Apply `function` to every tensor of a (nested) record; None stays None."""
+    if record is None:
+        return None  # type: ignore[return-value]
+    if isinstance(record, Tensor):
+        return function(record)  # type: ignore[return-value]
+    if isinstance(record, tuple):
+        leaves = [map_tensors(function, leaf) for leaf in record]
+        return type(record)(*leaves) if hasattr(record, "_fields") else type(record)(leaves)  # type: ignore[return-value]
+    raise TypeError(f"a record holds tensors, records and None, not {type(record).__name__}")
+
+
+def stack_records(records: list[Record], dim: int) -> Record:
+    """Stack like records leaf by leaf along a new axis `dim`."""
+    first = records[0]
+    if first is None:
+        return None  # type: ignore[return-value]
+    if isinstance(first, Tensor):
+        return torch.stack(records, dim)  # type: ignore[arg-type, return-value]
+    leaves = [stack_records(list(leaf), dim) for leaf in zip(*records, strict=True)]  # type: ignore[call-overload]
+    return type(first)(*leaves)  # type: ignore[return-value]
+
+
+def grid_size(cells: Float[Tensor, "regions 2"]) -> tuple[int, int]:
+    """(rows, cols) of the grid that `cells` lie on."""
+    rows, cols = (cells.amax(0) + 1).round().int().tolist()
+    return rows, cols

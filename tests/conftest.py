@@ -1,0 +1,19 @@
+"""Every annotation of the package is checked while the tests run; real data is found by CAPTIONER_DATA."""
+
+import os
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+install_import_hook("captioner", "beartype.beartype")
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; a test that asks for it skips, saying so, where there is none."""
+    folder = os.environ.get("CAPTIONER_DATA")
+    if not folder:
+        pytest.skip("CAPTIONER_DATA is not set: no real data to test on")
+    return Path(folder)
