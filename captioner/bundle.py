@@ -1,0 +1,267 @@
+"""A folder of tensors and JSON, written whole or not at all; knows no model.
+
+    model.safetensors   tensors by name
+    config.json         {"format": 1, "files": {name: {"sha256": ...}}, ...}: what `build` needs to make the model again
+    vocabulary.json     words
+    README.md           the model card
+
+Nothing here unpickles code: JSON, safetensors, and `torch.load(weights_only=True)` for other people's `.pth` files.
+"""
+
+import hashlib
+import importlib
+import inspect
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from captioner.errors import InputError
+from captioner.files import read_json
+
+FORMAT = 1
+TENSORS, CONFIG, VOCABULARY, CARD = "model.safetensors", "config.json", "vocabulary.json", "README.md"
+FILES = (TENSORS, CONFIG, VOCABULARY, CARD)
+ROOMS = ("attention", "objectives", "search", "metrics", "maps", "data", "encoders", "decoders", "explain", "training")
+"""Rooms that a `_target_` may name; those that write files or run commands for anybody (files, bundle, cli) are not among them."""
+
+
+def build(config: Mapping[str, Any], rooms: Sequence[str] = ROOMS, /, **late: Any) -> Any:
+    """Make the object that `config` describes: `{_target_: captioner.room.file.Name, argument: value, ...}`, nested as deep as it likes.
+
+    Only classes and functions defined inside `captioner.ROOM` are made, ROOM being one of `rooms` (dotted names narrow a room
+    to a file: "data.transforms"). `late` are arguments known only at run time; they go to the outermost call and win.
+    Raises: InputError, a target elsewhere, arguments that it does not take, values that it refuses.
+    """
+    return _make(config, tuple(rooms), "", late)
+
+
+def _make(value: Any, rooms: tuple[str, ...], place: str, late: Mapping[str, Any]) -> Any:
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            return _call(value, rooms, place, late)
+        if not place:
+            raise InputError(f"a configuration to build needs a _target_, found only {sorted(map(str, value))}")
+        return {key: _make(item, rooms, f"{place}.{key}", {}) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_make(item, rooms, f"{place}[{index}]", {}) for index, item in enumerate(value)]
+    if not place:
+        raise InputError(f"a configuration to build is a mapping with a _target_, not {type(value).__name__}")
+    return value
+
+
+def _call(config: Mapping[str, Any], rooms: tuple[str, ...], place: str, late: Mapping[str, Any]) -> Any:
+    name = config["_target_"]
+    where = f"{place} ({name})" if place else str(name)
+    target = _resolve(name, rooms, place)
+    arguments = {}
+    for key, item in config.items():
+        if key == "_target_":
+            continue
+        if not isinstance(key, str) or key.startswith("_"):
+            raise InputError(f"{where}: the key {key!r} means nothing here; arguments are names without a leading underscore")
+        if key not in late:
+            arguments[key] = _make(item, rooms, f"{place}.{key}" if place else key, {})
+    arguments |= late
+    _check_arguments(target, arguments, where)
+    try:
+        return target(**arguments)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: {_one_line(error)}") from error
+
+
+def _resolve(name: Any, rooms: tuple[str, ...], place: str) -> Any:
+    """The class or function called `captioner.room.file.Name`, defined in the package and reached through no other attribute."""
+    at = f"{place}: " if place else ""
+    if not isinstance(name, str):
+        raise InputError(f"{at}_target_ is a dotted name, not {name!r}")
+    refusal = InputError(f"{at}_target_ {name!r} is refused: only classes and functions under captioner. ({', '.join(rooms)}) are built")
+    parts = name.split(".")
+    if parts[0] != "captioner" or not all(part.isidentifier() and not part.startswith("_") for part in parts):
+        raise refusal
+    module_name, _, attribute = name.rpartition(".")
+    if not any(f"{module_name}.".startswith(f"captioner.{room}.") for room in rooms):
+        raise refusal
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and not error.name.startswith("captioner"):
+            raise InputError(f"{at}{name} needs the package {error.name!r}, which is not installed") from error
+        raise InputError(f"{at}_target_ {name!r} is refused: there is no module {module_name} in this version of captioner") from None
+    target = getattr(module, attribute, None)
+    if target is None:
+        raise InputError(f"{at}_target_ {name!r} is refused: {module_name} has no {attribute!r} in this version of captioner")
+    owner = getattr(target, "__module__", None)
+    if not (inspect.isclass(target) or inspect.isfunction(target)) or not isinstance(owner, str) or not owner.startswith("captioner."):
+        raise refusal
+    return target
+
+
+def _check_arguments(target: Any, arguments: Mapping[str, Any], where: str) -> None:
+    signature = inspect.signature(target)
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        takes = ", ".join(signature.parameters) or "no arguments"
+        raise InputError(f"{where}: {_one_line(error)}; it takes {takes}") from None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:600] or type(error).__name__
+
+
+def save(folder: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], vocabulary: Mapping[str, Any], card: str) -> None:
+    """Write a model folder beside its place, then swap it in: a reader sees the old model or the new one, never half of one.
+
+    Tensors that share memory are written once each. Raises: InputError, `folder` holds files that are no model's (they would be
+    lost); ValueError, `config` has a key of ours ("format", "files") or is not JSON.
+    """
+    folder = Path(folder).resolve()
+    reserved = {"format", "files"} & set(config)
+    if reserved:
+        raise ValueError(f"config has the reserved key {sorted(reserved)}")
+    _check_replaceable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+        fresh = Path(scratch) / "new"
+        fresh.mkdir()
+        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, fresh / TENSORS)
+        (fresh / VOCABULARY).write_text(_json(vocabulary), encoding="utf-8")
+        sums = {name: {"sha256": _sha256(fresh / name)} for name in (TENSORS, VOCABULARY)}
+        (fresh / CONFIG).write_text(_json({"format": FORMAT, **config, "files": sums}), encoding="utf-8")
+        (fresh / CARD).write_text(card, encoding="utf-8")
+        _swap(fresh, folder, Path(scratch) / "old")
+
+
+def _check_replaceable(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"{folder}: a model is a folder, but a file of that name is there; move it or choose another place")
+    strangers = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
+    if strangers:
+        raise InputError(
+            f"{folder}: holds other files than a model's ({', '.join(strangers[:3])}), which would be lost; choose another folder"
+        )
+
+
+def _swap(fresh: Path, folder: Path, old: Path) -> None:
+    had_one = folder.exists()
+    if had_one:
+        os.rename(folder, old)
+    try:
+        os.rename(fresh, folder)
+    except OSError:
+        if had_one:
+            os.rename(old, folder)
+        raise
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    except TypeError as error:
+        raise ValueError(f"a bundle's configuration and vocabulary are JSON: {error}") from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
+    """(tensors on the CPU, config without our own keys, vocabulary) of a folder that `save` wrote.
+
+    The checksums of "files" in config.json are held to the files (a folder without that key is taken as it is).
+    Raises: InputError, the folder or a file is missing, damaged, or of another format.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no model folder here (it would hold {TENSORS}, {CONFIG} and {VOCABULARY})")
+    for name in (CONFIG, VOCABULARY, TENSORS):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder / name}: missing, so {folder} is not a whole model; copy or train it again")
+    config = _read_object(folder / CONFIG, "model configuration")
+    if config.get("format") != FORMAT:
+        found = repr(config["format"]) if "format" in config else "none"
+        raise InputError(
+            f'{folder / CONFIG}: "format" is {found}, but this captioner reads {FORMAT}; use the version that wrote it, or train again'
+        )
+    sums = config.pop("files", {})
+    del config["format"]
+    vocabulary = _read_object(folder / VOCABULARY, "model vocabulary")
+    tensors = read_tensors(folder / TENSORS, "model weights")
+    for name in (TENSORS, VOCABULARY):
+        entry = sums.get(name) if isinstance(sums, dict) else None
+        if isinstance(entry, dict) and entry.get("sha256") != _sha256(folder / name):
+            raise InputError(f"{folder / name}: damaged or of another model, by its checksum in {CONFIG}; copy or train it again")
+    return tensors, config, vocabulary
+
+
+def _read_object(path: Path, what: str) -> dict[str, Any]:
+    try:
+        value = read_json(path, what)
+    except RecursionError:
+        raise InputError(f"{path}: {what} is nested too deep to be one") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: {what} is a JSON object, not {type(value).__name__}")
+    return value
+
+
+def read_tensors(path: str | Path, what: str = "weights") -> dict[str, Tensor]:
+    """Tensors by name from a `.safetensors` file or a `.pth`/`.pt` state dict (also one under "state_dict" or "model").
+
+    Raises: InputError, the file is missing, damaged, or holds anything but tensors (a pickle is read with `weights_only=True`).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: {what} not found; check the path")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise InputError(f"{path}: {what} damaged or not safetensors ({_one_line(error)})") from None
+    except pickle.UnpicklingError:
+        raise InputError(f"{path}: {what} damaged, or more than tensors is pickled in it, which is not loaded") from None
+    except (RuntimeError, EOFError, OSError, BadZipFile, KeyError, ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {what} damaged or not a state dict ({_one_line(error)[:200]})") from None
+    for wrapper in ("state_dict", "model"):
+        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
+            state = state[wrapper]
+    if not isinstance(state, Mapping) or not all(isinstance(key, str) and isinstance(item, Tensor) for key, item in state.items()):
+        raise InputError(f"{path}: {what} is not a state dict (names -> tensors)")
+    return dict(state)
+
+
+def load_state(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Path) -> None:
+    """Copy `tensors` into `module`; every name and shape must fit. `where` is named in the error.
+
+    Raises: InputError, names missing, unexpected or of another shape; nothing is copied then.
+    """
+    own = module.state_dict()
+    troubles = []
+    missing = [name for name in own if name not in tensors]
+    unexpected = [name for name in tensors if name not in own]
+    shapes = [
+        f"{name} {list(tensors[name].shape)} instead of {list(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    for title, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)):
+        if names:
+            troubles.append(f"{title}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}")
+    if troubles:
+        raise InputError(f"{where}: the tensors do not fit the model; {'; '.join(troubles)}")
+    module.load_state_dict(dict(tensors))
