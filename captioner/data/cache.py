@@ -1,0 +1,184 @@
+"""Region features computed once: memory-mapped half floats with a fingerprint of all that made them."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from captioner.data.captions import CaptionSet
+from captioner.data.images import open_image
+from captioner.data.transforms import Transform
+from captioner.errors import InputError
+from captioner.files import read_json, write_whole
+from captioner.progress import progress
+from captioner.records import Regions
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+VIEWS = ("features.npy", "mirrored.npy")
+
+
+class FeatureStore:
+    """An opened store: `features.npy` fp16 (images, regions, features), `mirrored.npy` the same of the images flipped left to right
+    where `views` is 2, `cells.npy` (regions, 2), `fingerprint.json`.
+
+    Raises: InputError, the folder is no whole store.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        self.fingerprint = read_json(self.folder / "fingerprint.json", "fingerprint of the feature store")
+        try:
+            self.views = int(self.fingerprint["views"])
+            self._maps = [np.load(self.folder / name, mmap_mode="r") for name in VIEWS[: self.views]]
+            self.cells: Float[Tensor, "regions 2"] = torch.from_numpy(np.load(self.folder / "cells.npy"))
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{self.folder}: the feature store is damaged ({error}); delete the folder to have it built again") from None
+
+    def __len__(self) -> int:
+        return int(self._maps[0].shape[0])
+
+    @property
+    def features(self) -> int:
+        """Numbers a region."""
+        return int(self._maps[0].shape[2])
+
+    def regions(self, images: Int[np.ndarray, " images"], mirrored: Bool[np.ndarray, " images"] | None = None) -> Regions:
+        """The regions of these images in float32, of the mirrored view where `mirrored` says so (all plain when None)."""
+        found = self._maps[0][images]
+        if mirrored is not None and mirrored.any():
+            if self.views < 2:
+                raise ValueError(f"{self.folder} holds one view, so no image can be mirrored; build it with views=2")
+            found[mirrored] = self._maps[1][images[mirrored]]
+        return Regions(torch.from_numpy(found).float(), self.cells)
+
+
+def weights_hash(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes of a state dict, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def fingerprint(captions: CaptionSet, transform: Transform, encoder: Mapping[str, Any], weights: str, views: int) -> dict[str, Any]:
+    """What a store depends on. Files count by name and size in bytes; of the transform, what acts when nothing is random."""
+    files = hashlib.sha256()
+    for index, name in enumerate(captions.names):
+        path = captions.path(index)
+        files.update(f"{name}\0{path.stat().st_size if path.is_file() else -1}\n".encode("utf-8", "surrogatepass"))
+    still = {key: value for key, value in transform.to_json().items() if key not in ("augment", "flip", "crop_scale", "crop_ratio")}
+    made_of = {"encoder": dict(encoder), "weights": weights, "transform": still, "files": files.hexdigest(), "images": len(captions)}
+    return json.loads(json.dumps({"format": FORMAT, "views": views, **made_of}))
+
+
+def open_or_build(
+    folder: Path | str,
+    captions: CaptionSet,
+    transform: Transform,
+    encode: Callable[[Float[Tensor, "images 3 height width"]], Regions],
+    encoder: Mapping[str, Any],
+    weights: str,
+    views: int = 1,
+    batch_size: int = 32,
+    stale: str = "rebuild",
+) -> FeatureStore:
+    """The store in `folder`, built first where there is none.
+
+    encode: prepared pixels -> regions; called without gradients, a batch at a time. encoder: its configuration, weights:
+    `weights_hash` of it. stale: a store of something else is built again with a logged reason (`rebuild`) or refused (`error`).
+    Raises: InputError, a stale store is refused. ValueError, an unknown option.
+    """
+    folder = Path(folder)
+    if views not in (1, 2) or batch_size < 1 or stale not in ("rebuild", "error"):
+        raise ValueError(f"views is 1 or 2, batch_size at least 1, stale rebuild or error, not {views}, {batch_size}, {stale!r}")
+    wanted = fingerprint(captions, transform, encoder, weights, views)
+    reason = _why_not(folder, wanted)
+    if reason is None:
+        return FeatureStore(folder)
+    if folder.exists() and any(folder.iterdir()):
+        if stale == "error":
+            raise InputError(f"{folder}: the feature store does not fit: {reason}; delete the folder or give another")
+        if not (folder / "fingerprint.json").exists():
+            raise InputError(f"{folder}: is not empty and no feature store; give another folder")
+        log.warning("%s: features are computed again: %s", folder, reason)
+    with _whole_folder(folder) as temporary:
+        _build(temporary, captions, transform, encode, views, batch_size)
+        write_whole(temporary / "fingerprint.json", json.dumps(wanted, indent=1))
+    return FeatureStore(folder)
+
+
+def _why_not(folder: Path, wanted: dict[str, Any]) -> str | None:
+    if not (folder / "fingerprint.json").exists():
+        return "there is none"
+    try:
+        found = read_json(folder / "fingerprint.json", "fingerprint of the feature store")
+        FeatureStore(folder)
+    except InputError as error:
+        return str(error)
+    differ = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
+    return f"{', '.join(differ)} changed" if differ else None
+
+
+@contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o777 & ~mask)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _build(
+    folder: Path,
+    captions: CaptionSet,
+    transform: Transform,
+    encode: Callable[[Float[Tensor, "images 3 height width"]], Regions],
+    views: int,
+    batch_size: int,
+) -> None:
+    maps: list[Any] = []
+    starts = range(0, len(captions), batch_size)
+    for start in progress(starts, "features", unit="batch"):
+        images = range(start, min(start + batch_size, len(captions)))
+        pixels = torch.stack([transform.pixels(open_image(captions.path(image)))[0] for image in images])
+        for view in range(views):
+            with torch.no_grad():
+                regions = encode(transform.normalise(pixels.flip(-1) if view else pixels))
+            if len(maps) == view:
+                shape = (len(captions), *regions.features.shape[1:])
+                maps.append(np.lib.format.open_memmap(folder / VIEWS[view], "w+", np.float16, shape))
+                np.save(folder / "cells.npy", regions.cells.float().cpu().numpy())
+            maps[view][start : start + len(images)] = _half(regions, captions, start)
+    for array in maps:
+        array.flush()
+
+
+def _half(regions: Regions, captions: CaptionSet, start: int) -> Any:
+    if regions.mask is not None:
+        raise ValueError("encode gave regions with a mask, which a feature store does not keep")
+    half = regions.features.float().cpu().numpy().astype(np.float16)
+    if not np.isfinite(half).all():
+        raise InputError(f"{captions.path(start)} or one of the {len(half) - 1} images after it: features beyond half precision (65504)")
+    return half

@@ -1,0 +1,139 @@
+"""Batches of images with all their captions: one item an image, so that all captions are decoded against one encoder pass."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from captioner.data.cache import FeatureStore
+from captioner.data.captions import CaptionSet
+from captioner.data.images import open_image
+from captioner.data.transforms import Transform
+from captioner.records import Batch, Regions
+from captioner.tokenizer import tokenize
+from captioner.vocabulary import Vocabulary
+
+
+class CaptionDataset(Dataset[Batch]):
+    """An item is a batch of one image; `collate` joins them. A DataLoader asks for whole batches (`__getitems__`), which is faster.
+
+    captions: an image without captions gives a row of `<pad>`.
+    captions_per_image: at most this many of an image's captions, drawn anew each time in training, the first ones elsewhere.
+    max_words: longer captions are cut to this many words and `<end>`; None cuts nothing.
+    hold_in_memory: keep each image in eight bits at the model's size after its first reading (bytes: images * 3 * height * width;
+        each worker process would keep its own, so use num_workers=0). Training crops are then cut from the kept view.
+    features: regions computed beforehand, in the order of `captions`; then images are not read at all, and a training batch is
+        mirrored with the transform's probability where the store holds the mirrored view.
+
+    Raises: ValueError, an argument is not positive or the store has another number of images.
+    """
+
+    def __init__(
+        self,
+        captions: CaptionSet,
+        vocabulary: Vocabulary,
+        transform: Transform,
+        train: bool = False,
+        captions_per_image: int | None = None,
+        hold_in_memory: bool = False,
+        max_words: int | None = None,
+        features: FeatureStore | None = None,
+    ) -> None:
+        for name, value in (("captions_per_image", captions_per_image), ("max_words", max_words)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is a number and at least 1, or None, not {value}")
+        if features is not None and len(features) != len(captions):
+            raise ValueError(f"features holds {len(features)} images, captions {len(captions)}")
+        self.captions, self.vocabulary, self.transform, self.train = captions, vocabulary, transform, train
+        self.captions_per_image, self.features = captions_per_image, features
+        self._words, self._first = _encode(captions, vocabulary, max_words)
+        self._held: UInt8[Tensor, "images 3 height width"] | None = None
+        if hold_in_memory and features is None:
+            self._held = torch.empty(len(captions), 3, transform.height, transform.width, dtype=torch.uint8)
+        self._is_held = np.zeros(len(captions), dtype=bool)
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def __getitem__(self, image: int) -> Batch:
+        return self.__getitems__([image])
+
+    def __getitems__(self, images: Sequence[int]) -> Batch:
+        indices = np.asarray(images, dtype=np.int64)
+        return Batch(self._images(indices), self._captions(indices), torch.from_numpy(self.captions.image_ids[indices]))
+
+    def _images(self, indices: Int[np.ndarray, " images"]) -> Float[Tensor, "images 3 height width"] | Regions:
+        if self.features is not None:
+            mirrored = self.transform.flips(len(indices)).numpy() if self.train and self.features.views == 2 else None
+            return self.features.regions(indices, mirrored)
+        if self._held is None:
+            view = self.transform.train_pixels if self.train else (lambda image: self.transform.pixels(image)[0])
+            pixels = torch.stack([view(open_image(self.captions.path(int(index)))) for index in indices])
+            return self.transform.normalise(pixels)
+        for index in indices[~self._is_held[indices]]:
+            self._held[index] = self.transform.pixels(open_image(self.captions.path(int(index))))[0]
+            self._is_held[index] = True
+        pixels = self._held[torch.from_numpy(indices)]
+        return self.transform.normalise(self.transform.augmented(pixels) if self.train else pixels)
+
+    def _captions(self, indices: Int[np.ndarray, " images"]) -> Int[Tensor, "images captions words"]:
+        first = self.captions.first
+        counts = first[indices + 1] - first[indices]
+        if self.captions_per_image is not None:
+            chosen = [self._choose(int(count)) for count in counts]
+            counts = np.minimum(counts, self.captions_per_image)
+        slots = np.arange(max(1, int(counts.max(initial=1))))
+        rows = first[indices][:, None] + slots
+        there = slots < counts[:, None]
+        if self.captions_per_image is not None:
+            for row, choice in enumerate(chosen):
+                rows[row, : len(choice)] = first[indices[row]] + choice
+        return torch.from_numpy(self._gather(np.where(there, rows, 0), there))
+
+    def _choose(self, count: int) -> Int[np.ndarray, " captions"]:
+        wanted = min(count, self.captions_per_image or count)
+        if not self.train or wanted == count:
+            return np.arange(wanted)
+        return torch.randperm(count)[:wanted].sort().values.numpy()
+
+    def _gather(
+        self, rows: Int[np.ndarray, "images captions"], there: np.ndarray
+    ) -> Int[np.ndarray, "images captions words"]:
+        if len(self._first) == 1:
+            return np.full((*rows.shape, 2), self.vocabulary.pad, dtype=np.int64)
+        lengths = np.where(there, self._first[rows + 1] - self._first[rows], 0)
+        steps = np.arange(max(2, int(lengths.max(initial=0))))
+        spoken = steps < lengths[..., None]
+        places = np.where(spoken, self._first[rows][..., None] + steps, 0)
+        return np.where(spoken, self._words[places], self.vocabulary.pad).astype(np.int64)
+
+
+def collate(items: Batch | Sequence[Batch]) -> Batch:
+    """Join batches into one; missing words and captions become `<pad>`. A single batch is handed back."""
+    if isinstance(items, Batch):
+        return items
+    captions = max(item.captions.shape[1] for item in items)
+    words = max(item.captions.shape[2] for item in items)
+    padded = [
+        torch.nn.functional.pad(item.captions, (0, words - item.captions.shape[2], 0, captions - item.captions.shape[1]), value=Vocabulary.pad)
+        for item in items
+    ]
+    return Batch(_join([item.images for item in items]), torch.cat(padded), torch.cat([item.image_ids for item in items]))
+
+
+def _join(images: list[Any]) -> Any:
+    if isinstance(images[0], Regions):
+        return Regions(torch.cat([regions.features for regions in images]), images[0].cells, None)
+    return torch.cat(images)
+
+
+def _encode(
+    captions: CaptionSet, vocabulary: Vocabulary, max_words: int | None
+) -> tuple[Int[np.ndarray, " words"], Int[np.ndarray, " captions_and_one"]]:
+    encoded = [vocabulary.encode(tokenize(caption)[:max_words]) for caption in captions.captions]
+    words = np.fromiter((word for caption in encoded for word in caption), dtype=np.int32)
+    return words, np.cumsum([0, *(len(caption) for caption in encoded)], dtype=np.int64)

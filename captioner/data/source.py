@@ -1,0 +1,24 @@
+"""A data set, whatever its files: the one base of every kind in conf/data."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from captioner.data.captions import CaptionSet
+
+
+class DataSource(ABC):
+    """Built from conf/data; reads its files when asked for splits, not before."""
+
+    @abstractmethod
+    def splits(self) -> dict[str, CaptionSet]:
+        """The splits that exist, of `train`, `val` and `test`. Raises: InputError, a file is missing or wrong."""
+
+    @property
+    def instances(self) -> dict[str, Path]:
+        """Split -> COCO instances file (boxes, masks), where there is one."""
+        return {}
+
+    @property
+    def scenes(self) -> dict[str, Path]:
+        """Split -> the truth of drawn scenes, where there is one."""
+        return {}
