@@ -1,0 +1,51 @@
+"""Images -> regions: the base of every encoder, and the grid that regions lie on."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from captioner.records import Regions
+
+
+class Encoder(nn.Module, ABC):
+    """Turns prepared images into the paper's annotation vectors, one a cell of a grid whose size comes with the images."""
+
+    features: int
+    """Channels of a region."""
+    stride: int
+    """Pixels from one cell to the next, before any pooling to a fixed grid."""
+    receptive_field: int | None
+    """Pixels, square, that a region can depend on (border cut off); None where it is the whole image or unknown."""
+
+    @abstractmethod
+    def forward(self, images: Float[Tensor, "images 3 height width"]) -> Regions: ...
+
+    @property
+    def frozen(self) -> bool:
+        """True where nothing is trained, so that regions may be computed once and held."""
+        return not any(parameter.requires_grad for parameter in self.parameters())
+
+
+def grid_cells(rows: int, cols: int, device: torch.device | None = None) -> Float[Tensor, "regions 2"]:
+    """(row, column) of each cell, row by row, in grid cells from zero."""
+    row, col = torch.meshgrid(torch.arange(rows, device=device), torch.arange(cols, device=device), indexing="ij")
+    return torch.stack((row.flatten(), col.flatten()), -1).float()
+
+
+def as_regions(maps: Float[Tensor, "images features rows cols"]) -> Regions:
+    """Feature maps as regions, row by row."""
+    return Regions(maps.flatten(2).transpose(1, 2), grid_cells(*maps.shape[2:], device=maps.device))
+
+
+def receptive_field(layers: list[tuple[int, int]]) -> tuple[int, int]:
+    """(receptive field, stride) in pixels of `layers` run one after another, each (kernel, stride).
+
+    field_n = field_{n-1} + (kernel_n - 1) * stride_1 ... stride_{n-1},    field_0 = 1
+    """
+    field, jump = 1, 1
+    for kernel, stride in layers:
+        field += (kernel - 1) * jump
+        jump *= stride
+    return field, jump
