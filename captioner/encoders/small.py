@@ -12,37 +12,40 @@ from captioner.records import Regions
 
 
 class SmallConv(Encoder):
-    """A stage a width: a 3x3 convolution of stride two, then `blocks` residual 3x3 convolutions; batch norm and ReLU after each.
+    """A stage a width: a convolution of kernel and stride given, then residual 3x3 convolutions; batch norm and ReLU after each.
 
-        96x96 pixels -> 12x12 cells of 8 pixels, each seeing 31x31 pixels (three stages, one block in the last)
+        96x96 pixels -> 12x12 cells of 8 pixels, each seeing 46x46 pixels (the defaults)
 
     Batch norm and not group norm: its statistics are constants in evaluation, so a region truly sees its receptive field and no more.
     With `coordinates`, a learned linear of where the cell is, (row, col) scaled to -1..1 and two octaves of their sines and
     cosines, is added to each region, so that a decoder can tell left from right: a departure from Xu et al. 2015, whose annotation
     vectors know their place only as far as the trunk's zero padding tells them.
-    Raises: ValueError, widths or blocks not positive or of unequal number, or `features` not the last width.
+    `channels`, `kernels`, `strides` (pixels of the stage before) and `blocks` (how many residual convolutions) have an entry a stage;
+    `features`, where given, is held to the last width.
+    Raises: ValueError, entries out of range or of unequal number, a kernel smaller than its stride, `features` not the last width.
     """
 
     def __init__(
         self,
-        channels: Sequence[int] = (32, 64, 128),
-        blocks: Sequence[int] = (0, 0, 1),
+        channels: Sequence[int] = (48, 96),
+        kernels: Sequence[int] = (6, 3),
+        strides: Sequence[int] = (4, 2),
+        blocks: Sequence[int] = (0, 2),
         coordinates: bool = True,
         features: int | None = None,
     ) -> None:
         super().__init__()
-        if not channels or min(channels) < 1:
-            raise ValueError(f"channels are the stages' widths and must be positive, not {list(channels)}")
-        if len(blocks) != len(channels) or min(blocks) < 0:
-            raise ValueError(f"blocks must be {len(channels)} counts from zero, one a stage, not {list(blocks)}")
+        _check(channels, kernels, strides, blocks)
         if features not in (None, channels[-1]):
             raise ValueError(f"features must be the last stage's width, {channels[-1]}, not {features}")
         self.features = channels[-1]
         layers: list[nn.Module] = []
-        for before, width, count in zip((3, *channels), channels, blocks, strict=False):
-            layers += [_Convolution(before, width, stride=2), *(_Residual(width) for _ in range(count))]
+        sizes: list[tuple[int, int]] = []
+        for before, width, kernel, stride, count in zip((3, *channels), channels, kernels, strides, blocks, strict=False):
+            layers += [_convolution(before, width, kernel, stride), *(_Residual(width) for _ in range(count))]
+            sizes += [(kernel, stride), *[(3, 1)] * count]
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.receptive_field, self.stride = receptive_field([(3, 2 if isinstance(layer, _Convolution) else 1) for layer in layers])
+        self.receptive_field, self.stride = receptive_field(sizes)
         self.position = nn.Linear(_COORDINATES, self.features, bias=False) if coordinates else None
 
     def forward(self, images: Float[Tensor, "images 3 height width"]) -> Regions:
@@ -64,9 +67,19 @@ def place_features(cells: Float[Tensor, "regions 2"]) -> Float[Tensor, "regions 
     return torch.cat((place, *waves), -1)
 
 
-class _Convolution(nn.Sequential):
-    def __init__(self, before: int, width: int, stride: int) -> None:
-        super().__init__(nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+def _check(channels: Sequence[int], kernels: Sequence[int], strides: Sequence[int], blocks: Sequence[int]) -> None:
+    if not channels or min(channels) < 1:
+        raise ValueError(f"channels are the stages' widths and must be positive, not {list(channels)}")
+    for name, values, least in (("kernels", kernels, 1), ("strides", strides, 1), ("blocks", blocks, 0)):
+        if len(values) != len(channels) or min(values) < least:
+            raise ValueError(f"{name} must be {len(channels)} numbers from {least}, one a stage, not {list(values)}")
+    if any(kernel < stride for kernel, stride in zip(kernels, strides, strict=True)):
+        raise ValueError(f"kernels must be at least the strides {list(strides)}, or pixels go unseen, not {list(kernels)}")
+
+
+def _convolution(before: int, width: int, kernel: int, stride: int) -> nn.Sequential:
+    padding = (kernel - stride + 1) // 2
+    return nn.Sequential(nn.Conv2d(before, width, kernel, stride, padding, bias=False), nn.BatchNorm2d(width), nn.ReLU())
 
 
 class _Residual(nn.Module):
