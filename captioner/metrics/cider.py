@@ -35,13 +35,10 @@ class CiderD:
         self.most = float(np.log(len(references)))
         self.idf = [self._weigh(postings) for postings in references.postings]
         self.inverse_norms = [
-            inverse_norms(counts, idf, len(references.captions))
-            for counts, idf in zip(references.numbering.counts, self.idf, strict=True)
+            inverse_norms(counts, idf, len(references.captions)) for counts, idf in zip(references.numbering.counts, self.idf, strict=True)
         ]
 
-    def scores(
-        self, candidates: Sequence[Tokens], images: Sequence[int] | np.ndarray | None = None
-    ) -> Float[np.ndarray, " candidates"]:
+    def scores(self, candidates: Sequence[Tokens], images: Sequence[int] | np.ndarray | None = None) -> Float[np.ndarray, " candidates"]:
         """Of each candidate, 0 to 10; `images` says which image each describes, left out: one an image in the references' order."""
         references = self.references
         image = references.images_of(candidates, images)

@@ -105,16 +105,15 @@ class References:
             raise ValueError("references hold no image: there is nothing to score against")
         self.per_image = np.array([len(captions) for captions in references], np.int64)
         if not self.per_image.all():
-            raise ValueError(f"references of image {int(np.argmin(self.per_image))} (counted from 0) are empty: each image needs one or more")
+            empty = int(np.argmin(self.per_image))
+            raise ValueError(f"references of image {empty} (counted from 0) are empty: each image needs one or more")
         self.captions = list(chain.from_iterable(references))
         check_tokens(self.captions)
         self.first = np.cumsum(self.per_image) - self.per_image
         self.image = np.repeat(np.arange(len(references)), self.per_image)
         self.lengths = lengths(self.captions)
         self.numbering = Numbering(self.captions, order)
-        self.postings = [
-            self._post(counts, size) for counts, size in zip(self.numbering.counts, self.numbering.sizes, strict=True)
-        ]
+        self.postings = [self._post(counts, size) for counts, size in zip(self.numbering.counts, self.numbering.sizes, strict=True)]
 
     def __len__(self) -> int:
         return len(self.per_image)

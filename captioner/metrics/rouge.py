@@ -8,9 +8,7 @@ from jaxtyping import Float
 from captioner.metrics.ngrams import Tokens, check_tokens
 
 
-def rouge_l(
-    candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], beta: float = 1.2
-) -> Float[np.ndarray, " images"]:
+def rouge_l(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], beta: float = 1.2) -> Float[np.ndarray, " images"]:
     """ROUGE-L of each image, 0 to 1; the corpus score is their mean.
 
         P = max_r common(c, r) / |c|,    R = max_r common(c, r) / |r|,    F = (1 + beta^2) P R / (R + beta^2 P)

@@ -1,0 +1,111 @@
+"""The command `captioner`: finds the command's file, and turns what goes wrong into one line and an exit code."""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+from captioner import __version__
+from captioner.errors import InputError
+
+COMMANDS = {
+    "train": "train a captioner: Hydra overrides, e.g. data.batch_size=32",
+    "predict": "caption images, and see where every word looked",
+    "evaluate": "score captions against references: BLEU, ROUGE-L, CIDEr",
+    "cache": "compute region features once, for a frozen encoder",
+    "demo": "draw scenes, train on them, score, caption, write the gallery",
+}
+
+EXAMPLES = """examples:
+  captioner train                                           on drawn scenes, no download
+  captioner train experiment=coco data.root=/data/coco      on COCO 2017 as it is distributed
+  captioner predict photos/ --out captioned                 with the newest trained model: captions, heat maps, a gallery
+  captioner predict photo.jpg --model outputs/latest/model --beam 5
+  captioner evaluate results/captions_val.json annotations/captions_val2017.json
+  captioner evaluate --model outputs/latest/model annotations/captions_val2017.json --images val2017"""
+
+DONE, USAGE, INTERRUPTED = 0, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Exit codes: 0 done; 1 some inputs failed; 2 usage or configuration; 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(usage())
+        return DONE if given else USAGE
+    if given[0] in ("-V", "--version"):
+        print(f"captioner {__version__}")
+        return DONE
+    command, rest = given[0], given[1:]
+    if command not in COMMANDS:
+        return complain(f"there is no command {command!r}; the commands are {', '.join(COMMANDS)}")
+    return run(command, rest)
+
+
+def run(command: str, arguments: list[str]) -> int:
+    try:
+        speak_up(command)
+        return int(import_module(f"captioner.cli.{command}").main(arguments) or DONE)
+    except InputError as error:
+        return complain(str(error))
+    except KeyboardInterrupt:
+        print("captioner: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except (ImportError, RuntimeError) as error:
+        if "torchvision::" not in str(error) and not is_missing(error):
+            raise
+        return complain(mismatch(error))
+
+
+def is_missing(error: Exception) -> bool:
+    return isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] in ("torch", "torchvision")
+
+
+def mismatch(error: Exception) -> str:
+    """Why torch and torchvision cannot be used together, and what to do."""
+    mend = "install both at once: pip install --upgrade torch torchvision"
+    if is_missing(error):
+        return f"{error.name} is not installed; {mend}"  # type: ignore[attr-defined]
+    return f"torch {installed('torch')} and torchvision {installed('torchvision')} were not made for each other; {mend}"
+
+
+def installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(of unknown version)"
+
+
+def speak_up(command: str) -> None:
+    """Log lines of this package go to standard error; training has its own arrangement."""
+    if command == "train":
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("captioner: %(message)s"))
+    log = logging.getLogger("captioner")
+    log.handlers = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+def complain(message: str) -> int:
+    """One line on standard error, however many the message has."""
+    print(f"captioner: error: {' '.join(message.split())}", file=sys.stderr)
+    return USAGE
+
+
+def usage() -> str:
+    commands = "\n".join(f"  {name:<10}{what}" for name, what in COMMANDS.items())
+    return (
+        f"usage: captioner COMMAND ...\n\n{commands}\n\n{EXAMPLES}\n\n"
+        "`captioner COMMAND --help` says more. Exit codes: 0 done; 1 some inputs failed, the rest done; 2 usage or configuration."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
