@@ -1,11 +1,13 @@
 """Every annotation of the package is checked while the tests run; real data is found by CAPTIONER_DATA."""
 
 import os
+import sys
 from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-install_import_hook("captioner", "beartype.beartype")
+sys.path.insert(0, str(Path(__file__).parent))
+install_import_hook("captioner", "checker.checked")
 
 import pytest  # noqa: E402
 

@@ -1,0 +1,52 @@
+"""The one way into every decoder: `start`, `step`, and `rollout`, the same thing fast."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from captioner.records import Memory, Regions, Rollout, Step
+
+LOGITS_AT_ONCE = 2**25
+"""Logits made in one piece; beyond that a piece at a time, made again in the backward pass."""
+
+
+class Decoder(nn.Module, ABC):
+    @abstractmethod
+    def start(self, regions: Regions) -> tuple[Memory, Any]:
+        """The memory of each image, and a state of one query an image whose leaves begin (images queries ...)."""
+
+    @abstractmethod
+    def step(self, memory: Memory, state: Any, words: Int[Tensor, "images queries"]) -> Step:
+        """Say one word more after `words`."""
+
+    @abstractmethod
+    def rollout(
+        self,
+        regions: Regions,
+        captions: Int[Tensor, "images captions words"],
+        mode: Int[Tensor, "images captions"],
+    ) -> Rollout:
+        """`step` repeated over given captions, all at once where the decoder can. Padding must be id 0 and only at the end."""
+
+
+def said(
+    output: nn.Module, outputs: Float[Tensor, "spoken hidden"], words: Int[Tensor, " spoken"], vocabulary_size: int
+) -> tuple[Float[Tensor, " spoken"], Float[Tensor, " spoken"]]:
+    """log p of `words` and the mean of log p over the vocabulary, from the outputs before the last layer."""
+
+    def piece(rows: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        logits = output(rows).float() if rows.dtype in (torch.bfloat16, torch.float16) else output(rows)
+        total = logits.logsumexp(-1)
+        return logits.gather(-1, ids[:, None]).squeeze(-1) - total, logits.mean(-1) - total
+
+    size = max(1, LOGITS_AT_ONCE // vocabulary_size)
+    if outputs.shape[0] <= size:
+        return piece(outputs, words)
+    pairs = zip(outputs.split(size), words.split(size), strict=True)
+    pieces = [checkpoint(piece, rows, ids, use_reentrant=False) for rows, ids in pairs]
+    log_probs, means = zip(*pieces, strict=True)
+    return torch.cat(log_probs), torch.cat(means)

@@ -1,0 +1,273 @@
+"""Image -> regions -> (look, say a word) until `<end>`: a `Captioner` and the `Caption` it gives."""
+
+import copy
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, overload
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor, nn
+
+from captioner import bundle
+from captioner.data.transforms import Box, Transform
+from captioner.decoders.decoder import Decoder
+from captioner.encoders.encoder import Encoder
+from captioner.errors import InputError
+from captioner.maps.sheet import contact_sheet
+from captioner.records import DRAW, Batch, Regions, Rollout, Trace, grid_size, map_tensors
+from captioner.search.beam import BeamSearch
+from captioner.search.hypotheses import Found
+from captioner.tokenizer import tokenize
+from captioner.vocabulary import Vocabulary
+
+Item = TypeVar("Item")
+Search = Callable[..., Found]
+PREFIX = "captioner."
+"""Of the captioner's tensors in a training checkpoint; its configuration and vocabulary are JSON strings under `captioner`."""
+
+
+class Hypothesis(NamedTuple):
+    """One caption a search found; `log_prob` is the sum with `<end>`, `trace` numpy arrays that begin (words, ...)."""
+
+    words: list[int]
+    log_probs: list[float]
+    end_log_prob: float
+    log_prob: float
+    score: float
+    trace: Trace | None
+
+
+@dataclass
+class Caption:
+    """What was said of an image, and where every word looked.
+
+    alphas: float32 (words, rows, cols), which with `sentinel` (words,) where there is one sum to one a word; gate: the paper's beta
+    (words,) in [0, 1]; box: the original pixels (left, top, right, bottom) that the grid covers; natural logarithms.
+    """
+
+    text: str
+    words: list[str]
+    log_prob: float
+    log_probs: list[float]
+    end_log_prob: float
+    score: float
+    alphas: np.ndarray
+    box: Box
+    width: int
+    height: int
+    gate: np.ndarray | None = None
+    sentinel: np.ndarray | None = None
+    head_alphas: np.ndarray | None = None
+    alternatives: list[dict[str, Any]] = field(default_factory=list)
+    image: Image.Image | None = None
+
+    def overlay(self, **options: Any) -> Image.Image:
+        """The contact sheet: the image, then a heat map a word; `options` are those of `maps.sheet.contact_sheet`."""
+        if self.image is None:
+            raise ValueError("this caption was made without its image; pass images, not prepared tensors")
+        known = {"probabilities": [float(np.exp(p)) for p in self.log_probs], "gate": self.gate, "sentinel": self.sentinel}
+        return contact_sheet(self.image, self.words, self.alphas, self.box, **{**known, **options})
+
+
+class Captioner(nn.Module):
+    """Encoder, decoder, vocabulary and transform. `config` is what `from_config` made it of: plain JSON values."""
+
+    def __init__(
+        self, encoder: Encoder, decoder: Decoder, vocabulary: Vocabulary, transform: Transform, config: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.vocabulary = vocabulary
+        self.transform = transform
+        self.config: dict[str, Any] = copy.deepcopy(dict(config or {}))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], vocabulary: Vocabulary) -> "Captioner":
+        """Build from `{encoder, decoder, transform, ...}`, nested `_target_` mappings of plain values. Raises: InputError, see `bundle.build`."""
+        for part in ("encoder", "decoder", "transform"):
+            if not isinstance(config.get(part), Mapping):
+                raise InputError(f"the model's configuration has no {part!r}")
+        encoder = bundle.build(config["encoder"])
+        decoder = bundle.build(config["decoder"], vocabulary_size=len(vocabulary))
+        transform = bundle.build(config["transform"])
+        for part, made, kind in (("encoder", encoder, Encoder), ("decoder", decoder, Decoder), ("transform", transform, Transform)):
+            if not isinstance(made, kind):
+                raise InputError(f"the model's configuration builds a {type(made).__name__} as its {part}")
+        return cls(encoder, decoder, vocabulary, transform, config)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def encode(self, images: Float[Tensor, "images 3 height width"] | Regions) -> Regions:
+        """Regions of prepared images; regions made beforehand pass through."""
+        return images if isinstance(images, Regions) else self.encoder(images)
+
+    def rollout(self, batch: Batch, mode: Int[Tensor, "images captions"] | None = None) -> Rollout:
+        """The batch's captions run through the decoder, all captions of an image against one encoder pass."""
+        if mode is None:
+            mode = torch.full(batch.captions.shape[:2], DRAW, device=batch.captions.device)
+        return self.decoder.rollout(self.encode(batch.images), batch.captions, mode)
+
+    @torch.no_grad()
+    def describe(self, images: Float[Tensor, "images 3 height width"] | Regions, search: Search | None = None) -> list[list[Hypothesis]]:
+        """Captions of prepared images, free-running, the best first."""
+        search = search or BeamSearch()
+        regions = self.encode(images)
+        memory, state = self.decoder.start(regions)
+        words = self.vocabulary
+        never = [words.pad, words.start, words.unknown]
+        found = search(partial(self.decoder.step, memory), state, regions.features.shape[0], words.start, words.end, never)
+        return hypotheses(found)
+
+    @overload
+    def caption(self, images: Image.Image, **options: Any) -> Caption: ...
+
+    @overload
+    def caption(self, images: Sequence[Image.Image], **options: Any) -> list[Caption]: ...
+
+    def caption(self, images: Any, beam: int = 3, batch_size: int = 16, search: Search | None = None) -> Caption | list[Caption]:
+        """Caption one image, or a list of them `batch_size` at a time, by beam search (or by `search`). The model is set to evaluation."""
+        if isinstance(images, Image.Image):
+            return self.caption([images], beam, 1, search)[0]
+        self.eval()
+        search = search or BeamSearch(beam)
+        captions = []
+        for batch in batches(images, batch_size):
+            prepared, boxes = zip(*(self.transform.evaluate(image) for image in batch), strict=True)
+            regions = self.encode_still(torch.stack(prepared))
+            for image, box, found in zip(batch, boxes, self.describe(regions, search), strict=True):
+                captions.append(self.read(found, regions, image, box))
+        return captions
+
+    def explain(self, image: Image.Image, caption: str) -> Caption:
+        """Where the model looks, and how likely it finds each word, when it is made to say `caption`. Raises: InputError, no words."""
+        self.eval()
+        tokens = tokenize(caption)
+        if not tokens:
+            raise InputError(f"the caption {caption!r} holds no word to explain")
+        prepared, box = self.transform.evaluate(image)
+        regions = self.encode_still(prepared[None])
+        ids = self.vocabulary.encode(tokens)
+        with torch.no_grad():
+            rollout = self.rollout(Batch(regions, torch.tensor([[ids]], device=self.device), torch.zeros(1, dtype=torch.long)))
+        log_probs = rollout.log_probs[0, 0].tolist()
+        trace = map_tensors(lambda leaf: leaf[0, 0, : len(tokens)].cpu(), rollout.trace)
+        hypothesis = Hypothesis(ids[1:-1], log_probs[:-1], log_probs[-1], sum(log_probs), sum(log_probs) / len(log_probs), numpied(trace))
+        explained = self.read([hypothesis], regions, image, box)
+        explained.words, explained.text = tokens, " ".join(tokens)
+        return explained
+
+    @torch.no_grad()
+    def encode_still(self, prepared: Float[Tensor, "images 3 height width"]) -> Regions:
+        return self.encode(prepared.to(self.device))
+
+    def read(self, found: list[Hypothesis], regions: Regions, image: Image.Image, box: Box) -> Caption:
+        """The best hypothesis in words and maps, the others as alternatives."""
+        best = found[0]
+        rows, cols = grid_size(regions.cells)
+        trace = best.trace
+        alphas = np.zeros((0, rows, cols), np.float32) if trace is None else trace.alphas.reshape(-1, rows, cols).astype(np.float32)
+        extras = {} if trace is None else {"gate": trace.gate, "sentinel": trace.sentinel}
+        if trace is not None and trace.head_alphas is not None:
+            extras["head_alphas"] = trace.head_alphas.reshape(len(best.words), -1, rows, cols)
+        words = self.vocabulary.decode(best.words)
+        others = [
+            {"text": " ".join(said), "words": said, "log_prob": other.log_prob, "score": other.score}
+            for other in found[1:]
+            for said in [self.vocabulary.decode(other.words)]
+        ]
+        numbers = (best.log_prob, best.log_probs, best.end_log_prob, best.score)
+        return Caption(" ".join(words), words, *numbers, alphas, box, image.width, image.height, alternatives=others, image=image, **extras)
+
+    def save(self, folder: str | Path, card: str = "") -> None:
+        """Write a self-contained model folder, whole or not at all. Where the trunk's first weights came from is not kept: all are in it."""
+        config = copy.deepcopy(self.config)
+        if "weights" in config.get("encoder", {}):
+            config["encoder"]["weights"] = None
+        tensors = dict(self.state_dict())
+        bundle.save(folder, tensors, config, self.vocabulary.to_json(), card or default_card(self))
+
+    @classmethod
+    def load(cls, model: str | Path, device: str | torch.device = "cpu") -> "Captioner":
+        """From a `model/` folder, a run's folder (its `model/`), or a training checkpoint (`.ckpt`); set to evaluation.
+
+        Raises: InputError, missing, damaged, of another format, or configured with anything outside this package.
+        """
+        path = Path(model)
+        if path.suffix == ".ckpt":
+            config, vocabulary, tensors = read_checkpoint(path)
+        else:
+            path = path / "model" if (path / "model").is_dir() else path
+            tensors, config, vocabulary = bundle.load(path)
+        if "weights" in config.get("encoder", {}):
+            config["encoder"]["weights"] = None
+        captioner = cls.from_config(config, Vocabulary.from_json(vocabulary))
+        bundle.load_state(captioner, tensors, path)
+        return captioner.to(device).eval()
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
+    """(config, vocabulary, tensors) of a Lightning checkpoint that holds `captioner: {config, vocabulary}` as JSON strings."""
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        record = checkpoint["captioner"]
+        config, vocabulary = json.loads(record["config"]), json.loads(record["vocabulary"])
+        tensors = {name.removeprefix(PREFIX): value for name, value in checkpoint["state_dict"].items() if name.startswith(PREFIX)}
+    except Exception as error:  # whatever a damaged file makes torch raise
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: not a checkpoint of this captioner, or damaged ({type(error).__name__}: {reason})") from None
+    return config, vocabulary, tensors
+
+
+def hypotheses(found: Found) -> list[list[Hypothesis]]:
+    """What a search found as plain lists, each image's best first; beams that found nothing are left out."""
+    trace = None if found.trace is None else numpied(map_tensors(lambda leaf: leaf.cpu(), found.trace))
+    lengths, scores, totals = found.lengths.tolist(), found.score.tolist(), found.log_prob.tolist()
+    words, log_probs, ends = found.words.tolist(), found.log_probs.tolist(), found.end_log_prob.tolist()
+    listed: list[list[Hypothesis]] = []
+    for i, row in enumerate(lengths):
+        listed.append([])
+        for k, length in enumerate(row):
+            if scores[i][k] == -np.inf:
+                continue
+            own = None if trace is None else Trace(*(None if leaf is None else leaf[i, k, :length] for leaf in trace))
+            listed[-1].append(Hypothesis(words[i][k][:length], log_probs[i][k][:length], ends[i][k], totals[i][k], scores[i][k], own))
+    return listed
+
+
+def numpied(trace: Trace) -> Trace:
+    return Trace(*(None if leaf is None else leaf.float().numpy() for leaf in trace))  # type: ignore[arg-type]
+
+
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size`, the last one shorter. Raises: ValueError, size below 1."""
+    if size < 1:
+        raise ValueError(f"batch_size is a number of images and at least 1, not {size}")
+    batch: list[Item] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def default_card(captioner: Captioner) -> str:
+    """A model card that says what is in the folder and how to use it."""
+    count = sum(parameter.numel() for parameter in captioner.parameters())
+    return (
+        f"# An image captioner with spatial attention\n\n{count:,} parameters, {len(captioner.vocabulary):,} words.\n\n"
+        "```python\nfrom captioner import Captioner\nfrom PIL import Image\n\n"
+        'model = Captioner.load("model")\ncaption = model.caption(Image.open("photo.jpg"))\ncaption.overlay().save("attention.png")\n```\n'
+    )

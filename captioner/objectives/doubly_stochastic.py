@@ -1,0 +1,28 @@
+"""Every region its share of attention over the caption."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from captioner.records import Rollout
+
+
+class DoublyStochastic(nn.Module):
+    """weight * mean over captions of mean_i (tau - sum_t alpha_ti)^2, tau = words / regions where `share` is true, else 1 as in the paper.
+
+    Departures from the source, Xu et al. 2015, sec. 4.2.1 (eq. 14): the mean over regions instead of the sum, so that a weight means the same
+    on every grid; `share`, because L words cannot give 196 regions one each. Raises: ValueError, weight negative.
+    """
+
+    def __init__(self, weight: float = 1.0, share: bool = False) -> None:
+        super().__init__()
+        if weight < 0:
+            raise ValueError(f"weight must not be negative, not {weight}")
+        self.weight, self.share = weight, share
+
+    def forward(self, rollout: Rollout) -> Float[Tensor, ""]:
+        looked = rollout.trace.alphas.sum(2)
+        words = rollout.mask.sum(-1)
+        target = (words / looked.shape[-1])[..., None] if self.share else 1.0
+        penalty = (target - looked).square().mean(-1)
+        captions = words > 0
+        return self.weight * (penalty * captions).sum() / captions.sum()

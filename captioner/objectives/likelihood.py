@@ -1,0 +1,24 @@
+"""The likelihood of the given words."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from captioner.records import Rollout
+
+
+class Likelihood(nn.Module):
+    """Negative log-likelihood a word, with label smoothing e: -mean_t [(1 - e) log p(y_t) + e mean_v log p(v)].
+
+    In nats, averaged over all words of the batch with `<end>`. Source: Xu et al. 2015, eq. 14, first term; smoothing after Szegedy et
+    al. 2016, sec. 7. Raises: ValueError, smoothing outside [0, 1).
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is a share in [0, 1), not {label_smoothing}")
+        self.label_smoothing = label_smoothing
+
+    def forward(self, rollout: Rollout) -> Float[Tensor, ""]:
+        smoothed = (1 - self.label_smoothing) * rollout.log_probs + self.label_smoothing * rollout.mean_log_probs
+        return -(smoothed * rollout.mask).sum() / rollout.mask.sum()

@@ -1,0 +1,41 @@
+"""Every kind of a conf group, found by its file; small parts built from the shipped conf."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from captioner import bundle
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+SIZES = {"${encoder.features}": 7, "${decoder.hidden_size}": 6}
+
+
+def kinds(group: str) -> list[str]:
+    found = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    assert found, f"conf/{group} holds no kind"
+    return found
+
+
+def part(group: str, kind: str, **changes: Any) -> dict[str, Any]:
+    """The configuration of one kind with small sizes in the place of interpolations."""
+    config = yaml.safe_load((CONF / group / f"{kind}.yaml").read_text())
+    config = {key: SIZES.get(value, value) if isinstance(value, str) else value for key, value in config.items()}
+    if "attention_size" in config:
+        config["attention_size"] = 5
+    return {**config, **changes}
+
+
+def attention(
+    score: str = "additive", locality: str = "everywhere", distribution: str = "softmax", readout: str = "expectation", **changes: Any
+) -> dict[str, Any]:
+    rooms = {"score": score, "locality": locality, "distribution": distribution, "readout": readout}
+    parts = {room: part(f"attention/{room}", kind) for room, kind in rooms.items()}
+    return {"_target_": "captioner.attention.attention.Attention", "features": 7, **parts, **changes}
+
+
+def lstm(vocabulary_size: int = 11, **changes: Any) -> Any:
+    """A small decoder; keys of the attention rooms choose their kinds, `context_size` its projection."""
+    rooms = {key: changes.pop(key) for key in ("score", "locality", "distribution", "readout", "context_size") if key in changes}
+    config = part("decoder", "lstm", attention=attention(**rooms), features=7, embedding_size=4, hidden_size=6, **changes)
+    return bundle.build(config, vocabulary_size=vocabulary_size)
