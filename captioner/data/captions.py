@@ -113,6 +113,21 @@ def read_coco_captions(
     return on_disk(whole, missing, annotations)
 
 
+def read_references(annotations: Path | str, what: str = "caption annotations") -> dict[int, list[str]]:
+    """Image id -> its captions, of the images that have any, from a file in COCO captions format; looks for no image on disk.
+
+    Raises: InputError, the first thing wrong in the file, by file and key.
+    """
+    record = read_json(Path(annotations), what)
+    _validate(Path(annotations), record)
+    references: dict[int, list[str]] = {}
+    for annotation in record["annotations"]:
+        references.setdefault(annotation["image_id"], []).append(annotation["caption"])
+    if not references:
+        raise InputError(f"{annotations}: `annotations` is empty; there is no caption to score against")
+    return references
+
+
 def _index(record: Mapping[str, Any]) -> dict[int, list[str]]:
     from pycocotools.coco import COCO  # here, so that prediction without annotations does not pay for it
 
