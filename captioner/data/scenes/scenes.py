@@ -1,0 +1,244 @@
+"""The embedded data set: scenes drawn into a folder in COCO's layout, with their captions, masks and truth."""
+
+import io
+import json
+import logging
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_masks
+
+from captioner.data.captions import CaptionSet, read_coco_captions
+from captioner.data.scenes.draw import draw_scene
+from captioner.data.scenes.grammar import caption, lexicon
+from captioner.data.scenes.layout import KINDS, Scene, sample_scene, scene_key, unseen_combinations
+from captioner.data.scenes.summary import leave_one_out_bleu
+from captioner.data.source import DataSource
+from captioner.errors import InputError
+from captioner.files import read_json, write_whole
+from captioner.progress import progress
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+"""Of the drawing: raise it with any change that draws other pixels, words or files."""
+
+FINGERPRINT = "scenes.json"
+SPLITS = ("train", "val", "test")
+FIRST_ID = {"train": 1, "val": 1_000_001, "test": 2_000_001}
+CAPTIONS = 5
+CHUNK = 250
+
+
+class Drawn(NamedTuple):
+    """One scene, ready to be listed."""
+
+    key: str
+    captions: list[str]
+    """Five, and a sixth."""
+    truth: dict[str, Any]
+    annotations: list[dict[str, Any]]
+    covered: float
+    """Share of the image in the union of its objects' boxes."""
+
+
+class Scenes(DataSource):
+    """1 to 4 objects of 6 kinds x 8 colours x 2 sizes on a textured ground, five captions each, seeded and deterministic.
+
+    Drawn into `root` when first asked for, and again when the parameters or the drawing changed. `train`, `val`, `test` are numbers
+    of images; `image_size` in pixels; `workers` processes draw, and the result does not depend on how many.
+
+    Train, val and test share no scene (equal objects on a grid of 4 px count as equal). Every test scene shows a combination of
+    kind and colour that train and val never show.
+
+    Raises: ValueError, a size out of range. InputError, `root` holds other files.
+    """
+
+    def __init__(
+        self, root: str | Path, train: int = 20000, val: int = 1000, test: int = 1000, seed: int = 0, image_size: int = 96, workers: int = 2
+    ) -> None:
+        for split, images in (("train", train), ("val", val), ("test", test)):
+            if not 1 <= images < 1_000_000:
+                raise ValueError(f"{split} is a number of images from 1 to 999999, not {images}")
+        if not 80 <= image_size <= 512:
+            raise ValueError(f"image_size is in pixels, 80 to 512, not {image_size}")
+        if workers < 1:
+            raise ValueError(f"workers is a number of processes, at least 1, not {workers}")
+        self.root = Path(root)
+        self.sizes = {"train": train, "val": val, "test": test}
+        self.seed, self.image_size, self.workers = seed, image_size, workers
+
+    def splits(self) -> dict[str, CaptionSet]:
+        self.draw()
+        return {split: read_coco_captions(self._listed("captions", split), self.root / split) for split in SPLITS}
+
+    @property
+    def instances(self) -> dict[str, Path]:
+        return {split: self._listed("instances", split) for split in SPLITS}
+
+    @property
+    def scenes(self) -> dict[str, Path]:
+        return {split: self._listed("scenes", split) for split in SPLITS}
+
+    @property
+    def sixth(self) -> dict[str, Path]:
+        """Split -> a sixth drawn caption an image in COCO results format: what a perfect but random speaker scores against the five."""
+        return {split: self._listed("sixth", split) for split in ("val", "test")}
+
+    def _listed(self, what: str, split: str) -> Path:
+        return self.root / "annotations" / f"{what}_{split}.json"
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {"drawing": "scenes", "version": VERSION, "seed": self.seed, "image_size": self.image_size, **self.sizes}
+
+    def draw(self) -> dict[str, Any]:
+        """Draw the folder unless it is there, and return its summary (images, seconds, BLEU-4 of the references, share covered)."""
+        path = self.root / FINGERPRINT
+        if path.is_file():
+            found = read_json(path, "fingerprint of drawn scenes")
+            if isinstance(found, dict) and found.get("fingerprint") == self.fingerprint():
+                return found["summary"]
+            if not isinstance(found, dict) or found.get("fingerprint", {}).get("drawing") != "scenes":
+                raise InputError(f"{path}: not a fingerprint of drawn scenes; give another data.root")
+            log.info("%s holds scenes drawn otherwise; drawing again", self.root)
+        elif self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+            raise InputError(f"{self.root}: holds something other than drawn scenes; give an empty or a new folder as data.root")
+        self.root.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{self.root.name}.", dir=self.root.parent))
+        try:
+            beside.chmod(0o755)
+            summary = self._draw_into(beside)
+            if self.root.exists():
+                shutil.rmtree(self.root)
+            beside.rename(self.root)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        return summary
+
+    def _draw_into(self, folder: Path) -> dict[str, Any]:
+        started = time.monotonic()
+        drawn: dict[str, list[Drawn]] = {split: [] for split in SPLITS}
+        chunks = [(split, first, min(CHUNK, number - first)) for split, number in self.sizes.items() for first in range(0, number, CHUNK)]
+        for split in SPLITS:
+            (folder / split).mkdir(parents=True)
+        for (split, _, _), scenes in zip(chunks, progress(self._run(chunks, folder), "drawing scenes", len(chunks), "chunk"), strict=True):
+            drawn[split].extend(scenes)
+        self._check_apart(drawn)
+        for split, scenes in drawn.items():
+            self._write_annotations(folder / "annotations", split, scenes)
+        covered = [scene.covered for scenes in drawn.values() for scene in scenes]
+        references = [scene.captions[:CAPTIONS] for scene in drawn["val"]]
+        summary = {
+            "images": self.sizes,
+            "unseen_combinations": sorted(f"{colour} {kind}" for kind, colour in unseen_combinations(self.seed)),
+            "seconds": round(time.monotonic() - started, 2),
+            "references_BLEU-4": round(leave_one_out_bleu(references), 4),
+            "covered": round(float(np.mean(covered)), 4),
+        }
+        log.info(
+            "drew %d scenes in %.1f s; references' own leave-one-out BLEU-4 %.1f (val, x 100); named boxes cover %.1f %% of the image",
+            len(covered), summary["seconds"], 100 * summary["references_BLEU-4"], 100 * summary["covered"],
+        )  # fmt: skip
+        write_whole(folder / FINGERPRINT, json.dumps({"fingerprint": self.fingerprint(), "summary": summary}, indent=1))
+        return summary
+
+    def _run(self, chunks: list[tuple[str, int, int]], folder: Path) -> Iterator[list[Drawn]]:
+        work = partial(draw_chunk, folder=folder, seed=self.seed, image_size=self.image_size)
+        if self.workers == 1 or len(chunks) == 1:
+            yield from map(work, chunks)
+            return
+        with ProcessPoolExecutor(min(self.workers, len(chunks)), mp_context=get_context("spawn")) as pool:
+            yield from pool.map(work, chunks)
+
+    def _check_apart(self, drawn: dict[str, list[Drawn]]) -> None:
+        keys = {split: {scene.key for scene in scenes} for split, scenes in drawn.items()}
+        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+            if keys[one] & keys[other]:
+                raise AssertionError(f"{one} and {other} share a scene")
+
+    def _write_annotations(self, folder: Path, split: str, scenes: list[Drawn]) -> None:
+        info = {"description": "drawn scenes", "version": str(VERSION)}
+        images = [
+            {"id": FIRST_ID[split] + i, "file_name": file_name(split, i), "width": self.image_size, "height": self.image_size}
+            for i in range(len(scenes))
+        ]
+        captions, objects = [], []
+        for image, scene in zip(images, scenes, strict=True):
+            for said in scene.captions[:CAPTIONS]:
+                captions.append({"id": len(captions) + 1, "image_id": image["id"], "caption": said})
+            for annotation in scene.annotations:
+                objects.append({"id": len(objects) + 1, "image_id": image["id"], **annotation})
+        categories = [{"id": i, "name": kind, "supercategory": "shape"} for i, kind in enumerate(KINDS, 1)]
+        files: dict[str, Any] = {
+            "captions": {"info": info, "images": images, "annotations": captions},
+            "instances": {"info": info, "images": images, "annotations": objects, "categories": categories},
+            "scenes": {"lexicon": lexicon(), "scenes": {str(image["id"]): s.truth for image, s in zip(images, scenes, strict=True)}},
+        }
+        if split != "train":
+            files["sixth"] = [{"image_id": image["id"], "caption": scene.captions[CAPTIONS]} for image, scene in zip(images, scenes, strict=True)]
+        for what, record in files.items():
+            write_whole(folder / f"{what}_{split}.json", json.dumps(record, separators=(",", ":")))
+
+
+def file_name(split: str, index: int) -> str:
+    return f"{split}_{index:06d}.png"
+
+
+def draw_chunk(chunk: tuple[str, int, int], folder: Path, seed: int, image_size: int) -> list[Drawn]:
+    """Draw `number` scenes of a split from index `first` on; each has a seed of its own."""
+    split, first, number = chunk
+    unseen = unseen_combinations(seed)
+    drawn = []
+    for index in range(first, first + number):
+        rng = random.Random(f"{seed}/{split}/{index}")
+        scene = sample_scene(rng, split, unseen, image_size)
+        picture = Image.fromarray(draw_scene(scene, rng, image_size))
+        data = io.BytesIO()
+        picture.save(data, "PNG", compress_level=1)
+        (folder / split / file_name(split, index)).write_bytes(data.getvalue())
+        drawn.append(describe(scene, different(rng, scene, image_size), image_size))
+    return drawn
+
+
+def different(rng: random.Random, scene: Scene, image_size: int) -> list[str]:
+    """Five captions worded differently, and a sixth that may repeat one."""
+    captions: list[str] = []
+    while len(captions) < CAPTIONS:
+        said = caption(rng, scene, image_size)
+        if said not in captions:
+            captions.append(said)
+    return [*captions, caption(rng, scene, image_size)]
+
+
+def describe(scene: Scene, captions: list[str], image_size: int) -> Drawn:
+    """The annotations and the truth of a scene."""
+    annotations, objects = [], []
+    boxes = np.zeros((image_size, image_size), bool)
+    codes = coco_masks.encode(np.asfortranarray(scene.masks.transpose(1, 2, 0).astype(np.uint8)))
+    areas, corners = coco_masks.area(codes).tolist(), coco_masks.toBbox(codes).astype(int).tolist()
+    for depth, (thing, code, area, (left, top, width, height)) in enumerate(zip(scene.things, codes, areas, corners, strict=True)):
+        boxes[top : top + height, left : left + width] = True
+        annotations.append(
+            {
+                "category_id": KINDS.index(thing.kind) + 1,
+                "bbox": [left, top, width, height],
+                "area": area,
+                "iscrowd": 0,
+                "segmentation": {"size": code["size"], "counts": code["counts"].decode()},
+                "attributes": {"colour": thing.colour, "size": thing.size},
+            }
+        )
+        place = {"x": round(thing.x, 2), "y": round(thing.y, 2), "box": [left, top, width, height], "depth": depth}
+        objects.append({"kind": thing.kind, "colour": thing.colour, "size": thing.size, **place})
+    truth = {"width": image_size, "height": image_size, "objects": objects, "in_front": [list(pair) for pair in scene.in_front]}
+    return Drawn(scene_key(scene.things), captions, truth, annotations, float(boxes.mean()))
