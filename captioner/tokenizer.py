@@ -1,9 +1,159 @@
-"""Captions -> tokens as the COCO scorers make them. Standard library only."""
+"""Captions -> tokens as the COCO scorers make them. Standard library only.
+
+Those scorers run Stanford's PTBTokenizer (CoreNLP 3.4.1, `-lowerCase`), then drop the tokens of a list of punctuation. It is a lexer:
+of all rules the one that matches longest, what must follow included, wins, and among equals the first. Here its rules are
+regular expressions; captions of nothing but words, commas and a last full stop, most of them, never reach them.
+
+Source: the lexer's published rules, held against what it prints; the punctuation list is coco-caption's. Departures: of HTML's
+character entities only `&amp;` is known, and the rarer emoticons are split as other punctuation is.
+"""
 
 import re
 
-_TOKEN = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
+DROPPED = frozenset(("", "'", "''", "`", "``", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"))
+"""As coco-caption has it. Its brackets are in upper case and tokens are in lower case, so a bracket stays, as `-lrb-`."""
+
+_NEITHER = r"²³¹¼-¾\u2070-\u209f\u2150-\u215f"  # Python counts these as letters
+_LETTER = rf"[^\W\d_{_NEITHER}]"
+_ALNUM = rf"[^\W_{_NEITHER}]"
+_APOS = r"['’\x92]"
+_APOS_LIKE = r"['’`‘‛\x91\x92]"
+_QUOTE = r"['’`‘‛“”„‟‚‹›«»\x82\x84\x91-\x94]"
+_WORD = rf"{_LETTER}{_ALNUM}*(?:[.!?]{_LETTER}{_ALNUM}*)*"
+_NUMBER = r"(?:\d+(?:[.:,]\d+)+|\d*(?:[.,]\d+)+|\d+)"
+_AUXILIARY = rf"{_APOS}(?:[msdMSD]|(?i:re|ve|ll))"
+_NOT = rf"(?i:n{_APOS_LIKE}t)"
+_ELISION = rf"(?:[dDoOlL]{_APOS_LIKE}{_ALNUM})?"
+_PART = rf"(?:{_ALNUM}*{_LETTER}{_ALNUM}*|{_NUMBER})"
+_THING = rf"{_ELISION}(?:{_PART}|[-+]{_NUMBER})(?:[-_֊‐‑]{_ELISION}{_PART})*"
+_ACRONYM = r"(?:[A-Za-z](?:\.[A-Za-z])*|(?i:Canada|Sino|Korean|EU|Japan|non)-U\.S|U\.S\.-U\.(?:K|S\.S\.R))"
+_MONTHS = "jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|mon|tues?|wed|thu|thurs|fri"
+_STATES = "ala|ariz|calif|colo|conn|ct|dak|fla|ga|ind|kans?|ky|md|mich|minn|mo|mont|neb|nev|okla|penn|tenn|va|vt|wisc?|wyo"
+_CAPITAL_STATES = "A(?i:z|rk)|D(?i:el)|I(?i:ll)|L(?i:a)|M(?i:ass|iss)|O(?i:re)|P(?i:a)|T(?i:ex)|W(?i:ash)"
+_FIRMS = r"inc|cos?|corp|pp?t[ye]s?|ltd|plc|bancorp|bhd|assn|univ|intl|sys|tel|est|ext|sq|jr|sr|bros|(?:ed|ph)\.d|esq|etc|al|seq|bldg"
+_TITLES = (
+    "mrs?|ms|drs?|profs?|sens?|reps?|attys?|lt|col|gen|messrs|govs?|adm|rev|maj|sgt|cpl|pvt|capt|ste?|ave|pres|lieut|rt|hon|brig|co?mdr"
+    "|pfc|spc|supts?|det|mt|ft|adj|adv|asst|assoc|ens|insp|mlle|mme|msgr|sfc|invt|elec|natl|m[ft]g|dept|blvd|rd|vs|alex|wm|jos|cie"
+    r"|a\.k\.a|cf|treas|ph"
+)
+_BEFORE_NUMBERS = "ca|figs?|prop|nos?|sect?s?|arts?|paras?|bldg|pp|op|approx|rs"
+_ABBREVIATION = rf"(?:(?i:{_MONTHS}|{_STATES}|{_FIRMS}|{_TITLES})|{_CAPITAL_STATES}|v|{_ACRONYM})\."
+_SENTENCE_STARTS = (
+    "About|According|Additionally|After|An|A|As|At|But|Did|During|Earlier|He|Her|Here|How|However|If|In|It|Last|Many|More|Mr\\.|Ms\\.|Now"
+    "|Once|One|Other|Our|She|Since|So|Some|Such|That|The|Their|Then|There|These|They|This|We|When|While|What|Who|Why|Yet|You"
+)
+_NO_STOP = r"\s\"<>|.!?(){},"
+
+
+# (rule, what must follow): of all that match, the longest with what follows wins, then the first.
+_RULES = [
+    (re.compile(rule), re.compile(follows) if follows else None)
+    for rule, follows in (
+        (r"(?i:c\+\+|[cf]#)", ""),
+        (r"(?i:can(?=not)|'t(?=was))", r"(?i:not|was)"),
+        (rf"(?i:{_APOS}t(?=is)|gon(?=na)|got(?=ta)|lem(?=me)|gim(?=me)|wan(?=na))", r"(?i:is|na|ta|me)"),
+        (r"<(?:[!?][A-Za-z-][^>\r\n]*|/?[A-Za-z][\w:.-]*(?: +[A-Za-z][\w:.-]*(?: *= *(?:'[^'\r\n]*'|\"[^\"\r\n]*\"|[\w:.-]+))?)* */?) *>", ""),
+        (r"[\x96\x97–—―]", ""),
+        (r"&amp;", ""),
+        (_WORD, _AUXILIARY),
+        (rf"(?:{_LETTER}|\u00ad)*[A-MO-Za-mo-z](?={_NOT})", _NOT),
+        (_WORD, ""),
+        (rf"{_APOS}(?i:n){_APOS}?|(?:[lLdDjJ]|(?i:dunkin|somethin|ol)){_APOS}|{_APOS}(?i:em|till?|cause)|{_APOS}[2-9]0(?i:s)", ""),
+        (rf"[A-HJ-XZn]{_APOS_LIKE}{_LETTER}{{2,}}|{_LETTER}+[aeiouyAEIOUY]{_APOS_LIKE}[aeiouA-Z]{_LETTER}*", ""),
+        (rf"(?i:cont'd\.?|nor'easter|c'mon|e'er|s'mores|ev'ry|li'l|nat'l|cap{_APOS}n|c{_APOS}est)|O{_APOS_LIKE}o", ""),
+        (rf"[yY]{_APOS}", _LETTER),
+        (r"(?i:ftp|svn|svn\+ssh|http|https|mailto)://[^\s\"<>|(){}]+[^\s\"<>|.!?(){},-]", ""),
+        (rf"(?i:www)\.(?:[^{_NO_STOP}]+\.)+[a-zA-Z]{{2,4}}(?:/[^\s\"<>|()]+[^\s\"<>|.!?(){{}},-])?", ""),
+        (rf"(?:[^{_NO_STOP}`'$]+\.)+(?i:com|net|org|edu)(?:/[^\s\"<>|()]+[^\s\"<>|.!?(){{}},-])?", ""),
+        (r"<?[a-zA-Z0-9][^\s\"<>|(){}]*@(?:[^\s\"<>|(){}.]+\.)*[^\s\"<>|(){}\[\].,;:]+>?", ""),
+        (r"[@#][a-zA-Z_]\w*", ""),
+        (rf"{_AUXILIARY}|{_NOT}", r"[^\w]|\d|_"),
+        (r"\d{1,2}[-/]\d{1,2}[-/]\d{2,4}", ""),
+        (rf"[-+]?{_NUMBER}", ""),
+        (r"(?:\d{1,4}[- \u00a0])?\d{1,4}(?:\\?/|⁄)\d{1,4}", ""),
+        (r"[¼½¾⅓-⅞]", ""),
+        (r"(?i:-(?:RRB|LRB|RCB|LCB|RSB|LSB)-|C\.D\.s|pro-|anti-|S&P-500|S&Ls)", ""),
+        (rf"{_ALNUM}+(?:-{_LETTER}+){{0,2}}(?:\\?/{_ALNUM}+(?:-{_LETTER}+){{0,2}}){{1,2}}", ""),
+        (r"[A-Z]*\$|#", ""),
+        (rf"(?:(?i:{_BEFORE_NUMBERS})|P(?i:t))\.", r"\s?\d"),
+        (r"(?i:so|no)\.", r"\s+(?i:Africa|Korea|Cal)"),
+        (r"[A-Za-z](?=\.)", rf"\.\s+(?:{_SENTENCE_STARTS})[\s?!]"),  # not an initial: the sentence ends here
+        (_ABBREVIATION, ""),
+        (rf"{_APOS}\d\d", r"\s"),
+        (rf"{_WORD}\.", r"[,;:]"),
+        (
+            r"(?:\(\d{2,3}\)[ \u00a0]?|(?:\+\+?)?(?:\d{2,4}[- \u00a0])?\d{2,4}[- \u00a0])\d{3,4}[- \u00a0]?\d{3,5}"
+            r"|(?:(?:\+\+?)?\d{2,4}\.)?\d{2,4}\.\d{3,4}\.\d{3,5}",
+            "",
+        ),
+        (r"[<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]]", r"[\W_]"),
+        (r"[-^x=~<>']_[-^x=~<>']|\([-^x=~<>'][_.]?[-^x=~<>']\)|\([\^x=~<>']-[\^x=~<>'`]\)", ""),
+        (r"[@]+|[#]+|_+|\*+|-+|[?!]+", ""),
+        (rf"{_ALNUM}(?:{_ALNUM}|[.,])*(?:-(?:{_ALNUM}+(?:\.\d+)?|[A-Za-z](?:\.[A-Za-z])+\.))+", rf"[^\w.+]|_"),
+        (rf"{_ALNUM}(?:{_ALNUM}|[.,])*(?:-(?:{_ALNUM}+(?:\.\d+)?|[A-Za-z](?:\.[A-Za-z])+\.))+\.", r"[,;:]"),
+        (rf"{_THING}\.", r"[,;:]"),
+        (_THING, ""),
+        (r"[A-Z]+(?:(?:[+&]|&amp;)[A-Z]+)+", ""),
+        (rf"{_QUOTE}{{1,2}}", rf"{_LETTER}\S|[AaIiUu]\s"),
+        (rf"{_QUOTE}{{1,2}}", ""),
+        (rf"{_AUXILIARY}|{_NOT}", ""),
+    )
+]
+_PLAIN = re.compile(r"[A-Za-z, ]*(?: \.)?\s*")
+_EASY = re.compile(r"\s*(?:([A-Za-z]+)(?=[\s,]|$)|[.,;](?=\s|$)|,(?=[^\d'])|\")")
+_SPLIT = {word: (word[:-3], word[-3:]) if word == "cannot" else (word[:-2], word[-2:]) for word in "cannot gonna gotta lemme gimme wanna".split()}
+_FRACTIONS = dict(zip("¼½¾⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "1/4 1/2 3/4 1/3 2/3 1/5 2/5 3/5 4/5 1/6 5/6 1/8 3/8 5/8 7/8".split(), strict=True))
+_SAID = {"(": "-lrb-", ")": "-rrb-", "{": "-lcb-", "}": "-rcb-", "[": "-lsb-", "]": "-rsb-", "&amp;": "&", "¢": "cents", "£": "#", "€": "$"}
+_SAID |= _FRACTIONS
+_UNSAID = re.compile(rf"{_QUOTE}+|[\"…\x85\x96\x97–—―\u00ad]|-+|\.+")
+_SYMBOL = re.compile(r"[\x00-\x7f§¨©¬®¯°-´¶-¹×÷¡¿¢-¥\u2016-\u2025\u2030-\u2044\u207a-\u208e\u20a0-\u20bf\u2100-\u214f\u2190-\u2bff\u3001-\u3020\uff01-\uff65]")
 
 
 def tokenize(caption: str) -> list[str]:
-    return _TOKEN.findall(caption.lower())
+    """Lower-case tokens; none holds white space."""
+    if _PLAIN.fullmatch(caption):
+        tokens = caption.replace(",", " ").rstrip(". \n\t\r").lower().split()
+        return tokens if _SPLIT.keys().isdisjoint(tokens) else [part for token in tokens for part in _SPLIT.get(token, (token,))]
+    line = caption + "\n"  # some rules ask for a character that follows
+    tokens, position = [], 0
+    while position < len(caption):
+        easy = _EASY.match(line, position)
+        if easy is not None and (easy[1] or "").lower() not in _SPLIT:
+            position = easy.end()
+            if easy[1]:
+                tokens.append(easy[1].lower())
+        else:
+            end = _longest(line, position)
+            tokens.extend(_said(line[position:end]))
+            position = end
+    return tokens
+
+
+def _longest(line: str, start: int) -> int:
+    best, furthest = start + 1, 0
+    for rule, follows in _RULES:
+        match = rule.match(line, start)
+        if match is None:
+            continue
+        reach = match.end()
+        if follows is not None:
+            context = follows.match(line, reach)
+            if context is None:
+                continue
+            reach = context.end()
+        if reach > furthest:
+            best, furthest = match.end(), reach
+    return best
+
+
+def _said(token: str) -> list[str]:
+    token = token.lower()
+    if token in _SAID:
+        return [_SAID[token]]
+    if token in DROPPED or _UNSAID.fullmatch(token):
+        return []
+    if len(token) == 1 and not token.isalnum() and not _SYMBOL.match(token):
+        return []  # the lexer knows no rule for it
+    for curly in "’‘\x91\x92":
+        token = token.replace(curly, "'")
+    return token.replace("(", "-lrb-").replace(")", "-rrb-").split()
