@@ -1,6 +1,8 @@
 """Images -> regions: the base of every encoder, and the grid that regions lie on."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -36,7 +38,7 @@ def grid_cells(rows: int, cols: int, device: torch.device | None = None) -> Floa
 
 def as_regions(maps: Float[Tensor, "images features rows cols"]) -> Regions:
     """Feature maps as regions, row by row."""
-    return Regions(maps.flatten(2).transpose(1, 2), grid_cells(*maps.shape[2:], device=maps.device))
+    return Regions(maps.flatten(2).transpose(1, 2), grid_cells(maps.shape[2], maps.shape[3], maps.device))
 
 
 def receptive_field(layers: list[tuple[int, int]]) -> tuple[int, int]:
@@ -49,3 +51,16 @@ def receptive_field(layers: list[tuple[int, int]]) -> tuple[int, int]:
         field += (kernel - 1) * jump
         jump *= stride
     return field, jump
+
+
+def portable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """An encoder's configuration as a bundle keeps it: every `weights` null, for the tensors come with the bundle and paths do not."""
+    return {key: None if key == "weights" else _portable_value(value) for key, value in config.items()}
+
+
+def _portable_value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return portable(value)
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_portable_value(item) for item in value]
+    return value

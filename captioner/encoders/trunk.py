@@ -1,0 +1,203 @@
+"""torchvision's classification trunks, cut before pooling."""
+
+import difflib
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torchvision
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from captioner.bundle import load_state, read_tensors
+from captioner.encoders.encoder import Encoder, as_regions
+from captioner.errors import InputError
+from captioner.records import Regions
+
+log = logging.getLogger(__name__)
+
+
+class _Cut(NamedTuple):
+    parts: OrderedDict[str, nn.Module]
+    """Children of torchvision's model under their own names, to be run in order."""
+    stages: dict[str, tuple[str, ...]]
+    """What freezes and thaws together, from the pixels up: name -> modules."""
+    stride: int
+
+
+def _cut_resnet(model: nn.Module) -> _Cut:
+    stem, layers = ("conv1", "bn1", "relu", "maxpool"), ("layer1", "layer2", "layer3", "layer4")
+    parts = OrderedDict((name, model.get_submodule(name)) for name in stem + layers)
+    return _Cut(parts, {"stem": stem, **{name: (name,) for name in layers}}, 32)
+
+
+def _cut_features(model: nn.Module) -> _Cut:
+    features = model.get_submodule("features")
+    return _Cut(OrderedDict(features=features), {name: (f"features.{name}",) for name, _ in features.named_children()}, 32)
+
+
+def _cut_vgg(model: nn.Module) -> _Cut:
+    """Without the last max pool: conv5's 14x14x512 of a 224x224 image, as in Xu et al. 2015, sec. 4.3."""
+    features = model.get_submodule("features")
+    if not isinstance(features, nn.Sequential) or not isinstance(features[-1], nn.MaxPool2d):
+        raise TypeError("torchvision's vgg no longer ends in a max pool")
+    kept = features[:-1]
+    stages: dict[str, tuple[str, ...]] = {}
+    block = 1
+    for name, layer in kept.named_children():
+        stages[f"conv{block}"] = (*stages.get(f"conv{block}", ()), f"features.{name}")
+        block += isinstance(layer, nn.MaxPool2d)
+    return _Cut(OrderedDict(features=kept), stages, 16)
+
+
+def _cut_regnet(model: nn.Module) -> _Cut:
+    parts = OrderedDict((name, model.get_submodule(name)) for name in ("stem", "trunk_output"))
+    blocks = {name: (f"trunk_output.{name}",) for name, _ in parts["trunk_output"].named_children()}
+    return _Cut(parts, {"stem": ("stem",), **blocks}, 32)
+
+
+_CUTS = {
+    "resnet": _cut_resnet,
+    "resnext": _cut_resnet,
+    "wide_resnet": _cut_resnet,
+    "vgg": _cut_vgg,
+    "mobilenet_v": _cut_features,
+    "efficientnet_": _cut_features,
+    "convnext_": _cut_features,
+    "regnet_": _cut_regnet,
+}
+"""Beginning of torchvision's name -> how that family is cut."""
+
+
+def trunk_names() -> list[str]:
+    """Every name that `Trunk` takes."""
+    return [name for name in torchvision.models.list_models(module=torchvision.models) if name.startswith(tuple(_CUTS))]
+
+
+class Trunk(Encoder):
+    """A torchvision trunk up to its last convolution, frozen, or trained from one of its stages on.
+
+    `name` is torchvision's, of the families resnet (resnext, wide_resnet), vgg, mobilenet_v2/v3, efficientnet (v2), convnext and
+    regnet; `features`, the channels of a region, is stated by the caller and held to the trunk. `weights`: "default" downloads
+    torchvision's own (once, to its cache), None leaves them random, a path reads a `.safetensors` or `.pth` state dict of the
+    torchvision model, whose classifier is passed over. Images come normalised as the weights want them, for torchvision's with
+    ImageNet's mean and deviation.
+
+    `stages` are counted from the pixels: stem, layer1 ... layer4 of a resnet; stem, block1 ... block4 of a regnet; conv1
+    ... conv5 of a vgg; 0, 1, ... of the
+    others. `finetune_from`, by name or number, trains that stage and all above it; otherwise `frozen` says for all. A frozen stage
+    is always in evaluation mode: neither its weights nor its batch-norm statistics move. `hold_statistics` holds the statistics of
+    trained stages too (their weights still learn), right for small batches and for weights with batch norm folded in; false for
+    training from random weights. `grid` pools to grid x grid cells by adaptive averages (the paper's 14x14 from trunks of stride
+    32 repeats cells); None keeps the trunk's own.
+    Raises: ValueError, an unknown name or stage, `features` not the trunk's, a grid not positive; InputError, weights that cannot be
+    had or do not fit.
+    """
+
+    receptive_field = None
+
+    def __init__(
+        self,
+        name: str,
+        features: int,
+        weights: str | Path | None = "default",
+        frozen: bool = True,
+        finetune_from: str | int | None = None,
+        grid: int | None = None,
+        hold_statistics: bool = True,
+    ) -> None:
+        super().__init__()
+        if name not in trunk_names():
+            near = difflib.get_close_matches(name, trunk_names(), 3) or ["resnet50", "vgg16", "mobilenet_v2"]
+            raise ValueError(f"name must be a torchvision trunk, for instance {', '.join(near)}, not {name!r}")
+        if grid is not None and grid < 1:
+            raise ValueError(f"grid is a number of cells a side and must be positive, not {grid}")
+        model = torchvision.models.get_model(name, weights=None)
+        ignored = set(model.state_dict())
+        cut = next(cut for start, cut in _CUTS.items() if name.startswith(start))(model)
+        self.trunk = nn.Sequential(cut.parts).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.features, self.stride, self.grid, self.hold_statistics = features, cut.stride, grid, hold_statistics
+        self.stages = tuple(cut.stages)
+        self._modules_of = cut.stages
+        _check_features(name, features, self.trunk)
+        if weights is not None:
+            _load(self.trunk, name, weights, ignored)
+        self._first_trained = len(self.stages)
+        self.requires_grad_(False)
+        if finetune_from is not None or not frozen:
+            self.unfreeze(finetune_from if finetune_from is not None else 0)
+
+    def forward(self, images: Float[Tensor, "images 3 height width"]) -> Regions:
+        maps = self.trunk(images.contiguous(memory_format=torch.channels_last))
+        if self.grid is not None:
+            maps = nn.functional.adaptive_avg_pool2d(maps, self.grid)
+        return as_regions(maps)
+
+    def unfreeze(self, stage: str | int) -> list[nn.Parameter]:
+        """Train `stage` and all above it from now on; what was trained before stays so. Returns the parameters that it frees.
+
+        Raises: ValueError, no such stage.
+        """
+        first = self._number(stage)
+        thawed = [
+            parameter
+            for name in self.stages[first:]
+            for module in self._modules_of[name]
+            for parameter in self.trunk.get_submodule(module).parameters()
+            if not parameter.requires_grad
+        ]
+        for parameter in thawed:
+            parameter.requires_grad_(True)
+        self._first_trained = min(first, self._first_trained)
+        self.train(self.training)
+        return thawed
+
+    def _number(self, stage: str | int) -> int:
+        if str(stage) in self.stages:
+            return self.stages.index(str(stage))
+        if isinstance(stage, int) and 0 <= stage < len(self.stages):
+            return stage
+        raise ValueError(f"finetune_from must be a stage ({', '.join(self.stages)}) or its number from 0, not {stage!r}")
+
+    def train(self, mode: bool = True) -> "Trunk":
+        """As ever, but frozen stages, and the batch norms whose statistics are held, stay in evaluation mode."""
+        super().train(mode)
+        for name in self.stages[: self._first_trained]:
+            for module in self._modules_of[name]:
+                self.trunk.get_submodule(module).eval()
+        if self.hold_statistics:
+            for layer in self.trunk.modules():
+                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+                    layer.eval()
+        return self
+
+
+def _check_features(name: str, features: int, trunk: nn.Module) -> None:
+    actual = [layer.out_channels for layer in trunk.modules() if isinstance(layer, nn.Conv2d)][-1]
+    if features != actual:
+        raise ValueError(f"features of {name} must be {actual}, not {features}")
+
+
+def _load(trunk: nn.Module, name: str, weights: str | Path, ignored: set[str]) -> None:
+    where = f"{weights} (weights of {name})"
+    tensors: Mapping[str, Any] = _download(name) if weights == "default" else read_tensors(weights, f"weights of {name}")
+    own = trunk.state_dict()
+    kept = {key: tensor for key, tensor in tensors.items() if key in own or key not in ignored}
+    counters = {key: tensor for key, tensor in own.items() if key.endswith("num_batches_tracked") and key not in kept}
+    load_state(trunk, kept | counters, where)
+    log.info("%s: %d tensors from %s", name, len(kept), weights)
+
+
+def _download(name: str) -> Mapping[str, Any]:
+    choice = torchvision.models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+    try:
+        return choice.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:  # URLError and HTTPError are OSErrors; a broken download is a RuntimeError
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(
+            f"the weights of {name} could not be downloaded from {choice.url} ({reason}); "
+            "pass encoder.weights=PATH to a .safetensors or .pth state dict, or encoder.weights=null for random ones"
+        ) from None
