@@ -9,13 +9,17 @@ from jaxtyping import Float, UInt8
 ANCHORS = ("#1d0f45", "#4b1173", "#7f1f78", "#b33066", "#df4b49", "#f4772e", "#fba51f", "#f8d550", "#fcfcc0")
 """Night, violet, red, orange, straw: hues of the heat map from nothing to most; the lightness between is made even."""
 
-_TO_LMS = np.array([[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566], [0.0883024619, 0.2817188376, 0.6299787005]])
-_TO_LAB = np.array([[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099], [0.0259040371, 0.7827717662, -0.8086757660]])
+_TO_LMS = np.array(
+    [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566], [0.0883024619, 0.2817188376, 0.6299787005]]
+)
+_TO_LAB = np.array(
+    [[0.2104542553, 0.7936177850, -0.0040720468], [1.9779984951, -2.4285922050, 0.4505937099], [0.0259040371, 0.7827717662, -0.8086757660]]
+)
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours as (red, green, blue), 0 to 255; `veil` is what a photo fades towards under a heat map, `unseen` what lay outside the crop."""
+    """Colours as (red, green, blue), 0 to 255; `veil` is what a photo fades towards under a map, `unseen` what lay outside the crop."""
 
     paper: tuple[int, int, int]
     ink: tuple[int, int, int]

@@ -18,8 +18,8 @@ def heats(alphas: Float[np.ndarray, "words rows cols"], box: Box, size: tuple[in
 
         heat(x, y) = sum_rc  k(v - r) k(u - c) alphas_rc,    u = cols (x - left) / (right - left) - 1/2, v likewise
 
-    with x, y at pixel centres and k the cubic B-spline: smooth, never negative, never above the largest alpha; a uniform map stays flat and a
-    single cell peaks at its centre. It smooths: a single inner cell of weight 1 peaks at (2/3)^2. At the border the grid is mirrored about
+    with x, y at pixel centres and k the cubic B-spline: smooth, never negative, never above the largest alpha; a uniform map stays flat and
+    a single cell peaks at its centre. It smooths: a single inner cell of weight 1 peaks at (2/3)^2. At the border the grid is mirrored about
     the centres of the outermost cells, and from there outwards the value stays. Raises: ValueError, an empty grid, box or image.
     """
     width, height = size
@@ -50,7 +50,9 @@ def scaled_box(box: Box, size: tuple[int, int], shown: tuple[int, int]) -> Box:
 def axis_weights(low: float, high: float, cells: int, pixels: int) -> Float32[np.ndarray, "pixels cells"]:
     """How much each of `cells` cells between `low` and `high` gives each pixel of a line; rows sum to one inside, to zero outside."""
     if cells < 1 or pixels < 1 or not high > low:
-        raise ValueError(f"{cells} cells from {low} to {high} pixels cannot be drawn on a line of {pixels} pixels: none of them may be empty")
+        raise ValueError(
+            f"{cells} cells from {low} to {high} pixels cannot be drawn on a line of {pixels} pixels: none of them may be empty"
+        )
     position = (np.arange(pixels) + 0.5 - low) / (high - low) * cells - 0.5
     position = np.clip(position, 0, cells - 1)
     taps = np.floor(position).astype(int)[:, None] + np.arange(-1, 3)

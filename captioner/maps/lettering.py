@@ -1,6 +1,7 @@
 """Text on pictures: Pillow's built-in font, and the system's where a script needs one; shortened or wrapped to a width."""
 
 import logging
+import unicodedata
 from functools import cache
 from typing import TypeAlias
 
@@ -24,7 +25,7 @@ def face_for(text: str, size: int) -> Face:
 
 
 def width_of(text: str, size: int) -> float:
-    return face_for(text, size).getlength(text)
+    return face_for(text, size).getlength(drawable(text, size))
 
 
 def shortened(text: str, size: int, width: float) -> str:
@@ -51,9 +52,18 @@ def wrapped(text: str, size: int, width: float, lines: int) -> list[str]:
     return done
 
 
-def write(canvas: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: int, colour: tuple[int, int, int], anchor: str = "ls") -> None:
+def write(
+    canvas: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: int, colour: tuple[int, int, int], anchor: str = "ls"
+) -> None:
     """Draw one line; `anchor` is Pillow's: "ls" left on the baseline, "rs" right."""
-    canvas.text(at, text, fill=colour, font=face_for(text, size), anchor=anchor)
+    canvas.text(at, drawable(text, size), fill=colour, font=face_for(text, size), anchor=anchor)
+
+
+def drawable(text: str, size: int) -> str:
+    """`text` with letters that no font here holds replaced by what they are made of: an accent is lost sooner than its letter."""
+    face = face_for(text, size)
+    held = {letter for letter in set(text) if letter.isascii() or _held(face, frozenset(letter))}
+    return "".join(letter if letter in held else unicodedata.normalize("NFKD", letter)[0] for letter in text)
 
 
 @cache

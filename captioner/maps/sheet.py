@@ -15,7 +15,7 @@ from captioner.maps.geometry import Box, heats, scaled_box, seen
 from captioner.maps.lettering import shortened, width_of, wrapped, write
 
 FULL_SCALE = 4.0
-"""The colour scale of a map ends at its peak, but never below this many times the weight of an even look, so that an even map looks even."""
+"""The colour scale of a map ends at its peak, but never below this many times an even look's weight, so that an even map looks even."""
 OPACITY = (0.10, 0.70)
 """How much of the heat's colour covers the faded photo, at nothing and at the end of the scale."""
 FADE = (0.55, 0.66)
@@ -68,8 +68,8 @@ def contact_sheet(
 ) -> Image.Image:
     """Draw the sheet. `probabilities`, `gate` and `sentinel` are a number in 0 to 1 a word; `title` is the words where left out.
 
-    A panel's colours run from zero to the map's peak, or to FULL_SCALE times an even look where the map is flatter than that; greyed pixels lay
-    outside `box`. Panels are `panel_width` pixels wide; wider for panoramas, narrower for tall photos. Raises: ValueError, words and
+    A panel's colours run from zero to the map's peak, or to FULL_SCALE times an even look where the map is flatter than that; greyed pixels
+    lay outside `box`. Panels are `panel_width` pixels wide; wider for panoramas, narrower for tall photos. Raises: ValueError, words and
     numbers that do not count the same, an unknown theme.
     """
     colours = theme_named(theme)
@@ -77,7 +77,13 @@ def contact_sheet(
     for name, values in numbers.items():
         if values is not None and len(values) != len(words):
             raise ValueError(f"{name} holds {len(values)} numbers for {len(words)} words")
-    plan = _plan(image.size, len(words), " ".join(words) if title is None else title, panel_width, tuple(name for name in ("gate", "sentinel") if numbers[name] is not None))
+    plan = _plan(
+        image.size,
+        len(words),
+        " ".join(words) if title is None else title,
+        panel_width,
+        tuple(name for name in ("gate", "sentinel") if numbers[name] is not None),
+    )
     photo = _shown(image, plan.panel)
     sheet = Image.new("RGB", plan.size, colours.paper)
     canvas = ImageDraw.Draw(sheet)
@@ -122,7 +128,9 @@ def file_word(word: str) -> str:
     return re.sub(r"[^\w.-]+", "-", word).strip("-._")[:40] or "word"
 
 
-def strengths(found: Float[np.ndarray, "words height width"], alphas: Float[np.ndarray, "words rows cols"]) -> UInt8[np.ndarray, "words height width"]:
+def strengths(
+    found: Float[np.ndarray, "words height width"], alphas: Float[np.ndarray, "words rows cols"]
+) -> UInt8[np.ndarray, "words height width"]:
     """Interpolated maps as steps 0 to 255 of the colour scale, each by its own peak but no steeper than FULL_SCALE allows."""
     even = 1 / (alphas.shape[1] * alphas.shape[2])
     peaks = found.max(axis=(1, 2), initial=0.0)
@@ -210,9 +218,7 @@ def _rounded(size: tuple[int, int], radius: int) -> Image.Image:
     return mask.resize(size, Image.Resampling.BOX)
 
 
-def _label(
-    canvas: ImageDraw.ImageDraw, at: tuple[int, int], plan: Layout, word: str, said: dict[str, float], colours: Theme
-) -> None:
+def _label(canvas: ImageDraw.ImageDraw, at: tuple[int, int], plan: Layout, word: str, said: dict[str, float], colours: Theme) -> None:
     """The word, its probability as a number and as a bar, then gate and sentinel."""
     left, top = at
     right, unit = left + plan.cell[0], plan.unit
@@ -233,9 +239,9 @@ def _label(
 
 def percent(share: float) -> str:
     """0.874 -> "87 %"; what rounds to none or all of it says so with < and >."""
+    if math.isnan(share):
+        return "?"
     whole = round(100 * share)
-    if share != share:
-        return "–"
     return "<1 %" if whole < 1 else ">99 %" if whole > 99 and share < 1 else f"{whole} %"
 
 

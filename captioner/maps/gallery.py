@@ -1,0 +1,205 @@
+"""The gallery: `index.html`, one page that opens from `file://`, where pointing at a word shows where the model looked.
+
+Up to INLINE images everything is inside the page; beyond, thumbnails stay inside and pictures and maps lie in `index_files/`, loaded by
+`<img>` and `<script>`. No request leaves the page, which its Content-Security-Policy states too; every text is escaped.
+"""
+
+import base64
+import hashlib
+import html
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from captioner.files import write_whole
+from captioner.maps.colours import heat_colours
+from captioner.maps.geometry import Box
+from captioner.maps.sheet import FULL_SCALE, OPACITY
+
+INLINE = 50
+"""The most images whose pictures and maps are put into the page itself."""
+LONGEST_SIDE = 1280
+THUMBNAIL = 320
+"""Longest sides of pictures and thumbnails, in pixels."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image of the gallery. `maps`: an explanation's name -> (words, rows, cols), attention first; `alternatives` hold text, log_prob, score."""
+
+    path: str
+    image: Image.Image
+    caption: str
+    words: Sequence[str]
+    maps: Mapping[str, Float[np.ndarray, "words rows cols"]]
+    box: Box
+    probabilities: Sequence[float] | None = None
+    gate: Sequence[float] | Float[np.ndarray, " words"] | None = None
+    sentinel: Sequence[float] | Float[np.ndarray, " words"] | None = None
+    alternatives: Sequence[Mapping[str, Any]] = ()
+    references: Sequence[str] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Numbers about the caption as a whole, by the name to show."""
+
+
+class Gallery:
+    """Takes entries one at a time, keeping only what was encoded of each; `write` makes the page of those taken so far."""
+
+    def __init__(self, folder: Path | str, title: str = "Captions") -> None:
+        self.folder = Path(folder)
+        self.title = title
+        self._cards: list[str] = []
+        self._waiting: list[tuple[dict[str, Any], bytes, str]] = []
+        self._spilled = 0
+
+    def __len__(self) -> int:
+        return len(self._cards)
+
+    def add(self, entry: Entry) -> None:
+        """Raises: ValueError, not as many maps or numbers as words."""
+        record = entry_record(entry)
+        picture, kind = encoded(entry.image, LONGEST_SIDE, 88)
+        thumbnail, thumbnail_kind = encoded(entry.image, THUMBNAIL, 78)
+        self._cards.append(_card(entry, _data_uri(thumbnail, thumbnail_kind)))
+        self._waiting.append((record, picture, kind))
+        if len(self) > INLINE:
+            self._spill()
+
+    def write(self) -> Path:
+        """Write `index.html`, whole or not at all; return its path."""
+        inline = [{**record, "src": _data_uri(picture, kind)} for record, picture, kind in self._waiting]
+        files = [_stem(number) for number in range(self._spilled)]
+        page = index_page(self.title, self._cards, inline, files)
+        path = self.folder / "index.html"
+        write_whole(path, page.encode("utf-8", "replace"))
+        return path
+
+    def _spill(self) -> None:
+        """Move what waits to be put into the page to files beside it."""
+        for record, picture, kind in self._waiting:
+            stem = _stem(self._spilled)
+            write_whole(self.folder / "index_files" / f"{stem}.{kind}", picture)
+            text = json_for_script({**record, "src": f"index_files/{stem}.{kind}"})
+            write_whole(self.folder / "index_files" / f"{stem}.js", f"captionerEntry({self._spilled},{text});\n")
+            self._spilled += 1
+        self._waiting.clear()
+
+
+def write_gallery(folder: Path | str, entries: Iterable[Entry], title: str = "Captions") -> Path:
+    """Write `index.html` (and `index_files/` beyond INLINE entries) to `folder`; return the page's path."""
+    gallery = Gallery(folder, title)
+    for entry in entries:
+        gallery.add(entry)
+    return gallery.write()
+
+
+def entry_record(entry: Entry) -> dict[str, Any]:
+    """What the page's script needs of an entry, but for its picture: plain JSON values, maps as bytes with each word's peak beside."""
+    count = len(entry.words)
+    numbers = {"sure": entry.probabilities, "gate": entry.gate, "sentinel": entry.sentinel}
+    for name, values in numbers.items():
+        if values is not None and len(values) != count:
+            raise ValueError(f"{name} of {entry.path} holds {len(values)} numbers for {count} words")
+    return {
+        "path": entry.path,
+        "caption": entry.caption,
+        "words": list(entry.words),
+        "width": entry.image.width,
+        "height": entry.image.height,
+        "box": [float(side) for side in entry.box],
+        "maps": [map_record(name, alphas, count) for name, alphas in entry.maps.items()],
+        "alternatives": [[str(other.get("text", "")), _log_prob(other.get("log_prob"))] for other in entry.alternatives],
+        "references": [str(text) for text in entry.references],
+        "facts": [[name, _figure(value)] for name, value in entry.scores.items()],
+        **{name: [_finite(value, 4) for value in values] for name, values in numbers.items() if values is not None},
+    }
+
+
+def map_record(name: str, alphas: Float[np.ndarray, "words rows cols"], words: int) -> dict[str, Any]:
+    """Maps in 255 steps of each word's own peak. Raises: ValueError, not as many maps as words."""
+    if len(alphas) != words:
+        raise ValueError(f"{name} holds {len(alphas)} maps for {words} words")
+    weights = np.clip(np.nan_to_num(alphas.astype(np.float64)), 0, None)
+    peaks = weights.max(axis=(1, 2), initial=0.0)
+    steps = np.round(weights * (255 / np.where(peaks > 0, peaks, 1))[:, None, None]).astype(np.uint8)
+    rows, cols = alphas.shape[1:]
+    data = base64.b64encode(steps.tobytes()).decode()
+    return {"name": name, "rows": rows, "cols": cols, "peaks": [float(f"{peak:.4g}") for peak in peaks], "data": data}
+
+
+def index_page(title: str, cards: Sequence[str], entries: Sequence[Mapping[str, Any]], files: Sequence[str]) -> str:
+    """The page from its parts; `files` are the stems of `index_files/` where entries are not in the page."""
+    parts = Path(__file__).parent
+    style, script = ((parts / name).read_text(encoding="utf-8") for name in ("gallery.css", "gallery.js"))
+    count = "1 image" if len(cards) == 1 else f"{len(cards):,} images"
+    colours = base64.b64encode(heat_colours().tobytes()).decode()
+    data = {"entries": list(entries), "files": list(files), "colours": colours, "full": FULL_SCALE, "opacity": OPACITY, "count": count}
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    filled = {
+        "title": html.escape(title),
+        "count": count,
+        "style": style,
+        "cards": "\n".join(f"<li>{card}</li>" for card in cards),
+        "data": json_for_script(data),
+        "script": script,
+        "hash": f"sha256-{digest}",
+        "also": " 'self' file:" if files else "",
+    }
+    template = (parts / "gallery.html").read_text(encoding="utf-8")
+    return re.sub(r"<<(\w+)>>", lambda slot: filled[slot[1]], template)
+
+
+def json_for_script(value: Any) -> str:
+    """JSON that may stand inside a script element: no `<`, `>`, `&`, no line separators, no lone surrogates left bare."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def encoded(image: Image.Image, longest: int, quality: int) -> tuple[bytes, str]:
+    """(bytes, ending) of a copy no longer than `longest` pixels: JPEG, or PNG for pictures of up to 256 pixels."""
+    copy = image.convert("RGB")
+    copy.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    buffer = io.BytesIO()
+    if max(image.size) <= 256:
+        copy.save(buffer, "PNG")
+        return buffer.getvalue(), "png"
+    copy.save(buffer, "JPEG", quality=quality, optimize=True)
+    return buffer.getvalue(), "jpg"
+
+
+def _card(entry: Entry, thumbnail: str) -> str:
+    caption = html.escape(entry.caption) or "<em>(no words)</em>"
+    also = html.escape(" ".join(entry.references))
+    return (
+        f'<button class="card" type="button" data-also="{also}"><img src="{thumbnail}" alt="" decoding="async">'
+        f'<span class="said">{caption}</span><span class="file" title="{html.escape(entry.path)}">{html.escape(entry.path)}</span></button>'
+    )
+
+
+def _data_uri(data: bytes, kind: str) -> str:
+    return f"data:image/{'jpeg' if kind == 'jpg' else kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _stem(number: int) -> str:
+    return f"{number + 1:04d}"
+
+
+def _finite(value: float, digits: int) -> float | None:
+    return round(float(value), digits) if math.isfinite(value) else None
+
+
+def _figure(value: float) -> str:
+    return f"{value:.3g}" if isinstance(value, int) or abs(value) < 1e6 else f"{value:.3e}"
+
+
+def _log_prob(value: Any) -> str:
+    return f"log p {float(value):.2f}" if isinstance(value, int | float) else ""
