@@ -18,14 +18,16 @@ _LETTER = rf"[^\W\d_{_NEITHER}]"
 _ALNUM = rf"[^\W_{_NEITHER}]"
 _APOS = r"['’\x92]"
 _APOS_LIKE = r"['’`‘‛\x91\x92]"
+_ASCII = r"[A-Za-z0-9]"
 _QUOTE = r"['’`‘‛“”„‟‚‹›«»\x82\x84\x91-\x94]"
 _WORD = rf"{_LETTER}{_ALNUM}*(?:[.!?]{_LETTER}{_ALNUM}*)*"
-_NUMBER = r"(?:\d+(?:[.:,]\d+)+|\d*(?:[.,]\d+)+|\d+)"
+_NUMBER = r"(?:\d*(?:[.:,]\d+)+|\d+)"
 _AUXILIARY = rf"{_APOS}(?:[msdMSD]|(?i:re|ve|ll))"
 _NOT = rf"(?i:n{_APOS_LIKE}t)"
 _ELISION = rf"(?:[dDoOlL]{_APOS_LIKE}{_ALNUM})?"
 _PART = rf"(?:{_ALNUM}*{_LETTER}{_ALNUM}*|{_NUMBER})"
 _THING = rf"{_ELISION}(?:{_PART}|[-+]{_NUMBER})(?:[-_֊‐‑]{_ELISION}{_PART})*"
+_HYPHENED = rf"{_ALNUM}(?:{_ALNUM}|[.,])*(?:-(?:[A-Za-z](?:\.[A-Za-z])+\.|{_ALNUM}+(?:\.\d+)?))+"
 _ACRONYM = r"(?:[A-Za-z](?:\.[A-Za-z])*|(?i:Canada|Sino|Korean|EU|Japan|non)-U\.S|U\.S\.-U\.(?:K|S\.S\.R))"
 _MONTHS = "jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|mon|tues?|wed|thu|thurs|fri"
 _STATES = "ala|ariz|calif|colo|conn|ct|dak|fla|ga|ind|kans?|ky|md|mich|minn|mo|mont|neb|nev|okla|penn|tenn|va|vt|wisc?|wyo"
@@ -37,7 +39,8 @@ _TITLES = (
     r"|a\.k\.a|cf|treas|ph"
 )
 _BEFORE_NUMBERS = "ca|figs?|prop|nos?|sect?s?|arts?|paras?|bldg|pp|op|approx|rs"
-_ABBREVIATION = rf"(?:(?i:{_MONTHS}|{_STATES}|{_FIRMS}|{_TITLES})|{_CAPITAL_STATES}|v|{_ACRONYM})\."
+_USUALLY_LOWER = rf"(?:(?i:{_MONTHS}|{_STATES}|{_FIRMS})|{_CAPITAL_STATES})\."
+_ABBREVIATION = rf"{_USUALLY_LOWER}|(?:(?i:{_TITLES})|v|{_ACRONYM})\."
 _SENTENCE_STARTS = (
     "About|According|Additionally|After|An|A|As|At|But|Did|During|Earlier|He|Her|Here|How|However|If|In|It|Last|Many|More|Mr\\.|Ms\\.|Now"
     "|Once|One|Other|Our|She|Since|So|Some|Such|That|The|Their|Then|There|These|They|This|We|When|While|What|Who|Why|Yet|You"
@@ -64,21 +67,22 @@ _RULES = [
         (rf"[yY]{_APOS}", _LETTER),
         (r"(?i:ftp|svn|svn\+ssh|http|https|mailto)://[^\s\"<>|(){}]+[^\s\"<>|.!?(){},-]", ""),
         (rf"(?i:www)\.(?:[^{_NO_STOP}]+\.)+[a-zA-Z]{{2,4}}(?:/[^\s\"<>|()]+[^\s\"<>|.!?(){{}},-])?", ""),
-        (rf"(?:[^{_NO_STOP}`'$]+\.)+(?i:com|net|org|edu)(?:/[^\s\"<>|()]+[^\s\"<>|.!?(){{}},-])?", ""),
+        (rf"(?:[^\s\"`'<>|.!?(){{}},-_$]+\.)+(?i:com|net|org|edu)(?:/[^\s\"<>|()]+[^\s\"<>|.!?(){{}},-])?", ""),
         (r"<?[a-zA-Z0-9][^\s\"<>|(){}]*@(?:[^\s\"<>|(){}.]+\.)*[^\s\"<>|(){}\[\].,;:]+>?", ""),
-        (r"[@#][a-zA-Z_]\w*", ""),
-        (rf"{_AUXILIARY}|{_NOT}", r"[^\w]|\d|_"),
+        (rf"@[a-zA-Z_]\w*|#{_LETTER}\w*", ""),
+        (rf"{_AUXILIARY}|{_NOT}", r"[^A-Za-z]"),
         (r"\d{1,2}[-/]\d{1,2}[-/]\d{2,4}", ""),
         (rf"[-+]?{_NUMBER}", ""),
         (r"(?:\d{1,4}[- \u00a0])?\d{1,4}(?:\\?/|⁄)\d{1,4}", ""),
         (r"[¼½¾⅓-⅞]", ""),
         (r"(?i:-(?:RRB|LRB|RCB|LCB|RSB|LSB)-|C\.D\.s|pro-|anti-|S&P-500|S&Ls)", ""),
-        (rf"{_ALNUM}+(?:-{_LETTER}+){{0,2}}(?:\\?/{_ALNUM}+(?:-{_LETTER}+){{0,2}}){{1,2}}", ""),
+        (rf"{_ASCII}+(?:-[A-Za-z]+){{0,2}}(?:\\?/{_ASCII}+(?:-[A-Za-z]+){{0,2}}){{1,2}}", ""),
         (r"[A-Z]*\$|#", ""),
         (rf"(?:(?i:{_BEFORE_NUMBERS})|P(?i:t))\.", r"\s?\d"),
         (r"(?i:so|no)\.", r"\s+(?i:Africa|Korea|Cal)"),
         (r"[A-Za-z](?=\.)", rf"\.\s+(?:{_SENTENCE_STARTS})[\s?!]"),  # not an initial: the sentence ends here
         (_ABBREVIATION, ""),
+        (_USUALLY_LOWER, r"[^\n]{2}"),
         (rf"{_APOS}\d\d", r"\s"),
         (rf"{_WORD}\.", r"[,;:]"),
         (
@@ -88,19 +92,19 @@ _RULES = [
         ),
         (r"[<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]]", r"[\W_]"),
         (r"[-^x=~<>']_[-^x=~<>']|\([-^x=~<>'][_.]?[-^x=~<>']\)|\([\^x=~<>']-[\^x=~<>'`]\)", ""),
-        (r"[@]+|[#]+|_+|\*+|-+|[?!]+", ""),
-        (rf"{_ALNUM}(?:{_ALNUM}|[.,])*(?:-(?:{_ALNUM}+(?:\.\d+)?|[A-Za-z](?:\.[A-Za-z])+\.))+", rf"[^\w.+]|_"),
-        (rf"{_ALNUM}(?:{_ALNUM}|[.,])*(?:-(?:{_ALNUM}+(?:\.\d+)?|[A-Za-z](?:\.[A-Za-z])+\.))+\.", r"[,;:]"),
-        (rf"{_THING}\.", r"[,;:]"),
+        (r"@+|#+|_+|\*+|-+|[?!]+|\.\.\.+", ""),
+        (_HYPHENED, r"[^\w.+]|_"),
+        (rf"{_HYPHENED}\.", r"[,;:]"),
         (_THING, ""),
+        (rf"{_ALNUM}+(?:[-_]{_PART})*\.", r"[,;:]"),
         (r"[A-Z]+(?:(?:[+&]|&amp;)[A-Z]+)+", ""),
-        (rf"{_QUOTE}{{1,2}}", rf"{_LETTER}\S|[AaIiUu]\s"),
+        (r"['`]{1,2}", r"[A-Za-z]\S|[AaIiUu]\s"),
         (rf"{_QUOTE}{{1,2}}", ""),
         (rf"{_AUXILIARY}|{_NOT}", ""),
     )
 ]
 _PLAIN = re.compile(r"[A-Za-z, ]*(?: \.)?\s*")
-_EASY = re.compile(r"\s*(?:([A-Za-z]+)(?=[\s,]|$)|[.,;](?=\s|$)|,(?=[^\d'])|\")")
+_EASY = re.compile(r"\s*(?:([A-Za-z]+)(?=,?\s|$)|[.,;](?=\s|$)|,(?=[^\d'])|\")")
 _SPLIT = {word: (word[:-3], word[-3:]) if word == "cannot" else (word[:-2], word[-2:]) for word in "cannot gonna gotta lemme gimme wanna".split()}
 _FRACTIONS = dict(zip("¼½¾⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "1/4 1/2 3/4 1/3 2/3 1/5 2/5 3/5 4/5 1/6 5/6 1/8 3/8 5/8 7/8".split(), strict=True))
 _SAID = {"(": "-lrb-", ")": "-rrb-", "{": "-lcb-", "}": "-rcb-", "[": "-lsb-", "]": "-rsb-", "&amp;": "&", "¢": "cents", "£": "#", "€": "$"}
