@@ -31,23 +31,10 @@ DONE, USAGE, INTERRUPTED = 0, 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Exit codes: 0 done; 1 some inputs failed; 2 usage or configuration; 130 interrupted."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] in ("-h", "--help", "help"):
-        print(usage())
-        return DONE if given else USAGE
-    if given[0] in ("-V", "--version"):
-        print(f"captioner {__version__}")
-        return DONE
-    command, rest = given[0], given[1:]
-    if command not in COMMANDS:
-        return complain(f"there is no command {command!r}; the commands are {', '.join(COMMANDS)}")
-    return run(command, rest)
-
-
-def run(command: str, arguments: list[str]) -> int:
     try:
-        speak_up(command)
-        return int(import_module(f"captioner.cli.{command}").main(arguments) or DONE)
+        code = run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return code
     except InputError as error:
         return complain(str(error))
     except KeyboardInterrupt:
@@ -60,6 +47,20 @@ def run(command: str, arguments: list[str]) -> int:
         if "torchvision::" not in str(error) and not is_missing(error):
             raise
         return complain(mismatch(error))
+
+
+def run(given: list[str]) -> int:
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(usage())
+        return DONE if given else USAGE
+    if given[0] in ("-V", "--version"):
+        print(f"captioner {__version__}")
+        return DONE
+    command, arguments = given[0], given[1:]
+    if command not in COMMANDS:
+        raise InputError(f"there is no command {command!r}; the commands are {', '.join(COMMANDS)}")
+    speak_up(command)
+    return int(import_module(f"captioner.cli.{command}").main(arguments) or DONE)
 
 
 def is_missing(error: Exception) -> bool:

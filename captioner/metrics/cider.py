@@ -50,7 +50,7 @@ class CiderD:
             entry, posting = meet(counts, image, postings)
             caption, reference = counts.caption[entry], postings.reference[posting]
             gap = bigrams[caption] - np.maximum(references.lengths[reference] - 1, 0)
-            both = np.minimum(counts.count[entry], postings.count[posting]) * postings.count[posting]
+            both = np.minimum(counts.times[entry], postings.times[posting]) * postings.times[posting]
             cosine = idf[counts.ngram[entry]] ** 2 * both * norms[caption] * reference_norms[reference]
             total += np.bincount(caption, cosine * np.exp(-(gap**2) / (2 * self.sigma**2)), len(candidates))
         return 10 * total / len(all_counts) / references.per_image[image]
@@ -63,7 +63,7 @@ class CiderD:
 
 def inverse_norms(counts: Counts, idf: Float[np.ndarray, " weights"], captions: int) -> Float[np.ndarray, " captions"]:
     """1 / |x|_n of each caption; zero where the norm is."""
-    weighted = counts.count * idf[np.minimum(counts.ngram, len(idf) - 1)]
+    weighted = counts.times * idf[np.minimum(counts.ngram, len(idf) - 1)]
     norms = np.sqrt(np.bincount(counts.caption, weighted**2, captions))
     return np.divide(1.0, norms, out=np.zeros(captions), where=norms > 0)
 

@@ -16,7 +16,7 @@ class Counts(NamedTuple):
 
     caption: Integers
     ngram: Integers
-    count: Integers
+    times: Integers
 
 
 class Numbering:
@@ -90,7 +90,7 @@ class Postings(NamedTuple):
     first: Integers
     number: Integers
     reference: Int[np.ndarray, " postings"]
-    count: Int[np.ndarray, " postings"]
+    times: Int[np.ndarray, " postings"]
     size: int
 
 
@@ -126,7 +126,7 @@ class References:
         pair = self.image[counts.caption] * size + counts.ngram
         order = np.argsort(pair, kind="stable")
         pairs, first, number = np.unique(pair[order], return_index=True, return_counts=True)
-        return Postings(pairs, first, number, counts.caption[order], counts.count[order], size)
+        return Postings(pairs, first, number, counts.caption[order], counts.times[order], size)
 
     def images_of(self, candidates: Sequence[Tokens], images: Sequence[int] | np.ndarray | None) -> Int[np.ndarray, " candidates"]:
         """The image of each candidate, checked; without `images`, one candidate an image in their order."""
