@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,20 +84,20 @@ def caption_truth(caption: str, scene: Truth, lexicon: Mapping[str, Any]) -> Ver
     tokens = tokenize(caption)
     items = _parse(tokens, lexicon)
     nouns = [item for item in items if item.letter in "NG"]
-    scenes_objects = scene["objects"]
-    fits = [_choices(noun.meaning, scenes_objects) for noun in nouns]
+    objects = scene["objects"]
+    fits = [_choices(noun.meaning, objects) for noun in nouns]
     sentence = ARRANGEMENT.fullmatch("".join(item.letter for item in items)) is not None
     links = _links(items, nouns) if sentence else []
     group = 0 if any(item.letter == "G" for item in nouns) else None
     readings = list(_readings(fits, links, group, scene, lexicon)) if sentence else []
-    claims = [claim for noun in nouns for claim in _attribute_claims(noun, tokens, scenes_objects)]
+    claims = [claim for noun in nouns for claim in _attribute_claims(noun, tokens, objects)]
     for link in links:
         said = " ".join(tokens[link.first : link.stop])
         claims.append(Claim("position" if link.other is None else "relation", said, _possible(link, fits, scene, lexicon)))
     mentions = []
     for i, noun in enumerate(nouns):
         chosen = {index for reading in readings for index in reading[i]}
-        found = sorted(chosen or _matching(noun.meaning, scenes_objects))
+        found = sorted(chosen or _matching(noun.meaning, objects))
         mentions.append(Mention(noun.stop - 1, noun.first, found, noun.meaning.kind is None))
     return Verdict(bool(readings) and bool(claims), claims, mentions)
 
@@ -148,10 +149,9 @@ def _parse(tokens: Sequence[str], lexicon: Mapping[str, Any]) -> list[Item]:
         item = _fixed(tokens, at, phrases) or _noun(tokens, at, lexicon) or Item("X", at, at + 1)
         items.append(item)
         at = item.stop
-    if len(items) > 1:
-        for i, (item, after) in enumerate(zip(items, items[1:], strict=False)):
-            if item.letter == "N" and item.meaning.number is not None and after.letter == "I":
-                items[i] = item._replace(letter="G")
+    for i, (item, after) in enumerate(pairwise(items)):
+        if item.letter == "N" and item.meaning.number is not None and after.letter == "I":
+            items[i] = item._replace(letter="G")
     return items
 
 
@@ -227,7 +227,7 @@ def _readings(
         for objects in fits[len(chosen)]:
             if group is not None and len(chosen) == group:
                 yield from extend([*chosen, objects], taken)
-            elif not objects & taken and (group is None or objects < chosen[group]):
+            elif not objects & taken and (group is None or objects <= chosen[group]):
                 yield from extend([*chosen, objects], taken | objects)
 
     if fits:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from captioner.data.scenes.layout import COLOURS, KINDS, SIZES, Scene, Thing
+from captioner.data.scenes.layout import COLOURS, Scene, Thing
 
 KIND_WORDS = {
     "circle": (("circle", 7), ("disc", 3)),
@@ -36,14 +36,14 @@ RELATION_WORDS = {
 }
 
 POSITION_WORDS = {
-    "upper left": (("in the upper left", 5), ("in the top left corner", 5)),
-    "upper right": (("in the upper right", 5), ("in the top right corner", 5)),
-    "lower left": (("in the lower left", 5), ("in the bottom left corner", 5)),
-    "lower right": (("in the lower right", 5), ("in the bottom right corner", 5)),
+    "upper left": (("in the upper left", 5), ("in the top left", 5)),
+    "upper right": (("in the upper right", 5), ("in the top right", 5)),
+    "lower left": (("in the lower left", 5), ("in the bottom left", 5)),
+    "lower right": (("in the lower right", 5), ("in the bottom right", 5)),
     "left": (("on the left", 6), ("on the left side", 4)),
     "right": (("on the right", 6), ("on the right side", 4)),
-    "top": (("at the top", 6), ("near the top", 4)),
-    "bottom": (("at the bottom", 6), ("near the bottom", 4)),
+    "top": (("in the upper half", 6), ("in the top half", 4)),
+    "bottom": (("in the lower half", 6), ("in the bottom half", 4)),
     "middle": (("in the middle", 6), ("in the centre", 4)),
 }
 

@@ -27,6 +27,9 @@ BORDER, GAP = 2.0, 3.0
 LEAST_VISIBLE, LEAST_HIDDEN, LEAST_SIDE = 0.65, 0.08, 12
 """A covered object shows at least this share and hides at least that share; every visible box is at least so many pixels a side."""
 
+COVERS, PLACINGS, TRIES = 0.4, 60, 40
+"""How often one of several objects covers part of another; how often a scene is laid out anew, and an object, before giving up."""
+
 HELD_FOR_VAL = 8
 """One in so many scene keys belongs to val; train never draws those, so the two never share a scene."""
 
@@ -74,9 +77,14 @@ def sample_scene(rng: random.Random, split: str, unseen: frozenset[tuple[str, st
     """A scene of the split: test shows at least one unseen combination; train and val show none and share no scene."""
     while True:
         looks = _looks(rng, split, unseen)
-        scene = _place(rng, looks, image_size)
-        if scene is not None and (split == "test" or belongs_to_val(scene.things) == (split == "val")):
-            return scene
+        top = rng.randrange(1, len(looks)) if len(looks) > 1 and rng.random() < COVERS else None
+        for _ in range(PLACINGS):
+            things = _place(rng, looks, top, image_size)
+            if not things or (split != "test" and belongs_to_val(things) != (split == "val")):
+                continue
+            scene = _cover(things, image_size)
+            if scene is not None:
+                return scene
 
 
 def _looks(rng: random.Random, split: str, unseen: frozenset[tuple[str, str]]) -> list[tuple[str, str, str]]:
@@ -94,28 +102,27 @@ def _looks(rng: random.Random, split: str, unseen: frozenset[tuple[str, str]]) -
     return [(kind, colour, rng.choice(("small", "large"))) for kind, colour in pairs]
 
 
-def _place(rng: random.Random, looks: list[tuple[str, str, str]], image_size: int) -> Scene | None:
-    """Find room for every object, sometimes one over another; None when the tries run out."""
-    covers = len(looks) > 1 and rng.random() < 0.4
-    top = rng.randrange(1, len(looks)) if covers else 0
+def _place(rng: random.Random, looks: list[tuple[str, str, str]], top: int | None, image_size: int) -> list[Thing]:
+    """Find room for every object, object `top` over the edge of one before it; empty when the tries run out."""
     things: list[Thing] = []
     partner = -1
     for i, (kind, colour, size) in enumerate(looks):
         side, tilt = rng.uniform(*SIZES[size]), rng.uniform(-1, 1) * TILTS[kind]
-        for _ in range(60):
-            below = [j for j in range(i) if covers and i == top and things[j].colour != colour]
-            if below:
-                partner = rng.choice(below)
+        if i == top:
+            below = [j for j in range(i) if things[j].colour != colour]
+            partner = rng.choice(below) if below else -1
+        for _ in range(TRIES):
+            if i == top and partner >= 0:
                 x, y = _beside(rng, things[partner], side)
             else:
                 x, y = (rng.uniform(BORDER + side / 2, image_size - BORDER - side / 2) for _ in "xy")
             thing = Thing(kind, colour, size, x, y, side, tilt)
-            if _inside(thing, image_size) and all(_apart(thing, other) for j, other in enumerate(things) if not below or j != partner):
+            if _inside(thing, image_size) and all(_apart(thing, o) for j, o in enumerate(things) if i != top or j != partner):
                 break
         else:
-            return None
+            return []
         things.append(thing)
-    return _cover(things, image_size)
+    return things
 
 
 def _beside(rng: random.Random, under: Thing, side: float) -> tuple[float, float]:
@@ -140,7 +147,7 @@ def _apart(one: Thing, other: Thing) -> bool:
 def window(thing: Thing, image_size: int) -> tuple[int, int, int]:
     """(left, top, side) of the square of pixels that a thing is drawn in; may reach over the image's edge."""
     side = patch_side(thing.side)
-    return int(round(thing.x - side / 2)), int(round(thing.y - side / 2)), side
+    return round(thing.x - side / 2), round(thing.y - side / 2), side
 
 
 def _cover(things: list[Thing], image_size: int) -> Scene | None:

@@ -1,5 +1,6 @@
 """The embedded data set: scenes drawn into a folder in COCO's layout, with their captions, masks and truth."""
 
+import hashlib
 import io
 import json
 import logging
@@ -9,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,9 +30,6 @@ from captioner.files import read_json, write_whole
 from captioner.progress import progress
 
 log = logging.getLogger(__name__)
-
-VERSION = 1
-"""Of the drawing: raise it with any change that draws other pixels, words or files."""
 
 FINGERPRINT = "scenes.json"
 SPLITS = ("train", "val", "test")
@@ -99,20 +97,13 @@ class Scenes(DataSource):
         return self.root / "annotations" / f"{what}_{split}.json"
 
     def fingerprint(self) -> dict[str, Any]:
-        return {"drawing": "scenes", "version": VERSION, "seed": self.seed, "image_size": self.image_size, **self.sizes}
+        return {"drawing": "scenes", "code": code_version(), "seed": self.seed, "image_size": self.image_size, **self.sizes}
 
     def draw(self) -> dict[str, Any]:
         """Draw the folder unless it is there, and return its summary (images, seconds, BLEU-4 of the references, share covered)."""
-        path = self.root / FINGERPRINT
-        if path.is_file():
-            found = read_json(path, "fingerprint of drawn scenes")
-            if isinstance(found, dict) and found.get("fingerprint") == self.fingerprint():
-                return found["summary"]
-            if not isinstance(found, dict) or found.get("fingerprint", {}).get("drawing") != "scenes":
-                raise InputError(f"{path}: not a fingerprint of drawn scenes; give another data.root")
-            log.info("%s holds scenes drawn otherwise; drawing again", self.root)
-        elif self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
-            raise InputError(f"{self.root}: holds something other than drawn scenes; give an empty or a new folder as data.root")
+        found = self._found()
+        if found is not None:
+            return found
         self.root.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{self.root.name}.", dir=self.root.parent))
         try:
@@ -124,6 +115,30 @@ class Scenes(DataSource):
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         return summary
+
+    def _found(self) -> dict[str, Any] | None:
+        """The summary of the folder that was asked for; None where there is none, or one drawn otherwise, which may be replaced.
+
+        Raises: InputError, the folder holds anything that was not drawn here.
+        """
+        if not self.root.exists():
+            return None
+        if not self.root.is_dir():
+            raise InputError(f"{self.root}: is a file; give a folder to draw scenes into as data.root")
+        if not any(self.root.iterdir()):
+            return None
+        path = self.root / FINGERPRINT
+        record = read_json(path, "fingerprint of drawn scenes") if path.is_file() else {}
+        fingerprint = record.get("fingerprint") if isinstance(record, dict) else None
+        if not isinstance(fingerprint, dict) or fingerprint.get("drawing") != "scenes":
+            raise InputError(f"{self.root}: holds something other than drawn scenes; give an empty or a new folder as data.root")
+        if fingerprint == self.fingerprint():
+            return record["summary"]
+        foreign = sorted(entry.name for entry in self.root.iterdir() if entry.name not in (*SPLITS, "annotations", FINGERPRINT))
+        if foreign:
+            raise InputError(f"{self.root}: must be drawn again, but also holds {foreign[0]}; move it or give another data.root")
+        log.info("%s holds scenes drawn otherwise; drawing again", self.root)
+        return None
 
     def _draw_into(self, folder: Path) -> dict[str, Any]:
         started = time.monotonic()
@@ -138,17 +153,18 @@ class Scenes(DataSource):
             self._write_annotations(folder / "annotations", split, scenes)
         covered = [scene.covered for scenes in drawn.values() for scene in scenes]
         references = [scene.captions[:CAPTIONS] for scene in drawn["val"]]
+        bleu, share, seconds = leave_one_out_bleu(references), float(np.mean(covered)), time.monotonic() - started
         summary = {
             "images": self.sizes,
             "unseen_combinations": sorted(f"{colour} {kind}" for kind, colour in unseen_combinations(self.seed)),
-            "seconds": round(time.monotonic() - started, 2),
-            "references_BLEU-4": round(leave_one_out_bleu(references), 4),
-            "covered": round(float(np.mean(covered)), 4),
+            "seconds": round(seconds, 2),
+            "references_BLEU-4": round(bleu, 4),
+            "covered": round(share, 4),
         }
         log.info(
-            "drew %d scenes in %.1f s; references' own leave-one-out BLEU-4 %.1f (val, x 100); named boxes cover %.1f %% of the image",
-            len(covered), summary["seconds"], 100 * summary["references_BLEU-4"], 100 * summary["covered"],
-        )  # fmt: skip
+            "drew %d scenes in %.1f s; leave-one-out BLEU-4 of the references %.1f (val, x 100); objects' boxes cover %.1f %% of the image",
+            *(len(covered), seconds, 100 * bleu, 100 * share),
+        )
         write_whole(folder / FINGERPRINT, json.dumps({"fingerprint": self.fingerprint(), "summary": summary}, indent=1))
         return summary
 
@@ -167,12 +183,13 @@ class Scenes(DataSource):
                 raise AssertionError(f"{one} and {other} share a scene")
 
     def _write_annotations(self, folder: Path, split: str, scenes: list[Drawn]) -> None:
-        info = {"description": "drawn scenes", "version": str(VERSION)}
+        info = {"description": "drawn scenes", "version": code_version()}
         images = [
             {"id": FIRST_ID[split] + i, "file_name": file_name(split, i), "width": self.image_size, "height": self.image_size}
             for i in range(len(scenes))
         ]
-        captions, objects = [], []
+        captions: list[dict[str, Any]] = []
+        objects: list[dict[str, Any]] = []
         for image, scene in zip(images, scenes, strict=True):
             for said in scene.captions[:CAPTIONS]:
                 captions.append({"id": len(captions) + 1, "image_id": image["id"], "caption": said})
@@ -185,9 +202,16 @@ class Scenes(DataSource):
             "scenes": {"lexicon": lexicon(), "scenes": {str(image["id"]): s.truth for image, s in zip(images, scenes, strict=True)}},
         }
         if split != "train":
-            files["sixth"] = [{"image_id": image["id"], "caption": scene.captions[CAPTIONS]} for image, scene in zip(images, scenes, strict=True)]
+            files["sixth"] = [{"image_id": image["id"], "caption": s.captions[CAPTIONS]} for image, s in zip(images, scenes, strict=True)]
         for what, record in files.items():
             write_whole(folder / f"{what}_{split}.json", json.dumps(record, separators=(",", ":")))
+
+
+@cache
+def code_version() -> str:
+    """A digest of this room's sources: other code may draw other pixels, words or files."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
 
 
 def file_name(split: str, index: int) -> str:

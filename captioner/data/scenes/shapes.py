@@ -1,7 +1,7 @@
 """Outlines of the kinds, and how much of each pixel they cover."""
 
 import math
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -55,8 +55,9 @@ def _fit(points: list[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
     return tuple((float(x), float(y)) for x, y in (corners - low) / (high - low) - 0.5)
 
 
+@lru_cache(16)  # a scene asks twice: who hides whom, and what to paint
 def coverage(kind: str, patch: int, x: float, y: float, side: float, tilt: float) -> Float[np.ndarray, "rows cols"]:
-    """Share of every pixel of a `patch` x `patch` square that the shape covers, 0 to 1; centre (x, y) and side in pixels, tilt in degrees."""
+    """Share of each pixel of a `patch` x `patch` square that the shape covers, 0 to 1; centre, side in pixels, tilt in degrees."""
     canvas = Image.new("L", (patch * OVERSAMPLING,) * 2)
     cos, sin = math.cos(math.radians(tilt)) * side, math.sin(math.radians(tilt)) * side
     corners = [((x + cos * u - sin * v) * OVERSAMPLING, (y + sin * u + cos * v) * OVERSAMPLING) for u, v in outline(kind)]
