@@ -34,7 +34,7 @@ THUMBNAIL = 320
 
 @dataclass(frozen=True)
 class Entry:
-    """An image of the gallery. `maps`: an explanation's name -> (words, rows, cols), attention first; `alternatives` hold text, log_prob, score."""
+    """An image of the gallery. `maps`: explanations by name, attention first; `alternatives` hold text and log_prob."""
 
     path: str
     image: Image.Image
@@ -178,10 +178,10 @@ def encoded(image: Image.Image, longest: int, quality: int) -> tuple[bytes, str]
 
 def _card(entry: Entry, thumbnail: str) -> str:
     caption = html.escape(entry.caption) or "<em>(no words)</em>"
-    also = html.escape(" ".join(entry.references))
+    path, also = html.escape(entry.path), html.escape(" ".join([entry.path, *entry.references]))
     return (
         f'<button class="card" type="button" data-also="{also}"><img src="{thumbnail}" alt="" decoding="async">'
-        f'<span class="said">{caption}</span><span class="file" title="{html.escape(entry.path)}">{html.escape(entry.path)}</span></button>'
+        f'<span class="said">{caption}</span><span class="file" title="{path}">{html.escape(Path(entry.path).name)}</span></button>'
     )
 
 

@@ -19,8 +19,8 @@ def heats(alphas: Float[np.ndarray, "words rows cols"], box: Box, size: tuple[in
         heat(x, y) = sum_rc  k(v - r) k(u - c) alphas_rc,    u = cols (x - left) / (right - left) - 1/2, v likewise
 
     with x, y at pixel centres and k the cubic B-spline: smooth, never negative, never above the largest alpha; a uniform map stays flat and
-    a single cell peaks at its centre. It smooths: a single inner cell of weight 1 peaks at (2/3)^2. At the border the grid is mirrored about
-    the centres of the outermost cells, and from there outwards the value stays. Raises: ValueError, an empty grid, box or image.
+    a single cell peaks at its centre. It smooths: a single inner cell of weight 1 peaks at (2/3)^2. Beyond the centres of the
+    outermost cells the value stays; up to there the grid counts as mirrored about them. Raises: ValueError, an empty grid, box or image.
     """
     width, height = size
     left, top, right, bottom = box

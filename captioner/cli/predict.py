@@ -1,0 +1,187 @@
+"""`captioner predict`: caption images, and show where every word looked."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from captioner.cli.inputs import image_paths, result_names
+from captioner.cli.results import KINDS, References, Results, overwritten
+from captioner.data.images import open_image
+from captioner.errors import InputError
+from captioner.progress import progress
+from captioner.tokenizer import tokenize
+
+DEFAULT_SAVE = "overlay,arrays,gallery"
+LATEST = Path("outputs/latest")
+
+EXAMPLES = """examples:
+  python predict.py photo.jpg                                   prints the caption; the model is outputs/latest
+  python predict.py photos/ --recursive --out captioned         sheets, arrays and a gallery: open captioned/index.html
+  python predict.py photo.jpg --caption "a dog runs" --out why  where the model looks when made to say this
+  python predict.py 'val2017/*.jpg' --annotations captions_val2017.json --out val --save gallery
+  find . -name '*.jpg' | python predict.py - --model outputs/scenes/2026-01-31_12-00-00
+
+exit codes: 0 done; 1 some inputs failed, named on standard error, the rest done; 2 usage or configuration"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command. Raises: InputError, usage or configuration."""
+    options = parser().parse_args(arguments)
+    check(options)
+    paths, missing = image_paths(options.images, sys.stdin, options.recursive, options.out)
+    for message in missing:
+        complain(message)
+    names = result_names(paths)
+    victim = overwritten(paths, names, options.out, options.save) if options.out else None
+    if victim:
+        raise InputError(f"--out {options.out} would overwrite the input {victim}; choose another folder")
+    references = References(options.annotations) if options.annotations else None
+    if not paths:
+        return 1
+    captioner = load(options.model, options.device)
+    results = Results(options.out, options.save, references, "Captions") if options.out else None
+    with results or nullcontext():
+        failed = caption_all(captioner, paths, names, results, options)
+    if results is not None:
+        where = options.out / ("index.html" if results.gallery else "captions.jsonl")
+        print(f"captioner: {len(paths) - failed} of {len(paths)} images captioned: {where}", file=sys.stderr)
+    return 1 if failed or missing else 0
+
+
+def parser() -> argparse.ArgumentParser:
+    asked = argparse.ArgumentParser(
+        prog="captioner predict",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = asked.add_argument
+    add("images", nargs="+", metavar="IMAGE", help="files, folders, globs, or - for a list of them on standard input")
+    add("--model", type=Path, metavar="MODEL", help="a model/ folder, a run's folder or a .ckpt; left out: outputs/latest")
+    add("--out", type=Path, metavar="DIR", help="write captions.jsonl, and what --save names, to this folder")
+    add("--beam", type=positive, default=3, metavar="N", help="captions kept in play by the search; 1 is greedy (3)")
+    add("--batch-size", type=positive, default=16, metavar="N", help="images at a time (16)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
+    add("--explain", default="attention", metavar="KINDS", help="which maps to show: attention")
+    add("--save", metavar="KINDS", help=f"with --out, any of {','.join(KINDS)}, or none ({DEFAULT_SAVE})")
+    add("--caption", metavar="TEXT", help="show where the model looks for this sentence instead of its own")
+    add("--annotations", type=Path, metavar="FILE", help="COCO annotations: file names to ids; writes results.json, shows references")
+    add("--recursive", action="store_true", help="look below folders too")
+    return asked
+
+
+def positive(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return number
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse what cannot be done before anything is loaded; `options.save` becomes a set."""
+    kinds = listed(options.explain)
+    unknown = [kind for kind in kinds if kind != "attention"]
+    if unknown or not kinds:
+        raise InputError(f"--explain {options.explain}: attention is the only explanation there is so far")
+    for name in ("save", "annotations"):
+        if getattr(options, name) and options.out is None:
+            raise InputError(f"--{name} says what to write; say where with --out DIR")
+    wanted = listed(DEFAULT_SAVE if options.save is None else options.save)
+    strange = [kind for kind in wanted if kind not in KINDS]
+    if strange and wanted != ["none"]:
+        raise InputError(f"--save {options.save}: {strange[0]!r} is not among {', '.join(KINDS)}")
+    options.save = frozenset(wanted) & frozenset(KINDS)
+    if options.caption is not None and not tokenize(options.caption):
+        raise InputError(f"--caption {options.caption!r} holds no word")
+    if options.out and options.out.exists() and not options.out.is_dir():
+        raise InputError(f"--out {options.out} is a file; it must be a folder")
+
+
+def listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def load(model: Path | None, device: str) -> Any:
+    """The captioner, on the device asked for; `auto` takes an accelerator where there is one."""
+    if model is None and not LATEST.exists():
+        raise InputError(f"{LATEST}: no trained model here; train one with `python train.py`, or name one with --model")
+    import torch
+
+    from captioner.model import Captioner
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from None
+    return Captioner.load(model or LATEST, device)
+
+
+def caption_all(captioner: Any, paths: list[str], names: list[str], results: Results | None, options: argparse.Namespace) -> int:
+    """Caption batch by batch, printing and writing as it goes; return how many failed."""
+    failed = 0
+    bar = iter(progress(range(len(paths)), "captioning"))
+    for start in range(0, len(paths), options.batch_size):
+        batch = list(zip(paths, names, strict=True))[start : start + options.batch_size]
+        opened = []
+        for path, name in batch:
+            try:
+                opened.append((path, name, open_image(path)))
+            except InputError as error:
+                failed += complain(str(error))
+        for path, name, image, caption in captioned(captioner, opened, options):
+            if isinstance(caption, Exception):
+                failed += complain(f"{path}: {' '.join(str(caption).split()) or type(caption).__name__}")
+                continue
+            say(f"{path}\t{caption.text}")
+            try:
+                if results is not None:
+                    results.add(path, name, image, caption)
+            except InputError as error:
+                failed += complain(str(error))
+        for _ in batch:
+            next(bar)
+    next(bar, None)
+    return failed
+
+
+def captioned(
+    captioner: Any, opened: list[tuple[str, str, Image.Image]], options: argparse.Namespace
+) -> Iterator[tuple[str, str, Image.Image, Any]]:
+    """Each image with its caption, or with the exception that stands in for it: where a batch fails, its images are tried alone."""
+    together: list[Any] | None = None
+    if options.caption is None and opened:
+        with suppress(RuntimeError, ValueError):
+            together = captioner.caption([image for _, _, image in opened], beam=options.beam, batch_size=options.batch_size)
+    for number, (path, name, image) in enumerate(opened):
+        if together is not None:
+            yield path, name, image, together[number]
+            continue
+        try:
+            alone = captioner.caption(image, beam=options.beam) if options.caption is None else captioner.explain(image, options.caption)
+        except (RuntimeError, ValueError) as error:
+            alone = error
+        yield path, name, image, alone
+
+
+def say(text: str) -> None:
+    """A line on standard output, which does not cut the progress bar in two."""
+    from tqdm import tqdm
+
+    encoding = sys.stdout.encoding or "utf-8"
+    tqdm.write(text.encode(encoding, "backslashreplace").decode(encoding), file=sys.stdout)
+
+
+def complain(message: str) -> int:
+    """A line on standard error; counts one failure."""
+    from tqdm import tqdm
+
+    tqdm.write(f"captioner: {' '.join(message.split())}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
+    return 1

@@ -1,0 +1,210 @@
+"""What `predict --out` writes: JSON lines as they come, sheets, word images, arrays, the gallery, COCO results."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from captioner.errors import InputError
+from captioner.files import read_json, whole_file, write_whole
+from captioner.maps.gallery import Entry, Gallery
+from captioner.maps.sheet import contact_sheet, word_images
+
+KINDS = ("overlay", "words", "arrays", "gallery")
+
+
+class Said(Protocol):
+    """What is read of a `Caption`."""
+
+    text: str
+    words: list[str]
+    log_prob: float
+    log_probs: list[float]
+    end_log_prob: float
+    score: float
+    alphas: np.ndarray
+    gate: np.ndarray | None
+    sentinel: np.ndarray | None
+    head_alphas: np.ndarray | None
+    box: tuple[float, float, float, float]
+    width: int
+    height: int
+    alternatives: list[dict[str, Any]]
+
+
+class References:
+    """Image ids, and captions where there are any, by file name: the longest common end of the path decides."""
+
+    def __init__(self, annotations: Path) -> None:
+        """Read a file in COCO's format: `images` with `id` and `file_name`. Raises: InputError, missing or of another shape."""
+        content = read_json(annotations, "annotations")
+        images = content.get("images") if isinstance(content, dict) else None
+        if not isinstance(images, list) or not all(isinstance(image, dict) and {"id", "file_name"} <= image.keys() for image in images):
+            raise InputError(f"{annotations}: 'images' must be a list of objects with 'id' and 'file_name'")
+        self._ids: dict[str, list[tuple[tuple[str, ...], int]]] = {}
+        for image in images:
+            parts = Path(str(image["file_name"])).parts
+            self._ids.setdefault(parts[-1] if parts else "", []).append((parts, image["id"]))
+        self._captions: dict[int, list[str]] = {}
+        for annotation in content.get("annotations") or []:
+            if isinstance(annotation, dict) and isinstance(annotation.get("caption"), str):
+                self._captions.setdefault(annotation.get("image_id"), []).append(annotation["caption"].strip())
+
+    def image_id(self, path: str) -> int | None:
+        parts = Path(os.path.abspath(path)).parts
+        known = self._ids.get(parts[-1], [])
+        return max(known, key=lambda entry: _common_end(entry[0], parts))[1] if known else None
+
+    def captions(self, path: str) -> list[str]:
+        image_id = self.image_id(path)
+        return [] if image_id is None else self._captions.get(image_id, [])
+
+
+class Results:
+    """A context: `add` each caption as it comes; on leaving, also by an interruption, all that was added is in place."""
+
+    def __init__(self, folder: Path, save: frozenset[str], references: References | None, title: str) -> None:
+        self.folder = folder
+        self.save = save
+        self.references = references
+        self.gallery = Gallery(folder, title) if "gallery" in save else None
+        self.coco: list[dict[str, Any]] = []
+
+    def __enter__(self) -> "Results":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".captions.", suffix=".jsonl", dir=self.folder)
+        self._lines = os.fdopen(handle, "wb")
+        self._temporary = Path(name)
+        return self
+
+    def add(self, path: str, name: str, image: Image.Image, caption: Said) -> None:
+        """Raises: InputError, `path` is not in the annotations (everything but results.json is written)."""
+        stem = self.folder / name
+        written: dict[str, str | None] = {"arrays": None, "overlay": None}
+        if "arrays" in self.save:
+            with whole_file(stem.with_name(stem.name + ".npz")) as temporary:
+                np.savez_compressed(temporary, **arrays(caption))
+            written["arrays"] = f"{name}.npz"
+        if "overlay" in self.save:
+            with whole_file(stem.with_name(stem.name + ".png")) as temporary:
+                overlay(image, caption).save(temporary, compress_level=3)
+            written["overlay"] = f"{name}.png"
+        if "words" in self.save:
+            for file_name, picture in word_images(image, caption.words, caption.alphas, caption.box):
+                with whole_file(stem / file_name) as temporary:
+                    picture.save(temporary, compress_level=3)
+        self._lines.write(line(path, caption, written))
+        self._lines.flush()
+        if self.gallery is not None:
+            self.gallery.add(entry(path, image, caption, self.references))
+        if self.references is not None:
+            image_id = self.references.image_id(path)
+            if image_id is None:
+                raise InputError(f"{path}: captioned, but --annotations does not list this file, so results.json leaves it out")
+            self.coco.append({"image_id": image_id, "caption": caption.text})
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
+        mask = os.umask(0)
+        os.umask(mask)
+        self._temporary.chmod(0o666 & ~mask)
+        self._temporary.replace(self.folder / "captions.jsonl")
+        if self.references is not None:
+            write_whole(self.folder / "results.json", json.dumps(self.coco, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+        if self.gallery is not None and len(self.gallery):
+            self.gallery.write()
+
+
+def overwritten(inputs: list[str], names: list[str], folder: Path, save: frozenset[str]) -> str | None:
+    """The first input that a result would overwrite, or None."""
+    taken = {Path(path).resolve(): path for path in inputs}
+    endings = [ending for kind, ending in (("overlay", ".png"), ("arrays", ".npz")) if kind in save]
+    root = folder.resolve()
+    results = ((root / f"{name}{ending}").resolve() for name in names for ending in endings)
+    return next((taken[result] for result in results if result in taken), None)
+
+
+def arrays(caption: Said) -> dict[str, Any]:
+    """What `NAME.npz` holds: the sheet and the page can be drawn again from it without the model."""
+    found = {
+        "words": np.array(caption.words, dtype=np.str_),
+        "alphas": np.asarray(caption.alphas, np.float32),
+        "box": np.array(caption.box, np.float64),
+        "log_probs": np.array(caption.log_probs, np.float32),
+    }
+    for name in ("sentinel", "gate", "head_alphas"):
+        values = getattr(caption, name)
+        if values is not None:
+            found[name] = np.asarray(values, np.float32)
+    return found
+
+
+def overlay(image: Image.Image, caption: Said) -> Image.Image:
+    return contact_sheet(
+        image,
+        caption.words,
+        caption.alphas,
+        caption.box,
+        probabilities=[math.exp(log_prob) for log_prob in caption.log_probs],
+        gate=caption.gate,
+        sentinel=caption.sentinel,
+        title=caption.text,
+    )
+
+
+def line(path: str, caption: Said, written: Mapping[str, str | None]) -> bytes:
+    """A line of `captions.jsonl`. File names that are no UTF-8 keep their bytes as JSON escapes; what is not finite becomes null."""
+    record = {
+        "image": path,
+        "caption": caption.text,
+        "words": list(caption.words),
+        "log_prob": caption.log_prob,
+        "log_probs": list(caption.log_probs),
+        "end_log_prob": caption.end_log_prob,
+        "score": caption.score,
+        "alternatives": caption.alternatives,
+        "width": caption.width,
+        "height": caption.height,
+        **written,
+    }
+    return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def entry(path: str, image: Image.Image, caption: Said, references: References | None) -> Entry:
+    return Entry(
+        path=path,
+        image=image,
+        caption=caption.text,
+        words=caption.words,
+        maps={"attention": caption.alphas},
+        box=caption.box,
+        probabilities=[math.exp(log_prob) for log_prob in caption.log_probs],
+        gate=caption.gate,
+        sentinel=caption.sentinel,
+        alternatives=caption.alternatives,
+        references=references.captions(path) if references else (),
+        scores={"log p": caption.log_prob, "score": caption.score},
+    )
+
+
+def _common_end(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    shared = 0
+    for mine, its in zip(reversed(one), reversed(other), strict=False):
+        if mine != its:
+            break
+        shared += 1
+    return shared
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
