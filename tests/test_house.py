@@ -1,0 +1,130 @@
+"""The house: a floor imports only from floors below, rooms on one floor do not meet, and prediction never reaches training's packages."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "captioner"
+
+FLOORS = {
+    0: ["records", "vocabulary", "tokenizer", "errors", "files", "progress"],
+    1: ["bundle", "attention", "objectives", "search", "metrics", "maps", "data"],
+    2: ["encoders", "decoders"],
+    3: ["model"],
+    4: ["explain", "training"],
+    5: ["cli"],
+}
+FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def room(module):
+    """captioner.data.scenes.draw -> data; captioner -> the door, which has no room."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(path):
+    """(line, module) of every import in the file, at its top and inside functions; `from captioner import x` is captioner.x."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively; write the whole name"
+            inside = node.module == "captioner"
+            yield from ((node.lineno, f"captioner.{alias.name}" if inside else node.module or "") for alias in node.names)
+
+
+def climbs(importer, imported):
+    """Why `importer` must not import `imported`, or None."""
+    here, there = room(importer), room(imported)
+    if here == there or there not in FLOOR:
+        return None
+    if FLOOR[there] > FLOOR[here]:
+        return f"floor {FLOOR[here]} climbs to floor {FLOOR[there]}"
+    if FLOOR[there] == FLOOR[here] and FLOOR[here] > 0:
+        return f"{here} and {there} are rooms on one floor"
+    return None
+
+
+def test_every_room_has_a_floor():
+    rooms = {room(name(path)) for path in MODULES} - {""}
+    assert rooms <= FLOOR.keys(), f"say on which floor {sorted(rooms - FLOOR.keys())} lie"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_no_floor_climbs_and_no_rooms_meet(path):
+    if path == PACKAGE / "__init__.py":
+        return  # the public door, lazily
+    importer = name(path)
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {importer} imports {imported}: {why}"
+        for line, imported in imports(path)
+        if imported.split(".")[0] == "captioner" and (why := climbs(importer, imported))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported", "why"),
+    [
+        ("captioner.records", "captioner.model", "floor 0 climbs to floor 3"),
+        ("captioner.search.beam", "captioner.attention.score", "rooms on one floor"),
+        ("captioner.encoders.trunk", "captioner.decoders.lstm", "rooms on one floor"),
+        ("captioner.explain.pointing", "captioner.training.module", "rooms on one floor"),
+        ("captioner.search.beam", "captioner.search.hypotheses", None),
+        ("captioner.data.captions", "captioner.tokenizer", None),
+        ("captioner.files", "captioner.errors", None),
+    ],
+)
+def test_the_rule_tells_a_climb_from_a_step_down(importer, imported, why):
+    found = climbs(importer, imported)
+    assert (found is None) if why is None else (why in found)
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name == "__init__.py" and path.parent != PACKAGE], ids=name)
+def test_init_files_hold_no_code(path):
+    assert path.read_text().strip() == ""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_lightning_stays_in_training_and_hydra_behind_its_door(path):
+    wholes = {imported.split(".")[0] for _, imported in imports(path)}
+    assert room(name(path)) == "training" or not wholes & {"lightning", "pytorch_lightning"}
+    assert room(name(path)) == "training" or name(path) == "captioner.cli.train" or not wholes & {"hydra", "omegaconf"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_annotations_are_evaluated_not_kept_as_strings(path):
+    assert "__future__" not in {imported for _, imported in imports(path)}
+
+
+def reached(*modules):
+    """What a fresh interpreter has imported after importing these."""
+    code = f"import sys, importlib\nfor m in {modules!r}: importlib.import_module(m)\nprint('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return {module.split(".")[0] for module in done.stdout.split()}
+
+
+def test_nothing_that_predict_reaches_imports_lightning_hydra_or_nltk():
+    packages = reached("captioner.cli.main", "captioner.cli.predict", "captioner.model")
+    assert "torch" in packages
+    assert not packages & {"lightning", "pytorch_lightning", "hydra", "omegaconf", "nltk"}
+
+
+def test_scoring_a_results_file_imports_no_torch():
+    packages = reached("captioner.cli.main", "captioner.cli.evaluate", "captioner.metrics.scores")
+    assert "numpy" in packages
+    assert not packages & {"torch", "torchvision", "lightning", "nltk"}
+
+
+def test_the_public_door_opens_only_when_it_is_used():
+    assert "torch" not in reached("captioner")
