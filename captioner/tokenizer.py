@@ -16,17 +16,17 @@ DROPPED = frozenset(("", "'", "''", "`", "``", "-LRB-", "-RRB-", "-LCB-", "-RCB-
 _NEITHER = r"²³¹¼-¾\u2070-\u209f\u2150-\u215f"  # Python counts these as letters
 _LETTER = rf"[^\W\d_{_NEITHER}]"
 _ALNUM = rf"[^\W_{_NEITHER}]"
-_APOS = r"['’\x92]"
-_APOS_LIKE = r"['’`‘‛\x91\x92]"
+_APOS = r"['\u2019\x92]"
+_APOS_LIKE = r"['\u2019`\u2018\u201b\x91\x92]"
 _ASCII = r"[A-Za-z0-9]"
-_QUOTE = r"['’`‘‛“”„‟‚‹›«»\x82\x84\x91-\x94]"
+_QUOTE = r"['\u2019`\u2018\u201b\u201c\u201d\u201e\u201f\u201a\u2039\u203a\u00ab\u00bb\x82\x84\x91-\x94]"
 _WORD = rf"{_LETTER}{_ALNUM}*(?:[.!?]{_LETTER}{_ALNUM}*)*"
 _NUMBER = r"(?:\d*(?:[.:,]\d+)+|\d+)"
 _AUXILIARY = rf"{_APOS}(?:[msdMSD]|(?i:re|ve|ll))"
 _NOT = rf"(?i:n{_APOS_LIKE}t)"
 _ELISION = rf"(?:[dDoOlL]{_APOS_LIKE}{_ALNUM})?"
 _PART = rf"(?:{_ALNUM}*{_LETTER}{_ALNUM}*|{_NUMBER})"
-_THING = rf"{_ELISION}(?:{_PART}|[-+]{_NUMBER})(?:[-_֊‐‑]{_ELISION}{_PART})*"
+_THING = rf"{_ELISION}(?:{_PART}|[-+]{_NUMBER})(?:[-_\u058a\u2010\u2011]{_ELISION}{_PART})*"
 _HYPHENED = rf"{_ALNUM}(?:{_ALNUM}|[.,])*(?:-(?:[A-Za-z](?:\.[A-Za-z])+\.|{_ALNUM}+(?:\.\d+)?))+"
 _ACRONYM = r"(?:[A-Za-z](?:\.[A-Za-z])*|(?i:Canada|Sino|Korean|EU|Japan|non)-U\.S|U\.S\.-U\.(?:K|S\.S\.R))"
 _MONTHS = "jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|mon|tues?|wed|thu|thurs|fri"
@@ -48,6 +48,9 @@ _SENTENCE_STARTS = (
 _NO_STOP = r"\s\"<>|.!?(){},"
 
 
+_TAG_NAME = r"[A-Za-z][\w:.-]*"
+_TAG = rf"<(?:[!?][A-Za-z-][^>\r\n]*|/?{_TAG_NAME}(?: +{_TAG_NAME}(?: *= *(?:'[^'\r\n]*'|\"[^\"\r\n]*\"|[\w:.-]+))?)* */?) *>"
+
 # (rule, what must follow): of all that match, the longest with what follows wins, then the first.
 _RULES = [
     (re.compile(rule), re.compile(follows) if follows else None)
@@ -55,8 +58,8 @@ _RULES = [
         (r"(?i:c\+\+|[cf]#)", ""),
         (r"(?i:can(?=not)|'t(?=was))", r"(?i:not|was)"),
         (rf"(?i:{_APOS}t(?=is)|gon(?=na)|got(?=ta)|lem(?=me)|gim(?=me)|wan(?=na))", r"(?i:is|na|ta|me)"),
-        (r"<(?:[!?][A-Za-z-][^>\r\n]*|/?[A-Za-z][\w:.-]*(?: +[A-Za-z][\w:.-]*(?: *= *(?:'[^'\r\n]*'|\"[^\"\r\n]*\"|[\w:.-]+))?)* */?) *>", ""),
-        (r"[\x96\x97–—―]", ""),
+        (_TAG, ""),
+        (r"[\x96\x97\u2013\u2014\u2015]", ""),
         (r"&amp;", ""),
         (_WORD, _AUXILIARY),
         (rf"(?:{_LETTER}|\u00ad)*[A-MO-Za-mo-z](?={_NOT})", _NOT),
@@ -67,13 +70,13 @@ _RULES = [
         (rf"[yY]{_APOS}", _LETTER),
         (r"(?i:ftp|svn|svn\+ssh|http|https|mailto)://[^\s\"<>|(){}]+[^\s\"<>|.!?(){},-]", ""),
         (rf"(?i:www)\.(?:[^{_NO_STOP}]+\.)+[a-zA-Z]{{2,4}}(?:/[^\s\"<>|()]+[^\s\"<>|.!?(){{}},-])?", ""),
-        (rf"(?:[^\s\"`'<>|.!?(){{}},-_$]+\.)+(?i:com|net|org|edu)(?:/[^\s\"<>|()]+[^\s\"<>|.!?(){{}},-])?", ""),
+        (r"(?:[^\s\"`'<>|.!?(){},-_$]+\.)+(?i:com|net|org|edu)(?:/[^\s\"<>|()]+[^\s\"<>|.!?(){},-])?", ""),
         (r"<?[a-zA-Z0-9][^\s\"<>|(){}]*@(?:[^\s\"<>|(){}.]+\.)*[^\s\"<>|(){}\[\].,;:]+>?", ""),
         (rf"@[a-zA-Z_]\w*|#{_LETTER}\w*", ""),
         (rf"{_AUXILIARY}|{_NOT}", r"[^A-Za-z]"),
         (r"\d{1,2}[-/]\d{1,2}[-/]\d{2,4}", ""),
         (rf"[-+]?{_NUMBER}", ""),
-        (r"(?:\d{1,4}[- \u00a0])?\d{1,4}(?:\\?/|⁄)\d{1,4}", ""),
+        (r"(?:\d{1,4}[- \u00a0])?\d{1,4}(?:\\?/|\u2044)\d{1,4}", ""),
         (r"[¼½¾⅓-⅞]", ""),
         (r"(?i:-(?:RRB|LRB|RCB|LCB|RSB|LSB)-|C\.D\.s|pro-|anti-|S&P-500|S&Ls)", ""),
         (rf"{_ASCII}+(?:-[A-Za-z]+){{0,2}}(?:\\?/{_ASCII}+(?:-[A-Za-z]+){{0,2}}){{1,2}}", ""),
@@ -105,19 +108,22 @@ _RULES = [
 ]
 _PLAIN = re.compile(r"[A-Za-z, ]*(?: \.)?\s*")
 _EASY = re.compile(r"\s*(?:([A-Za-z]+)(?=,?\s|$)|[.,;](?=\s|$)|,(?=[^\d'])|\")")
-_SPLIT = {word: (word[:-3], word[-3:]) if word == "cannot" else (word[:-2], word[-2:]) for word in "cannot gonna gotta lemme gimme wanna".split()}
-_FRACTIONS = dict(zip("¼½¾⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "1/4 1/2 3/4 1/3 2/3 1/5 2/5 3/5 4/5 1/6 5/6 1/8 3/8 5/8 7/8".split(), strict=True))
+_SPLIT = {pair.replace(" ", ""): pair.split() for pair in ("can not", "gon na", "got ta", "lem me", "gim me", "wan na")}
+_FRACTIONS = {"¼": "1/4", "½": "1/2", "¾": "3/4", "⅓": "1/3", "⅔": "2/3", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5"}
+_FRACTIONS |= {"⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8"}
 _SAID = {"(": "-lrb-", ")": "-rrb-", "{": "-lcb-", "}": "-rcb-", "[": "-lsb-", "]": "-rsb-", "&amp;": "&", "¢": "cents", "£": "#", "€": "$"}
 _SAID |= _FRACTIONS
-_UNSAID = re.compile(rf"{_QUOTE}+|[\"…\x85\x96\x97–—―\u00ad]|-+|\.+")
-_SYMBOL = re.compile(r"[\x00-\x7f§¨©¬®¯°-´¶-¹×÷¡¿¢-¥\u2016-\u2025\u2030-\u2044\u207a-\u208e\u20a0-\u20bf\u2100-\u214f\u2190-\u2bff\u3001-\u3020\uff01-\uff65]")
+_UNSAID = re.compile(rf"{_QUOTE}+|[\"\u2026\x85\x96\x97\u2013\u2014\u2015\u00ad]|-+|\.+")
+_SYMBOL = re.compile(
+    r"[\x00-\x7f¡-§¨©¬®-\u00b4¶-¹¿\u00d7÷\u2016-\u2025\u2030-\u2044\u207a-\u208e\u20a0-\u20bf\u2100-\u214f\u2190-\u2bff\u3001-\u3020\uff01-\uff65]"
+)
 
 
 def tokenize(caption: str) -> list[str]:
     """Lower-case tokens; none holds white space."""
     if _PLAIN.fullmatch(caption):
         tokens = caption.replace(",", " ").rstrip(". \n\t\r").lower().split()
-        return tokens if _SPLIT.keys().isdisjoint(tokens) else [part for token in tokens for part in _SPLIT.get(token, (token,))]
+        return tokens if _SPLIT.keys().isdisjoint(tokens) else [part for token in tokens for part in _SPLIT.get(token, [token])]
     line = caption + "\n"  # some rules ask for a character that follows
     tokens, position = [], 0
     while position < len(caption):
@@ -158,6 +164,6 @@ def _said(token: str) -> list[str]:
         return []
     if len(token) == 1 and not token.isalnum() and not _SYMBOL.match(token):
         return []  # the lexer knows no rule for it
-    for curly in "’‘\x91\x92":
+    for curly in "\u2019\u2018\x91\x92":
         token = token.replace(curly, "'")
     return token.replace("(", "-lrb-").replace(")", "-rrb-").split()

@@ -169,7 +169,7 @@ def _need(path: Path, key: str, value: Any, kind: type) -> None:
     if not isinstance(value, kind) or isinstance(value, bool):
         expected = {int: "a whole number", str: "a string"}[kind]
         raise InputError(f"{path}: {key} must be {expected}, found {_kind(value)}")
-    if kind is str and not value.strip():
+    if isinstance(value, str) and not value.strip():
         raise InputError(f"{path}: {key} is empty")
 
 

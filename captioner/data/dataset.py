@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -101,7 +101,7 @@ class CaptionDataset(Dataset[Batch]):
         return torch.randperm(count)[:wanted].sort().values.numpy()
 
     def _gather(
-        self, rows: Int[np.ndarray, "images captions"], there: np.ndarray
+        self, rows: Int[np.ndarray, "images captions"], there: Bool[np.ndarray, "images captions"]
     ) -> Int[np.ndarray, "images captions words"]:
         if len(self._first) == 1:
             return np.full((*rows.shape, 2), self.vocabulary.pad, dtype=np.int64)
@@ -118,11 +118,13 @@ def collate(items: Batch | Sequence[Batch]) -> Batch:
         return items
     captions = max(item.captions.shape[1] for item in items)
     words = max(item.captions.shape[2] for item in items)
-    padded = [
-        torch.nn.functional.pad(item.captions, (0, words - item.captions.shape[2], 0, captions - item.captions.shape[1]), value=Vocabulary.pad)
-        for item in items
-    ]
+    padded = [_pad(item.captions, captions, words) for item in items]
     return Batch(_join([item.images for item in items]), torch.cat(padded), torch.cat([item.image_ids for item in items]))
+
+
+def _pad(captions: Int[Tensor, "images fewer shorter"], number: int, words: int) -> Int[Tensor, "images captions words"]:
+    missing = (0, words - captions.shape[2], 0, number - captions.shape[1])
+    return torch.nn.functional.pad(captions, missing, value=Vocabulary.pad)
 
 
 def _join(images: list[Any]) -> Any:

@@ -47,6 +47,8 @@ class Transform:
         crop_ratio: Sequence[float] = (3 / 4, 4 / 3),
         interpolation: str = "bilinear",
     ) -> None:
+        self.height: int
+        self.width: int
         self.height, self.width = (size, size) if isinstance(size, int) else _pair("size", size)
         self.fit, self.augment, self.flip, self.interpolation = fit, augment, float(flip), interpolation
         self.mean, self.std = tuple(float(x) for x in mean), tuple(float(x) for x in std)
@@ -117,13 +119,14 @@ class Transform:
         if not self.augment:
             return pixels
         if self.crop_scale != (1.0, 1.0):
-            size = [self.height, self.width]
-            parts = [self._random_part(self.height, self.width) for _ in pixels]
-            views = [functional.resized_crop(one, *part, size, self._resample, antialias=True) for one, part in zip(pixels, parts, strict=True)]
-            pixels = torch.stack(views) if views else pixels
+            pixels = torch.stack([self._random_view(one) for one in pixels])
         if self.flip == 0:
             return pixels
         return torch.where(self.flips(len(pixels))[:, None, None, None], pixels.flip(-1), pixels)
+
+    def _random_view(self, pixels: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "3 height width"]:
+        part = self._random_part(self.height, self.width)
+        return functional.resized_crop(pixels, *part, [self.height, self.width], self._resample, antialias=True)
 
     def flips(self, images: int) -> Bool[Tensor, " images"]:
         """Which images of a training batch are mirrored: none without `augment`."""

@@ -1,0 +1,49 @@
+"""Any files in COCO captions format."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from captioner.data.captions import CaptionSet, read_coco_captions
+from captioner.data.source import DataSource
+from captioner.errors import InputError
+
+SPLITS = ("train", "val", "test")
+
+
+class CaptionFiles(DataSource):
+    """Per split an annotation file and the folder of its images: `{"annotations": FILE, "images": FOLDER}`, `instances` optional.
+
+    missing: `error` or `skip`, for listed images that are not on disk.
+    Raises: InputError, a split lacks a key.
+    """
+
+    def __init__(
+        self,
+        train: Mapping[str, str | None] | None = None,
+        val: Mapping[str, str | None] | None = None,
+        test: Mapping[str, str | None] | None = None,
+        missing: str = "error",
+    ) -> None:
+        self.missing = missing
+        self._files: dict[str, dict[str, Path]] = {}
+        for split, given in zip(SPLITS, (train, val, test), strict=True):
+            paths = {key: Path(path) for key, path in (given or {}).items() if path}
+            if not paths:
+                continue
+            for key in ("annotations", "images"):
+                if key not in paths:
+                    raise InputError(
+                        f"data.{split}.{key} is not set; give the {'captions file' if key == 'annotations' else 'folder of images'}"
+                    )
+            self._files[split] = paths
+        if not self._files:
+            raise InputError(
+                "data.train.annotations is not set; give data.train.annotations= and data.train.images= (val and test likewise)"
+            )
+
+    def splits(self) -> dict[str, CaptionSet]:
+        return {split: read_coco_captions(paths["annotations"], paths["images"], self.missing) for split, paths in self._files.items()}
+
+    @property
+    def instances(self) -> dict[str, Path]:
+        return {split: paths["instances"] for split, paths in self._files.items() if "instances" in paths}

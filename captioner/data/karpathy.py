@@ -1,0 +1,76 @@
+"""Karpathy's splits: `dataset_coco.json`, `dataset_flickr8k.json`, `dataset_flickr30k.json`."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from captioner.data.captions import CaptionSet, on_disk
+from captioner.data.source import DataSource
+from captioner.errors import InputError
+from captioner.files import read_json
+
+log = logging.getLogger(__name__)
+
+SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
+
+
+class Karpathy(DataSource):
+    """`images[].filename/filepath/split/sentences[].raw`, with `restval` counted as train.
+
+    An image's id is its `cocoid` where it has one, so that results fit COCO's, else its `imgid`.
+    missing: `error` or `skip`, for listed images that are not below `images`.
+    Raises: InputError, a path is not given, or the first thing wrong in the file.
+    """
+
+    def __init__(self, annotations: str | Path | None, images: str | Path | None, missing: str = "error") -> None:
+        for key, value in (("annotations", annotations), ("images", images)):
+            if not value:
+                raise InputError(f"data.{key} is not set; give the {'dataset_*.json file' if key == 'annotations' else 'folder of images'}")
+        self.annotations, self.images, self.missing = Path(str(annotations)).expanduser(), Path(str(images)).expanduser(), missing
+
+    def splits(self) -> dict[str, CaptionSet]:
+        record = read_json(self.annotations, "Karpathy's data set file")
+        images = record.get("images") if isinstance(record, dict) else None
+        if not isinstance(images, list):
+            raise InputError(f"{self.annotations}: key `images` is missing or no list; expected one of Karpathy's dataset_*.json")
+        if not images:
+            raise InputError(f"{self.annotations}: `images` is empty")
+        found: dict[str, list[tuple[str, int, list[str]]]] = {}
+        for index, image in enumerate(images):
+            split, entry = self._entry(f"{self.annotations}: images[{index}]", image)
+            if entry[2]:
+                found.setdefault(split, []).append(entry)
+            else:
+                log.info("%s: images[%d] has no sentences and is left out", self.annotations, index)
+        return {split: self._set(found[split]) for split in ("train", "val", "test") if split in found}
+
+    def _entry(self, where: str, image: Any) -> tuple[str, tuple[str, int, list[str]]]:
+        if not isinstance(image, dict):
+            raise InputError(f"{where} must be an object")
+        if not isinstance(image.get("filename"), str) or not image["filename"].strip():
+            raise InputError(f"{where}.filename must be a string that is not empty")
+        if image.get("split") not in SPLITS:
+            raise InputError(f"{where}.split must be one of {', '.join(SPLITS)}, found {image.get('split')!r}")
+        image_id = image.get("cocoid", image.get("imgid"))
+        if not isinstance(image_id, int) or isinstance(image_id, bool):
+            raise InputError(f"{where} has no whole number `cocoid` or `imgid`")
+        sentences = image.get("sentences")
+        if not isinstance(sentences, list):
+            raise InputError(f"{where}.sentences must be a list")
+        for number, sentence in enumerate(sentences):
+            raw = sentence.get("raw") if isinstance(sentence, dict) else None
+            if not isinstance(raw, str) or not raw.strip():
+                raise InputError(f"{where}.sentences[{number}].raw must be a string that is not empty")
+        folder = image.get("filepath") or ""
+        if not isinstance(folder, str):
+            raise InputError(f"{where}.filepath must be a string")
+        name = f"{folder.rstrip('/')}/{image['filename']}" if folder else image["filename"]
+        return SPLITS[image["split"]], (name, image_id, [sentence["raw"] for sentence in sentences])
+
+    def _set(self, entries: list[tuple[str, int, list[str]]]) -> CaptionSet:
+        names, image_ids, captions = zip(*entries, strict=True)
+        try:
+            whole = CaptionSet(self.images, names, image_ids, captions)
+        except ValueError as error:
+            raise InputError(f"{self.annotations}: {error}") from None
+        return on_disk(whole, self.missing, self.annotations)
