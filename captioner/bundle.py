@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
 from safetensors import SafetensorError
@@ -35,27 +34,26 @@ ROOMS = ("attention", "objectives", "search", "metrics", "maps", "data", "encode
 """Rooms that a `_target_` may name; those that write files or run commands for anybody (files, bundle, cli) are not among them."""
 
 
-def build(config: Mapping[str, Any], rooms: Sequence[str] = ROOMS, /, **late: Any) -> Any:
+def build(config: Any, rooms: Sequence[str] = ROOMS, /, **late: Any) -> Any:
     """Make the object that `config` describes: `{_target_: captioner.room.file.Name, argument: value, ...}`, nested as deep as it likes.
 
     Only classes and functions defined inside `captioner.ROOM` are made, ROOM being one of `rooms` (dotted names narrow a room
     to a file: "data.transforms"). `late` are arguments known only at run time; they go to the outermost call and win.
     Raises: InputError, a target elsewhere, arguments that it does not take, values that it refuses.
     """
-    return _make(config, tuple(rooms), "", late)
+    if not isinstance(config, Mapping) or "_target_" not in config:
+        found = f"keys {sorted(map(str, config))}" if isinstance(config, Mapping) else type(config).__name__
+        raise InputError(f"a configuration to build is a mapping with a _target_, not {found}")
+    return _call(config, tuple(rooms), "", late)
 
 
-def _make(value: Any, rooms: tuple[str, ...], place: str, late: Mapping[str, Any]) -> Any:
+def _make(value: Any, rooms: tuple[str, ...], place: str) -> Any:
     if isinstance(value, Mapping):
         if "_target_" in value:
-            return _call(value, rooms, place, late)
-        if not place:
-            raise InputError(f"a configuration to build needs a _target_, found only {sorted(map(str, value))}")
-        return {key: _make(item, rooms, f"{place}.{key}", {}) for key, item in value.items()}
+            return _call(value, rooms, place, {})
+        return {key: _make(item, rooms, f"{place}.{key}") for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_make(item, rooms, f"{place}[{index}]", {}) for index, item in enumerate(value)]
-    if not place:
-        raise InputError(f"a configuration to build is a mapping with a _target_, not {type(value).__name__}")
+        return [_make(item, rooms, f"{place}[{index}]") for index, item in enumerate(value)]
     return value
 
 
@@ -70,7 +68,7 @@ def _call(config: Mapping[str, Any], rooms: tuple[str, ...], place: str, late: M
         if not isinstance(key, str) or key.startswith("_"):
             raise InputError(f"{where}: the key {key!r} means nothing here; arguments are names without a leading underscore")
         if key not in late:
-            arguments[key] = _make(item, rooms, f"{place}.{key}" if place else key, {})
+            arguments[key] = _make(item, rooms, f"{place}.{key}" if place else key)
     arguments |= late
     _check_arguments(target, arguments, where)
     try:
@@ -235,7 +233,7 @@ def read_tensors(path: str | Path, what: str = "weights") -> dict[str, Tensor]:
         raise InputError(f"{path}: {what} damaged or not safetensors ({_one_line(error)})") from None
     except pickle.UnpicklingError:
         raise InputError(f"{path}: {what} damaged, or more than tensors is pickled in it, which is not loaded") from None
-    except (RuntimeError, EOFError, OSError, BadZipFile, KeyError, ValueError, UnicodeDecodeError) as error:
+    except Exception as error:  # a damaged pickle fails in every way there is
         raise InputError(f"{path}: {what} damaged or not a state dict ({_one_line(error)[:200]})") from None
     for wrapper in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):

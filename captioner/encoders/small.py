@@ -53,7 +53,8 @@ class SmallConv(Encoder):
         regions = as_regions(maps)
         if self.position is None:
             return regions
-        return regions._replace(features=regions.features + self.position(place_features(regions.cells)))
+        places = place_features(regions.cells).to(self.position.weight.dtype)
+        return regions._replace(features=regions.features + self.position(places))
 
 
 _COORDINATES = 10

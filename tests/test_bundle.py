@@ -1,0 +1,287 @@
+"""A bundle comes back as it went, is never half there, and builds nothing but the package's own."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import nn
+
+from captioner import bundle
+from captioner.bundle import build, load, load_state, read_tensors, save
+from captioner.encoders.small import SmallConv
+from captioner.errors import InputError
+
+CONFIG = {"encoder": {"_target_": "captioner.encoders.small.SmallConv", "channels": [5, 7]}, "note": "é \u2028 \"'"}
+WORDS = {"words": ["<pad>", "<start>", "<end>", "<unk>", "a", "naïve"]}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+def tensors() -> dict[str, torch.Tensor]:
+    whole = torch.arange(30.0).reshape(5, 6)
+    return {"a.weight": whole.T, "a.tied": whole, "count": torch.tensor(3), "half": torch.ones(2, 3, dtype=torch.bfloat16)}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    save(tmp_path / "model", tensors(), CONFIG, WORDS, "# Card\n")
+    return tmp_path / "model"
+
+
+def test_what_is_saved_comes_back(model: Path) -> None:
+    found, config, vocabulary = load(model)
+    assert found.keys() == tensors().keys()
+    for name, tensor in tensors().items():
+        assert torch.equal(found[name], tensor)
+        assert found[name].dtype == tensor.dtype
+    assert (config, vocabulary) == (CONFIG, WORDS)
+    assert (model / "README.md").read_text() == "# Card\n"
+    assert json.loads((model / "config.json").read_text())["format"] == 1
+    assert sorted(path.name for path in model.parent.iterdir()) == ["model"]
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(config=st.dictionaries(st.text(), JSON, max_size=3), vocabulary=st.dictionaries(st.text(), JSON, max_size=3))
+def test_any_json_comes_back(tmp_path: Path, config: dict[str, Any], vocabulary: dict[str, Any]) -> None:
+    config = {f"key {name}": value for name, value in config.items()}
+    save(tmp_path / "model", {}, config, vocabulary, "")
+    assert load(tmp_path / "model")[1:] == (config, vocabulary)
+
+
+def test_a_second_save_replaces_the_first(model: Path) -> None:
+    save(model, {"b": torch.zeros(2)}, {"new": True}, WORDS, "")
+    assert list(load(model)[0]) == ["b"]
+    assert sorted(path.name for path in model.parent.iterdir()) == ["model"]
+
+
+def test_a_save_that_fails_leaves_the_old_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("save_file", "_json", "_sha256"):
+        with monkeypatch.context() as patch:
+            patch.setattr(bundle, name, lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+            with pytest.raises(OSError, match="disk full"):
+                save(model, {"b": torch.zeros(2)}, {}, WORDS, "")
+    rename = os.rename
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", lambda a, b: rename(a, b) if Path(a).name != "new" else (_ for _ in ()).throw(OSError("no swap")))
+        with pytest.raises(OSError, match="no swap"):
+            save(model, {"b": torch.zeros(2)}, {}, WORDS, "")
+    assert load(model)[1] == CONFIG
+    assert sorted(path.name for path in model.parent.iterdir()) == ["model"]
+
+
+def test_a_folder_of_other_files_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "holiday.jpg").write_text("precious")
+    with pytest.raises(InputError, match=r"photos: holds other files.*holiday\.jpg"):
+        save(tmp_path / "photos", {}, {}, {}, "")
+    with pytest.raises(InputError, match="a model is a folder"):
+        save(tmp_path / "photos" / "holiday.jpg", {}, {}, {}, "")
+    assert (tmp_path / "photos" / "holiday.jpg").read_text() == "precious"
+
+
+@pytest.mark.parametrize("config", [{"format": 2}, {"files": {}}, {"path": Path("x")}])
+def test_a_configuration_that_would_not_come_back_is_refused(tmp_path: Path, config: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"reserved|JSON"):
+        save(tmp_path / "model", {}, config, {}, "")
+
+
+def one_line(folder: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        load(folder)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_a_missing_folder_or_file_is_named(model: Path) -> None:
+    assert "nowhere: there is no model folder" in one_line(model.parent / "nowhere")
+    for name in ("model.safetensors", "config.json", "vocabulary.json"):
+        kept = (model / name).read_bytes()
+        (model / name).unlink()
+        assert f"{name}: missing" in one_line(model)
+        (model / name).write_bytes(kept)
+    (model / "README.md").unlink()
+    assert load(model)[1] == CONFIG
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_a_damaged_file_is_named(model: Path, data: st.DataObject) -> None:
+    copy = model.parent / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(model, copy)
+    name = data.draw(st.sampled_from(["model.safetensors", "config.json", "vocabulary.json"]))
+    whole = (copy / name).read_bytes()
+    place = data.draw(st.integers(0, len(whole.rstrip()) - 1))
+    if name != "config.json" and data.draw(st.booleans()):
+        damaged = whole[:place] + bytes([whole[place] ^ data.draw(st.integers(1, 255))]) + whole[place + 1 :]
+    else:
+        damaged = whole[:place]
+    (copy / name).write_bytes(damaged)
+    assert name in one_line(copy)
+
+
+def test_another_format_is_refused(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    for other in ({"format": 2}, {"format": "1"}, {"format": None}):
+        (model / "config.json").write_text(json.dumps(config | other))
+        assert 'config.json: "format" is' in one_line(model)
+    (model / "config.json").write_text(json.dumps({key: value for key, value in config.items() if key != "format"}))
+    assert '"format" is none' in one_line(model)
+    for text in ("[]", "3", "[" * 100_000):
+        (model / "config.json").write_text(text)
+        assert "config.json" in one_line(model)
+
+
+def test_a_pickle_of_more_than_tensors_is_not_loaded(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "owned",))
+
+    torch.save({"weight": Hostile()}, tmp_path / "hostile.pth")
+    with pytest.raises(InputError, match=r"hostile\.pth.*not loaded"):
+        read_tensors(tmp_path / "hostile.pth")
+    assert not (tmp_path / "owned").exists()
+    torch.save([torch.zeros(2)], tmp_path / "list.pth")
+    with pytest.raises(InputError, match=r"list\.pth.*not a state dict"):
+        read_tensors(tmp_path / "list.pth")
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(kind=st.sampled_from(["pth", "safetensors"]), share=st.floats(0, 0.999), noise=st.binary(max_size=40))
+def test_damaged_weights_are_named(tmp_path: Path, kind: str, share: float, noise: bytes) -> None:
+    path = tmp_path / f"weights.{kind}"
+    state = {"a": torch.arange(50.0), "b": torch.zeros(3)}
+    torch.save(state, path) if kind == "pth" else save_file(state, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)] + noise[: max(0, len(whole) - int(len(whole) * share) - 1)])
+    with pytest.raises(InputError, match=rf"weights\.{kind}") as caught:
+        read_tensors(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_load_state_names_all_that_does_not_fit() -> None:
+    module = nn.Linear(2, 3)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with pytest.raises(
+        InputError, match=r"here: .*missing: bias; unexpected: extra; of another shape: weight \[2, 3\] instead of \[3, 2\]"
+    ):
+        load_state(module, {"weight": torch.zeros(2, 3), "extra": torch.zeros(1)}, "here")
+    with pytest.raises(InputError, match="missing: bias"):
+        load_state(module, {"weight": torch.zeros(3, 2)}, "here")
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    load_state(module, {"weight": torch.ones(3, 2), "bias": torch.ones(3)}, "here")
+    assert module.weight.sum() == 6
+
+
+SMALL = "captioner.encoders.small.SmallConv"
+
+
+def test_a_configuration_becomes_the_object_with_late_arguments_winning() -> None:
+    encoder = build({"_target_": SMALL, "channels": [5, 7], "blocks": [0, 0], "features": 9}, features=7)
+    assert isinstance(encoder, SmallConv)
+    assert encoder.features == 7
+
+
+def test_nested_parts_are_built_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pair(left: Any, right: Any) -> tuple[Any, Any]:
+        return left, right
+
+    pair.__module__ = "captioner.encoders.small"
+    monkeypatch.setattr("captioner.encoders.small.pair", pair, raising=False)
+    inner = {"_target_": SMALL, "channels": [5, 7]}
+    left, right = build({"_target_": "captioner.encoders.small.pair", "left": [inner, 1], "right": {"deep": {"x": inner}, "none": None}})
+    assert isinstance(left[0], SmallConv)
+    assert left[1] == 1
+    assert isinstance(right["deep"]["x"], SmallConv)
+    assert right["none"] is None
+    with pytest.raises(InputError, match=r"left\[1\]\.x \(captioner\.encoders\.small\.SmallConv\): channels"):
+        build({"_target_": "captioner.encoders.small.pair", "left": [1, {"x": {"_target_": SMALL, "channels": []}}], "right": 0})
+
+
+HOSTILE = [
+    "os.system",
+    "builtins.eval",
+    "subprocess.Popen",
+    "torch.load",
+    "captioner",
+    "captioner.",
+    "captioner.bundle",
+    "captioner..bundle.save",
+    "captioner_evil.attention.Thing",
+    "captioner.bundle.os.system",
+    "captioner.bundle.save",
+    "captioner.bundle.shutil.rmtree",
+    "captioner.files.write_whole",
+    "captioner.cli.main.main",
+    "captioner.encoders.small.torch.load",
+    "captioner.encoders.small.torch",
+    "captioner.encoders.small.math",
+    "captioner.encoders.small.nn.Linear",
+    "captioner.encoders.small.Sequence",
+    "captioner.encoders.small._convolution",
+    "captioner.encoders.small.SmallConv.forward",
+    "captioner.encoders.small.SmallConv.__init__.__globals__",
+    "captioner.encoders.small.__builtins__",
+    "captioner.encoders.trunk._CUTS",
+    "captioner.encoders.small.Absent",
+    "captioner.encoders.absent.Thing",
+    "captioner.encoders.trunk.Path",
+    "captioner.encoders.trunk.log",
+    "",
+    " captioner.encoders.small.SmallConv",
+    "../evil",
+]
+
+
+@pytest.mark.parametrize("target", HOSTILE)
+def test_a_target_outside_the_package_is_refused_by_name(target: str) -> None:
+    for config in ({"_target_": target}, {"_target_": SMALL, "channels": [{"_target_": target}]}):
+        with pytest.raises(InputError, match="refused") as caught:
+            build(config)
+        assert repr(target) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@given(st.text(max_size=40) | st.integers() | st.none() | st.lists(st.text(max_size=3)))
+def test_nothing_that_is_no_target_is_built(target: Any) -> None:
+    with pytest.raises(InputError):
+        build({"_target_": target})
+
+
+def test_narrower_rooms_refuse_the_others() -> None:
+    assert build({"_target_": SMALL}, ["encoders"])
+    assert build({"_target_": SMALL}, ["encoders.small"])
+    with pytest.raises(InputError, match=r"refused.*decoders"):
+        build({"_target_": SMALL}, ["decoders"])
+    with pytest.raises(InputError, match="refused"):
+        build({"_target_": SMALL}, ["encoders.smal"])
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"_target_": SMALL, "chanels": [3]}, r"SmallConv: .*'chanels'; it takes channels, kernels"),
+        ({"_target_": SMALL, "_partial_": True}, "_partial_"),
+        ({"_target_": SMALL, 3: True}, "3"),
+        ({"_target_": SMALL, "blocks": [1, -1]}, r"SmallConv: blocks must be"),
+        ({"_target_": "captioner.encoders.trunk.Trunk", "name": "resnet18"}, r"Trunk: .*'features'"),
+        ({}, "_target_"),
+        ({"encoder": {"_target_": SMALL}}, "_target_"),
+        ([], "mapping"),
+        (3, "mapping"),
+    ],
+)
+def test_wrong_arguments_are_named_with_their_target(config: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build(config)
