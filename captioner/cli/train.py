@@ -1,0 +1,204 @@
+"""`captioner train`: Hydra overrides -> a run."""
+
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from captioner.errors import InputError
+
+LIGHTNING = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
+DONE, INTERRUPTED = 0, 130
+STAMP = "CAPTIONER_RUN_STAMP"
+"""Environment variable: the processes of one run on several devices share its folder."""
+
+HELP = """usage: captioner train [KEY=VALUE ...] [GROUP=CHOICE ...] [--cfg job] [--help]
+
+Trains an image captioner. Without arguments it draws scenes and trains on them (experiment=scenes, no download).
+
+{groups}
+
+examples:
+  captioner train
+  captioner train experiment=coco data.root=/data/coco
+  captioner train experiment=coco data.root=/data/coco encoder=resnet50 optimizer.lr=2e-4 trainer.devices=4 trainer.strategy=ddp
+  captioner train data=captions data.train.annotations=train.json data.train.images=photos data.val.annotations=val.json data.val.images=photos
+  captioner train attention=hard objective=hard attention/score=scaled_dot
+  captioner train debug=fast data.train=200 data.val=20 data.test=20     one short epoch, to see that everything runs
+  captioner train rerun=outputs/scenes/2025-01-31_12-00-00 seed=1        a run again, with other values
+  captioner train resume=outputs/latest/checkpoints/last.ckpt            on from an epoch's end
+  captioner train resume=.../last.ckpt trainer.max_epochs=20             (a schedule stretches over scheduler.epochs)
+  captioner train init=outputs/latest data=folder data.root=photos       a trained model on new data, its words kept
+
+GROUP/PART=CHOICE chooses a part of a choice; KEY=null empties a value; +KEY=VALUE adds one. --cfg job prints the composed
+configuration and ends. A run's files are in outputs/<experiment or data>/<date_time>; outputs/latest leads to the newest.
+Exit codes: 0 done; 2 usage or configuration; 130 interrupted (what was best so far is kept)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train by a list of overrides. Raises: InputError, one line for the user."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if any(word in ("-h", "--help") for word in words):
+        print(usage())
+        return DONE
+    words, show = take_cfg(words)
+    quieten()
+    config, resume = configure(words)
+    if show:
+        from omegaconf import OmegaConf
+
+        print(OmegaConf.to_yaml(config), end="")
+        return DONE
+    return run(config, resume)
+
+
+def usage() -> str:
+    from captioner.training.configuration import conf_folder, groups
+
+    choices = groups(conf_folder())
+    width = max(map(len, choices)) + 2
+    lines = [f"  {group:<{width}}{shortened(names)}" for group, names in choices.items()]
+    return HELP.format(groups="groups and choices (conf/GROUP/CHOICE.yaml says what each key means):\n" + "\n".join(lines))
+
+
+def shortened(names: list[str], width: int = 110) -> str:
+    """Names in a line; too many are cut, and how many more is said."""
+    shown = ", ".join(names)
+    kept = list(names)
+    while len(shown) > width:
+        kept.pop()
+        shown = f"{', '.join(kept)}, and {len(names) - len(kept)} more"
+    return shown
+
+
+def take_cfg(words: list[str]) -> tuple[list[str], bool]:
+    """Take `--cfg job` (or `-c job`) out. Raises: InputError, any other option."""
+    rest, show, index = [], False, 0
+    while index < len(words):
+        word = words[index]
+        if word in ("--cfg", "-c"):
+            if words[index + 1 : index + 2] != ["job"]:
+                raise InputError(f"{word} is followed by job: captioner train ... --cfg job")
+            show, index = True, index + 1
+        elif word == "--cfg=job":
+            show = True
+        elif word.startswith("-"):
+            raise InputError(f"{word}: there is no such option; there are --help and --cfg job, all else is KEY=VALUE or GROUP=CHOICE")
+        else:
+            rest.append(word)
+        index += 1
+    return rest, show
+
+
+def quieten() -> None:
+    """Our own log lines on standard error, past a progress bar; Lightning's chatter and tips nowhere."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    for name in LIGHTNING:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for module in ("lightning", "torch.utils.data", "torch.optim.lr_scheduler", "hydra"):
+        warnings.filterwarnings("ignore", module=rf"{module}.*")
+    log = logging.getLogger("captioner")
+    handler = BesideBar()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.handlers = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+class BesideBar(logging.Handler):
+    """Lines on standard error that do not tear a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        line = self.format(record)
+        tqdm.write(line if record.levelno < logging.WARNING else f"captioner: {line}", file=sys.stderr)
+
+
+def configure(words: list[str]) -> tuple[Any, Path | None]:
+    """(configuration, checkpoint to go on from) of a command line."""
+    from captioner.training import configuration
+
+    given = {name: value for name, _, value in map(split_word, words) if name in ("resume", "rerun")}
+    rest = [word for word in words if split_word(word)[0] not in given]
+    named = {split_word(word)[0] for word in rest}
+    if len(given) == 2:
+        raise InputError("rerun= repeats a run from its beginning, resume= goes on with one: give one of them")
+    if given and "init" in named:
+        raise InputError(f"init= begins another run with a trained model, {next(iter(given))}= keeps to its run: give one of them")
+    for name, value in given.items():
+        path = Path(value)
+        recorded = configuration.recorded_run(path) if name == "rerun" else configuration.recorded_checkpoint(path)
+        kept = Path(recorded.get("run_folder") or "run/").parent.name
+        made = in_fresh_folder(lambda more: configuration.override_run(recorded, [*rest, *more], f"{name}="), kept, named)  # noqa: B023
+        return made, path if name == "resume" else None
+    if not named & {"experiment", "data"}:
+        rest = ["experiment=scenes", *rest]
+    return in_fresh_folder(lambda more: configuration.compose_run([*rest, *more]), run_name(rest), named), None
+
+
+def split_word(word: str) -> tuple[str, str, str]:
+    """key=value as (key, "=", value) without quotes around the value."""
+    name, equals, value = word.partition("=")
+    return name, equals, value.strip("'\"")
+
+
+def run_name(words: list[str]) -> str:
+    """The experiment, or else the data, that the words name."""
+    named = {name: value for name, _, value in map(split_word, words)}
+    return next((value for value in (named.get("experiment"), named.get("data")) if value and value != "null"), "run")
+
+
+def in_fresh_folder(make: Callable[[list[str]], Any], name: str, named: set[str]) -> Any:
+    """The configuration with its run's folder in it, one that is not there yet unless the user gave it."""
+    if "run_folder" in named:
+        return make([])
+    if int(os.environ.get("LOCAL_RANK", "0")) and STAMP in os.environ:  # a further process of a run on several devices
+        return make([f"run_folder='${{outputs}}/{name}/{os.environ[STAMP]}'"])
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    for again in range(1000):
+        os.environ[STAMP] = stamp + (f"_{again + 1}" if again else "")
+        config = make([f"run_folder='${{outputs}}/{name}/{os.environ[STAMP]}'"])
+        if not Path(config.run_folder).exists():
+            return config
+    raise InputError(f"{config.outputs}/{name} holds a thousand runs of this second; give run_folder=")
+
+
+def run(config: Any, resume: Path | None) -> int:
+    """Train, then say how well and where everything is."""
+    from captioner.training.run import train
+
+    began = time.perf_counter()
+    outcome = train(config, resume)
+    if int(os.environ.get("LOCAL_RANK", "0")):
+        return DONE
+    if outcome.scores:
+        print(table(outcome.scores))
+    print(places(outcome.folder, time.perf_counter() - began))
+    return INTERRUPTED if outcome.interrupted else DONE
+
+
+def table(scores: dict[str, Any]) -> str:
+    """Corpus scores x 100 in a line under their names."""
+    named = {name: value for name, value in scores.items() if isinstance(value, float)}
+    head = "  ".join(f"{name:>7}" for name in named)
+    row = "  ".join(f"{100 * value:7.1f}" for value in named.values())
+    about = f"val, {scores.get('images', 0):,} images, {scores.get('search', 'search')}, epoch {scores.get('epoch', '?')} (x 100)"
+    return f"\n{about}\n{head}\n{row}\n"
+
+
+def places(folder: Path, seconds: float) -> str:
+    """Where a run's files are, as far as it wrote them."""
+    kept = {
+        "model/": "the captioner: captioner predict IMAGE --model " + str(folder),
+        "results/": "captions and scores of the validation images",
+        "checkpoints/": "best.ckpt, last.ckpt: resume=PATH goes on",
+        "metrics.csv": "the numbers of every logged step and epoch",
+        "config.yaml": f"rerun={folder} repeats the run",
+    }
+    lines = [f"  {name:<14}{what}" for name, what in kept.items() if (folder / name).exists()]
+    return "\n".join([f"{folder}  ({seconds:.0f} s)", *lines])

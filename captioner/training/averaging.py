@@ -1,0 +1,81 @@
+"""A running average of the weights, which validates, is saved and is shipped instead of the last ones."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+
+class Averaging(Callback):
+    """Exponential moving average of what learns:  a <- d a + (1 - d) w,  d = min(decay, (1 + n) / (10 + n)) after n steps.
+
+    decay 0 switches it off. Validation sees the average, and a checkpoint's `state_dict` is the average, the weights in training lie in this
+    callback's state. Source: the warm-up of d is that of TensorFlow's ExponentialMovingAverage. Raises: ValueError, decay outside [0, 1).
+    """
+
+    def __init__(self, decay: float = 0.0) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay is a share in [0, 1), not {decay}")
+        self.decay = decay
+        self.steps = 0
+        self._average: dict[str, Tensor] = {}
+        self._trained: dict[str, Tensor] | None = None
+        """The weights in training, while the module holds the average."""
+        self._seen = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._seen = trainer.global_step
+        self._average = {name: value.to(pl_module.device) for name, value in self._average.items()}
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not self.decay or trainer.global_step == self._seen:
+            return
+        self._seen = trainer.global_step
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for name, weight in _learning(pl_module).items():
+            if name in self._average:
+                self._average[name].lerp_(weight.detach(), 1 - decay)
+            else:
+                self._average[name] = weight.detach().clone()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._average and self._trained is None:
+            weights = _learning(pl_module)
+            self._trained = {name: weights[name].detach().clone() for name in self._average}
+            _fill(pl_module, self._average)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._trained is not None:
+            _fill(pl_module, self._trained)
+            self._trained = None
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if not self._average:
+            return
+        weights = self._trained or _learning(pl_module)
+        checkpoint["trained_weights"] = {name: weights[name].detach().clone() for name in self._average}
+        checkpoint["averaged_steps"] = self.steps
+        checkpoint["state_dict"] = {**checkpoint["state_dict"], **{name: value.clone() for name, value in self._average.items()}}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        trained = checkpoint.get("trained_weights")
+        if not trained:
+            return
+        if self.decay:
+            self.steps = checkpoint["averaged_steps"]
+            self._average = {name: checkpoint["state_dict"][name].to(pl_module.device).clone() for name in trained}
+        _fill(pl_module, trained)
+
+
+def _learning(module: LightningModule) -> dict[str, Tensor]:
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+@torch.no_grad()
+def _fill(module: LightningModule, values: dict[str, Tensor]) -> None:
+    weights = dict(module.named_parameters())
+    for name, value in values.items():
+        weights[name].copy_(value)

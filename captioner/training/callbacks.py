@@ -1,0 +1,191 @@
+"""What happens beside the loop: the bar, words a second, random states, unfreezing, checkpoints that move with a run."""
+
+import logging
+import random
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from torch import Tensor
+
+from captioner.errors import InputError
+from captioner.records import Batch
+from captioner.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
+
+
+class Progress(TQDMProgressBar):
+    """Loss and words a second on a terminal; in a file or a pipe nothing, for every epoch leaves a logged line anyway."""
+
+    def __init__(self, refresh: int = 10) -> None:
+        super().__init__(refresh_rate=refresh if sys.stdout.isatty() else 0)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        shown = super().get_metrics(trainer, pl_module)
+        return {name.removeprefix("train/"): value for name, value in shown.items() if name != "v_num"}
+
+
+class Pace(Callback):
+    """Words a second and the learning rate beside the other numbers, one logged line an epoch, and a clear end when the loss is no number.
+
+    Words are those that are learnt from, with `<end>`; the seconds are of training batches, without validation.
+    """
+
+    def __init__(self) -> None:
+        self._words, self._seconds, self._began = 0, 0.0, 0.0
+        self._epoch_words, self._epoch_seconds, self._losses = 0, 0.0, [0.0, 0.0]
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began = time.perf_counter()
+        self._words, self._seconds = 0, 0.0
+        self._epoch_words, self._epoch_seconds, self._losses = 0, 0.0, [0.0, 0.0]
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        now = time.perf_counter()
+        words = int((batch.captions[..., 1:] != Vocabulary.pad).sum())
+        self._words, self._seconds = self._words + words, self._seconds + now - self._began
+        self._epoch_words, self._epoch_seconds = self._epoch_words + words, self._epoch_seconds + now - self._began
+        self._began = now
+        if trainer.global_step % trainer.log_every_n_steps == 0 or trainer.is_last_batch:
+            self._report(trainer, pl_module, float(outputs["loss"]), words)
+
+    def _report(self, trainer: Trainer, module: LightningModule, loss: float, words: int) -> None:
+        if not np.isfinite(loss):
+            raise InputError(f"the loss is {loss} at step {trainer.global_step}: lower optimizer.lr, or set trainer.precision=32-true")
+        self._losses = [self._losses[0] + loss * words, self._losses[1] + words]
+        module.log("train/words_per_second", self._words / max(self._seconds, 1e-9), prog_bar=True, batch_size=1)
+        module.log("train/lr", trainer.optimizers[0].param_groups[-1]["lr"], batch_size=1)
+        self._words, self._seconds = 0, 0.0
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        found = {name.removeprefix("val/"): 100 * float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        scores = ", ".join(f"{name} {found[name]:.1f}" for name in ("BLEU-4", "ROUGE-L", "CIDEr") if name in found)
+        loss = self._losses[0] / max(1.0, self._losses[1])
+        rate = self._epoch_words / max(self._epoch_seconds, 1e-9)
+        epochs = f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
+        log.info("epoch %s: loss %.3f%s, %s words/s, %.0f s", epochs, loss, f", {scores}" if scores else "", f"{rate:,.0f}", self._epoch_seconds)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began = time.perf_counter()
+
+
+class RandomStates(Callback):
+    """Random states as tensors in every checkpoint, put back when training goes on from one."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        version, numbers, gauss = random.getstate()
+        _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
+        return {
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "python": torch.tensor([version, *numbers], dtype=torch.int64),
+            "python_gauss": gauss,
+            "numpy": torch.tensor([*keys.tolist(), int(position), int(has_gauss)], dtype=torch.int64),
+            "numpy_gauss": float(cached),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._found = state_dict
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._found is not None:
+            restore_random_states(self._found)
+            self._found = None
+
+
+def restore_random_states(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"].cpu())
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+    version, *numbers = state["python"].tolist()
+    random.setstate((version, tuple(numbers), state["python_gauss"]))
+    *keys, position, has_gauss = state["numpy"].tolist()
+    np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, state["numpy_gauss"]))  # noqa: NPY002
+
+
+class FineTune(Callback):
+    """From `epoch` on (the first is 0; None: never) the encoder's stages from `stage` (None: the lowest) up learn too, at the optimizer's `encoder_lr`.
+
+    Raises: InputError, several devices (their gradients would not be shared: train on with `init=` and `encoder.frozen=false`).
+    """
+
+    def __init__(self, epoch: int | None = None, stage: int | str | None = None) -> None:
+        if epoch is not None and epoch < 0:
+            raise ValueError(f"epoch counts from 0, so it is not {epoch}")
+        self.epoch, self.stage = epoch, stage
+        self._done = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.epoch is not None and trainer.world_size > 1:
+            raise InputError("callbacks.fine_tune.epoch works on one device; on several, start a second run with init= and encoder.frozen=false")
+        self._unfreeze(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._unfreeze(trainer, pl_module)
+
+    def _unfreeze(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.epoch is None or self._done or trainer.current_epoch < self.epoch:
+            return
+        encoder = module.captioner.encoder
+        unfreeze = getattr(encoder, "unfreeze", None)
+        if unfreeze is None:
+            raise InputError(f"callbacks.fine_tune.epoch: a {type(encoder).__name__} encoder has no stages to unfreeze; it learns all the time")
+        unfreeze(0 if self.stage is None else self.stage)
+        self._done = True
+        learning = sum(parameter.numel() for parameter in encoder.parameters() if parameter.requires_grad)
+        log.info("from epoch %d on the encoder learns too: %s of its parameters", trainer.current_epoch + 1, f"{learning:,}")
+
+
+class Checkpoints(ModelCheckpoint):
+    """`best.ckpt` by a validation score and `last.ckpt`, both written at an epoch's end.
+
+    A run that was resumed into another folder takes the best checkpoint so far along, unless that was overwritten by a later epoch's.
+    """
+
+    def __init__(self, folder: str, monitor: str = "val/CIDEr", mode: str = "max", keep_epochs: bool = False) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="{epoch:03d}" if keep_epochs else "best",
+            auto_insert_metric_name=False,
+            monitor=monitor,
+            mode=mode,
+            save_top_k=-1 if keep_epochs else 1,
+            save_last=True,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The score to beat comes along only with the checkpoint that has it."""
+        best = Path(state_dict["best_model_path"])
+        score = state_dict["best_model_score"]
+        if self.save_top_k != 1 or not best.is_file() or not _holds(best, score):
+            if self.save_top_k == 1:
+                log.info("the best checkpoint so far is not there any more; the best from here on is kept")
+            return
+        target = Path(str(self.dirpath)) / "best.ckpt"
+        if target != best:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(best, target)
+        self.best_model_path = self.kth_best_model_path = str(target)
+        self.best_model_score = self.current_score = self.kth_value = score
+        self.best_k_models = {str(target): score}
+
+
+def _holds(checkpoint: Path, score: Tensor) -> bool:
+    """Whether that checkpoint is the one that reached `score`."""
+    try:
+        callbacks = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["callbacks"]
+    except Exception:  # damaged or gone: then it does not
+        return False
+    return any(isinstance(state, dict) and state.get("best_model_score") == score for state in callbacks.values())

@@ -1,0 +1,257 @@
+"""Hydra's composition behind one function, and its complaints in one line."""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from captioner.errors import InputError
+from captioner.model import Captioner
+
+ROOT = "train"
+OURS = ("captioner.", "torch.optim.", "lightning.pytorch.")
+"""What a `_target_` may begin with: a configuration that came with somebody's checkpoint calls nothing else."""
+
+
+def conf_folder() -> Path:
+    """conf/ of the checkout that this package lies in, or the copy inside the installed package. Raises: InputError, neither is there."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / f"{ROOT}.yaml").is_file():
+            return folder
+    raise InputError(f"conf/{ROOT}.yaml is neither beside nor inside {package}; install captioner again")
+
+
+def groups(folder: Path) -> dict[str, list[str]]:
+    """Group -> its choices, by the folders and files below conf (`attention/score` is a group too)."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob("*.yaml")):
+        if path.parent != folder:
+            found.setdefault(path.parent.relative_to(folder).as_posix(), []).append(path.stem)
+    return found
+
+
+def compose_run(words: Sequence[str], folder: Path | None = None) -> DictConfig:
+    """The configuration that overrides on a command line make. Raises: InputError, one line that names the word, key or file at fault."""
+    folder = folder or conf_folder()
+    overrides = parse(words)
+    choices = groups(folder)
+    for override in overrides:
+        _check_choice(override, choices)
+    chosen = [str(override.input_line) for override in overrides if override.key_or_group in choices]
+    base = _compose(folder, chosen)
+    for override in overrides:
+        if override.key_or_group not in choices:
+            check_value(override, base, [*choices, *keys_of(base)])
+    config = _compose(folder, [str(override.input_line) for override in overrides])
+    return config if config.init is None else _with_parts(config, Path(config.init), overrides, choices)
+
+
+def _with_parts(config: DictConfig, model: Path, overrides: Sequence[Override], choices: Mapping[str, Sequence[str]]) -> DictConfig:
+    """The parts as `model` was trained with, but for what the command line says of them."""
+    trained = Captioner.load(model).config
+    wanted = {override.key_or_group.split("/")[0] for override in overrides if override.key_or_group in choices}
+    parts = {"encoder": {"encoder"}, "decoder": {"decoder", "attention"}, "transform": set()}
+    taken = {part: trained[part] for part, said in parts.items() if not said & wanted}
+    made = OmegaConf.create({**config, **taken})
+    OmegaConf.set_struct(made, True)
+    for override in overrides:
+        key = override.key_or_group
+        place = f"decoder.{key}" if key.startswith("attention.") and "decoder" in taken else key
+        if place.split(".")[0] in taken and key not in choices:
+            if not _exists(made, place):
+                raise InputError(f"{key}: init={model} has no such key{near(place, keys_of(made))}")
+            OmegaConf.update(made, place, override.value(), merge=False)
+    return made
+
+
+def override_run(recorded: Mapping[str, Any], words: Sequence[str], where: str) -> DictConfig:
+    """A recorded configuration with other values; groups stay as they were. Raises: InputError, as `compose_run`."""
+    config = OmegaConf.create(dict(recorded))
+    OmegaConf.set_struct(config, True)
+    choices = groups(conf_folder())
+    for override in parse(words):
+        name = override.key_or_group
+        if name in choices and ("." not in name):
+            raise InputError(f"{name}: {where} keeps its choices, so values may be overridden ({name}.key=value) but no groups")
+        if override.is_add() or override.is_delete():
+            raise InputError(f"{override.input_line}: {where} keeps its keys; give key=value")
+        check_value(override, config, keys_of(config))
+        OmegaConf.update(config, name, override.value(), merge=False)
+    return config
+
+
+def parse(words: Sequence[str]) -> list[Override]:
+    parser = OverridesParser.create()
+    found = []
+    for word in words:
+        try:
+            override = parser.parse_override(word)
+        except HydraException as error:
+            hint = "" if "=" in word else " (expected key=value or group=choice; --help shows them)"
+            raise InputError(f"{word}: cannot be read{hint or f': {_first(error)}; quote it for the shell, and for Hydra inside'}") from None
+        if override.is_sweep_override():
+            raise InputError(f"{word}: several values are a sweep; start one run a value (a list is written [a,b])")
+        found.append(override)
+    return found
+
+
+def _check_choice(override: Override, choices: Mapping[str, Sequence[str]]) -> None:
+    group, value = override.key_or_group, override.value()
+    if group not in choices or override.is_delete() or value is None:
+        return
+    for choice in value if isinstance(value, list) else [value]:
+        if str(choice) not in choices[group]:
+            raise InputError(f"{group}={choice}: there is no such choice{near(str(choice), choices[group])}; {group} is one of {', '.join(choices[group])}")
+
+
+def check_value(override: Override, base: DictConfig, known: Iterable[str]) -> None:
+    """The key exists, and the value is of its default's kind. Raises: InputError."""
+    key = override.key_or_group
+    if override.is_add() or override.is_force_add():
+        return
+    if not _exists(base, key):
+        raise InputError(f"{key}: there is no such key{near(key, known)}; --cfg job shows all (+{key}=... adds one)")
+    if override.is_delete():
+        return
+    _check_kind(key, _select(base, key), override.value())
+
+
+def _check_kind(key: str, default: Any, value: Any) -> None:
+    if value is None or default is None or (isinstance(value, str) and "${" in value) or key.startswith("trainer."):
+        return
+    if isinstance(default, DictConfig) and not isinstance(value, dict):
+        raise InputError(f"{key}={value}: {key} is a section with the keys {', '.join(map(str, default))}")
+    if isinstance(default, bool) and not isinstance(value, bool):
+        raise InputError(f"{key}={value}: {key} is true or false")
+    if isinstance(default, int | float) and not isinstance(default, bool) and (isinstance(value, bool | str | dict)):
+        raise InputError(f"{key}={value}: {key} is a number (now {default})")
+
+
+def _exists(config: DictConfig, key: str) -> bool:
+    parent, _, last = key.rpartition(".")
+    section = _select(config, parent) if parent else config
+    if isinstance(section, DictConfig):
+        return last in section or last in section.keys()  # noqa: SIM118  `in` is false where the value is ???
+    return section is not None and not isinstance(section, str | int | float | bool) and last.isdigit()
+
+
+def _select(config: DictConfig, key: str) -> Any:
+    try:
+        return OmegaConf.select(config, key)
+    except OmegaConfBaseException:
+        return None
+
+
+def keys_of(config: Any, prefix: str = "") -> list[str]:
+    """Every dotted key."""
+    found = []
+    for key in config if isinstance(config, DictConfig) else ():
+        name = f"{prefix}{key}"
+        found.append(name)
+        if not OmegaConf.is_missing(config, key) and not OmegaConf.is_interpolation(config, key):
+            found += keys_of(config[key], f"{name}.")
+    return found
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean optimizer.lr?" where something is near; the last part of a dotted name counts by itself too."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=2, cutoff=0.7)
+    last = name.rpartition(".")[2]
+    close += [key for key in known if key.rpartition(".")[2] == last and key not in close][:3]
+    return f"; did you mean {' or '.join(close[:3])}?" if close else ""
+
+
+def _compose(folder: Path, words: Sequence[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(folder), version_base="1.3"):
+            return compose(ROOT, list(words))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(f"{_first(error)} (in the configuration of {' '.join(words) or ROOT})") from None
+
+
+def _first(error: BaseException) -> str:
+    """The first line that says something."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Interpolations resolved, nothing missing, no foreign targets. Raises: InputError, names the key."""
+    missing = OmegaConf.missing_keys(config)
+    if missing:
+        key = min(missing)
+        raise InputError(f"{key} must be given: {key}=...")
+    try:
+        resolved = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise InputError(f"{getattr(error, 'full_key', '') or 'configuration'}: {_first(error)}") from None
+    assert isinstance(resolved, dict)
+    found: dict[str, Any] = {str(key): value for key, value in resolved.items()}
+    for key, target in targets(found):
+        if not isinstance(target, str) or not target.startswith(OURS):
+            raise InputError(f"{key}: {target!r} is refused; a _target_ begins with {', '.join(OURS)}")
+    return found
+
+
+def targets(config: Any, place: str = "") -> list[tuple[str, Any]]:
+    """(dotted key of the section, `_target_`) of all sections, the outer ones first."""
+    if isinstance(config, Mapping):
+        own = [(place, config["_target_"])] if "_target_" in config else []
+        return own + [pair for key, value in config.items() for pair in targets(value, f"{place}.{key}" if place else str(key))]
+    if isinstance(config, list):
+        return [pair for index, value in enumerate(config) for pair in targets(value, f"{place}[{index}]")]
+    return []
+
+
+def name_key(message: str, config: Mapping[str, Any]) -> str:
+    """Put the configuration's key before a builder's complaint that begins with a `_target_` ("captioner...: dropout is ...")."""
+    for key, target in sorted(targets(config), key=lambda pair: pair[0].count("."), reverse=True):
+        head = f"{target}: "
+        cut = message.find(head)
+        if cut < 0 and f"({target}): " in message:
+            head = f"({target}): "
+            cut = message.find(head)
+        if cut >= 0 and message[:cut].count(" ") <= 1:
+            rest = message[cut + len(head) :]
+            section = OmegaConf.select(OmegaConf.create(dict(config)), key) if key else config
+            word = rest.split(" ", 1)[0].rstrip(":,")
+            return f"{key}.{word}: {rest}" if isinstance(section, Mapping | DictConfig) and word in section else f"{key}: {rest}"
+    return message
+
+
+def recorded_run(path: Path) -> dict[str, Any]:
+    """The configuration of a run's folder (config.yaml) or of a checkpoint. Raises: InputError, missing, damaged, or of something else."""
+    if path.suffix == ".ckpt":
+        return recorded_checkpoint(path)
+    file = path / "config.yaml" if path.is_dir() else path
+    try:
+        found = OmegaConf.to_container(OmegaConf.load(file))
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such run; give a run's folder, the one with config.yaml") from None
+    except Exception as error:  # whatever a damaged file makes the YAML reader raise
+        raise InputError(f"{file}: not a run's configuration ({_first(error)})") from None
+    if not isinstance(found, dict) or "decoder" not in found:
+        raise InputError(f"{file}: not a run's configuration (it has no decoder)")
+    return {str(key): value for key, value in found.items()}
+
+
+def recorded_checkpoint(path: Path) -> dict[str, Any]:
+    """The configuration in a checkpoint. Raises: InputError, missing, damaged or not ours."""
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such checkpoint; a run keeps them in checkpoints/")
+    try:
+        return json.loads(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["configuration"])
+    except Exception as error:  # whatever a damaged file makes torch raise
+        raise InputError(f"{path}: not a checkpoint of this program, or damaged ({type(error).__name__}: {_first(error)[:120]})") from None

@@ -1,0 +1,78 @@
+"""The Lightning module: wiring between a captioner, an objective, a search and a scorer."""
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import Float
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from captioner.model import Captioner
+from captioner.records import Batch
+from captioner.search.hypotheses import Found
+from captioner.training.scoring import CorpusScores
+
+
+class CaptioningModule(LightningModule):
+    """Train by an objective, validate by searching freely.
+
+    make_optimizer: captioner -> optimizer. make_scheduler: (optimizer, epoch_steps) -> scheduler, stepped after every optimizer step.
+    configuration: the run's, kept in every checkpoint as a JSON string.
+    """
+
+    def __init__(
+        self,
+        captioner: Captioner,
+        objective: nn.Module,
+        search: Callable[..., Found],
+        scores: CorpusScores,
+        make_optimizer: Callable[..., Optimizer],
+        make_scheduler: Callable[..., LRScheduler],
+        configuration: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.captioner = captioner
+        self.objective = objective
+        self.search = search
+        self.scores = scores
+        self.make_optimizer, self.make_scheduler = make_optimizer, make_scheduler
+        self.configuration = configuration
+
+    def training_step(self, batch: Batch, _: int) -> Float[Tensor, ""]:
+        terms = self.objective(self.captioner, batch)
+        loss = sum(terms.values())
+        images = len(batch.image_ids)
+        self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=images)
+        self.log("train/loss", loss, prog_bar=True, batch_size=images)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        self.scores.reset()
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        found = self.captioner.describe(batch.images, self.search)
+        said = [" ".join(self.captioner.vocabulary.decode(hypotheses[0].words)) for hypotheses in found]
+        self.scores.update(batch.image_ids, said)
+
+    def on_validation_epoch_end(self) -> None:
+        row = {f"val/{name}": float(value) for name, value in self.scores.compute().items() if name != "images"}
+        self.log_dict(row, batch_size=1, rank_zero_only=False, sync_dist=False)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(self.captioner)
+        trainer = self.trainer
+        epoch_steps = math.ceil(trainer.estimated_stepping_batches / max(1, trainer.max_epochs or 1))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.make_scheduler(optimizer, epoch_steps=epoch_steps), "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What `Captioner.load` and `resume=` need, as JSON strings: nothing else than plain values and tensors is pickled."""
+        record = {"config": self.captioner.config, "vocabulary": self.captioner.vocabulary.to_json()}
+        checkpoint["captioner"] = {name: json.dumps(value) for name, value in record.items()}
+        checkpoint["configuration"] = json.dumps(self.configuration)

@@ -1,0 +1,71 @@
+"""Which parameters learn how fast, and how that changes over a run."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def grouped(
+    captioner: nn.Module, optimizer: Callable[..., Optimizer], lr: float, encoder_lr: float, weight_decay: float = 0.0
+) -> Optimizer:
+    """An optimizer over four groups: the encoder's parameters and all others, each split into matrices, which decay, and vectors, which do not.
+
+    `optimizer` is called with the groups; `lr` and `encoder_lr` are the highest learning rates, a step. A frozen parameter lies in its group
+    and gets no gradient, so that it may be unfrozen later. Raises: ValueError, a rate not positive or a negative decay.
+    """
+    for name, value in (("lr", lr), ("encoder_lr", encoder_lr)):
+        if not value > 0:
+            raise ValueError(f"{name} is a learning rate and must be positive, not {value}")
+    if weight_decay < 0:
+        raise ValueError(f"weight_decay must not be negative, not {weight_decay}")
+    named = dict(captioner.named_parameters())
+    encoder = [parameter for name, parameter in named.items() if name.startswith("encoder.")]
+    others = [parameter for name, parameter in named.items() if not name.startswith("encoder.")]
+    groups = [*_split(encoder, encoder_lr, weight_decay), *_split(others, lr, weight_decay)]
+    return optimizer([group for group in groups if group["params"]])
+
+
+def _split(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    parameters = list(parameters)
+    matrices = [parameter for parameter in parameters if parameter.dim() > 1]
+    vectors = [parameter for parameter in parameters if parameter.dim() <= 1]
+    return [{"params": matrices, "lr": lr, "weight_decay": weight_decay}, {"params": vectors, "lr": lr, "weight_decay": 0.0}]
+
+
+def warmup_cosine(optimizer: Optimizer, epoch_steps: int, epochs: int, warmup: float = 0.05, floor: float = 0.01) -> LambdaLR:
+    """Linear from zero over the first `warmup` (share of all steps), then half a cosine down to `floor` (share of the highest rate).
+
+    `epochs` is the horizon: give a run that will be resumed its final number of epochs from the start.
+    Source: Loshchilov and Hutter 2017, eq. 5, without restarts. Raises: ValueError, a share outside [0, 1] or a horizon below one step.
+    """
+    _check(epoch_steps, epochs, warmup=warmup, floor=floor)
+    steps = epoch_steps * epochs
+    rising = max(1, round(warmup * steps))
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        done = min(1.0, (step - rising) / max(1, steps - rising))
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+    return LambdaLR(optimizer, factor)
+
+
+def warmup_constant(optimizer: Optimizer, epoch_steps: int, epochs: int, warmup: float = 0.0) -> LambdaLR:
+    """Linear from zero over the first `warmup` (share of all steps), then constant. Raises: ValueError, as `warmup_cosine`."""
+    _check(epoch_steps, epochs, warmup=warmup)
+    rising = max(1, round(warmup * epoch_steps * epochs))
+    return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / rising))
+
+
+def _check(epoch_steps: int, epochs: int, **shares: float) -> None:
+    for name, value in (("epoch_steps", epoch_steps), ("epochs", epochs)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name} is a share in [0, 1], not {share}")

@@ -1,0 +1,290 @@
+"""A configuration of plain values -> a trained captioner and the files of its run."""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import logging
+import math
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+
+from captioner import bundle
+from captioner.data.cache import FeatureStore, fingerprint, open_or_build, weights_hash
+from captioner.data.captions import CaptionSet
+from captioner.data.source import DataSource
+from captioner.errors import InputError
+from captioner.files import read_json, write_whole
+from captioner.model import Captioner, read_checkpoint
+from captioner.progress import progress
+from captioner.training.averaging import Averaging
+from captioner.training.configuration import name_key, plain
+from captioner.training.data import CaptioningData
+from captioner.training.loggers import carry_rows
+from captioner.training.module import CaptioningModule
+from captioner.training.scoring import CorpusScores
+from captioner.training.transfer import carry_over, grown_vocabulary
+from captioner.training.writer import link_latest, rescore, write_results
+from captioner.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
+
+LOADING = ("batch_size", "evaluation_batch_size", "captions_per_image", "max_words", "num_workers", "hold_in_memory")
+PREPARING = ("minimum_count", "cache_features", "cache_folder", "limit")
+PARTS = ("encoder", "decoder", "transform", "search")
+"""What of a run's configuration the trained model keeps."""
+
+
+class Outcome(NamedTuple):
+    folder: Path
+    scores: dict[str, Any]
+    """As in results/scores_val.json; empty where no epoch was validated."""
+    interrupted: bool
+
+
+def train(composed: DictConfig, resume: Path | None = None) -> Outcome:
+    """Run a composed configuration to its end, or on from a checkpoint. Raises: InputError, one line that names key or file."""
+    config, recorded = plain(composed), OmegaConf.to_container(composed)
+    with complaints(config):
+        seed_everything(config["seed"], verbose=False)
+        splits = read_splits(config)
+        captioner = make_captioner(config, splits["train"], resume)
+        log.info("%s", summary(splits, captioner))
+        data = make_data(config, splits, captioner)
+        module = make_module(config, captioner, splits["val"], recorded)
+        trainer = make_trainer(config)
+    folder = Path(config["run_folder"])
+    begin_folder(folder, OmegaConf.to_yaml(composed), resume)
+    interrupted = fit(trainer, module, data, config, resume)
+    return Outcome(folder, finish(folder, config, data, trainer) or {}, interrupted)
+
+
+@contextlib.contextmanager
+def complaints(config: Mapping[str, Any]) -> Iterator[None]:
+    """Whatever a part refuses is an InputError that begins with the key of the part."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(name_key(str(error), config)) from error
+    except HydraException as error:
+        cause = error.__cause__ or error
+        key = next((line.split(":", 1)[1].strip() for line in str(error).splitlines() if line.startswith("full_key:")), "")
+        raise InputError(f"{key}: {_told(cause)}" if key else _told(cause)) from error
+    except (MisconfigurationException, ModuleNotFoundError) as error:
+        raise InputError(_told(error)) from error
+
+
+def _told(error: BaseException) -> str:
+    missing = "tensorboard" if "tensorboard" in str(error).lower() else "wandb" if "wandb" in str(error).lower() else ""
+    if isinstance(error, ModuleNotFoundError) and missing:
+        return f'logger={missing} needs an extra that is not installed: pip install "captioner[{missing}]"'
+    return " ".join(str(error).split())
+
+
+def make(config: Mapping[str, Any], section: str, **late: Any) -> Any:
+    """Instantiate one section by Hydra; complaints name it."""
+    try:
+        return instantiate(OmegaConf.create(dict(config[section])), **late)
+    except HydraException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, InputError):
+            raise cause from None
+        raise InputError(f"{section}: {_told(cause)}") from error
+
+
+def read_splits(config: Mapping[str, Any]) -> dict[str, CaptionSet]:
+    """`train` and `val` (and `test`) as the run uses them. Raises: InputError, the data has no such split."""
+    section = {key: value for key, value in config["data"].items() if key not in (*LOADING, *PREPARING)}
+    source = bundle.build(section, ("data",))
+    if not isinstance(source, DataSource):
+        raise InputError(f"data._target_: {section.get('_target_')} is no data set")
+    splits = source.splits()
+    validation = config["validation"]
+    for split in ("train", validation["split"]):
+        if split not in splits:
+            raise InputError(f"data has no split {split!r}, only {', '.join(splits) or 'none'}; training needs train and validation.split")
+    limit = config["data"]["limit"]
+    if limit is not None and limit < 1:
+        raise InputError(f"data.limit: a number of images and at least 1, not {limit}")
+    taken = {"train": splits["train"], "val": splits[validation["split"]]}
+    return {name: captions.select(range(min(limit, len(captions)))) if limit else captions for name, captions in taken.items()}
+
+
+def make_captioner(config: Mapping[str, Any], captions: CaptionSet, resume: Path | None) -> Captioner:
+    """From nothing, from `init` or from a checkpoint."""
+    parts = {part: config[part] for part in PARTS}
+    if resume is not None:
+        _, words, tensors = read_checkpoint(resume)
+        captioner = Captioner.from_config(without_weights(parts), Vocabulary.from_json(words))
+        bundle.load_state(captioner, tensors, resume)
+        return captioner
+    minimum_count = config["data"]["minimum_count"]
+    if minimum_count < 1:
+        raise InputError(f"data.minimum_count: a number of occurrences and at least 1, not {minimum_count}")
+    if config["init"] is None:
+        vocabulary = Vocabulary.count(captions.tokens(), minimum_count)
+        return Captioner.from_config(parts, vocabulary)
+    before = Captioner.load(config["init"])
+    vocabulary = grown_vocabulary(before.vocabulary, captions, minimum_count)
+    captioner = Captioner.from_config(without_weights(parts), vocabulary)
+    for line in carry_over(before, captioner, captions).lines():
+        log.info("init=%s: %s", config["init"], line)
+    return captioner
+
+
+def without_weights(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The same parts without the trunk's first weights: others will be filled in."""
+    encoder = parts["encoder"]
+    return {**parts, "encoder": {**encoder, "weights": None} if "weights" in encoder else encoder}
+
+
+def summary(splits: Mapping[str, CaptionSet], captioner: Captioner) -> str:
+    images = ", ".join(f"{len(captions):,} {split} images" for split, captions in splits.items())
+    learning = sum(parameter.numel() for parameter in captioner.parameters() if parameter.requires_grad)
+    held = sum(parameter.numel() for parameter in captioner.parameters()) - learning
+    return f"{images}; {len(captioner.vocabulary):,} words; {learning:,} parameters to learn" + (f", {held:,} held" if held else "")
+
+
+def make_data(config: Mapping[str, Any], splits: Mapping[str, CaptionSet], captioner: Captioner) -> CaptioningData:
+    """Loaders over the splits, of cached regions where wanted."""
+    section = config["data"]
+    features = cached_features(config, splits, captioner) if section["cache_features"] else {}
+    loading = {key: section[key] for key in LOADING}
+    try:
+        return CaptioningData(
+            splits,
+            captioner.vocabulary,
+            captioner.transform,
+            features,
+            seed=config["seed"],
+            validation_images=config["validation"]["images"],
+            **loading,
+        )
+    except ValueError as error:
+        raise InputError(f"data.{error}") from None
+
+
+def cached_features(config: Mapping[str, Any], splits: Mapping[str, CaptionSet], captioner: Captioner) -> dict[str, FeatureStore]:
+    """Each split's regions, from disk or computed now. Raises: InputError, the encoder learns."""
+    if not captioner.encoder.frozen or config["callbacks"]["fine_tune"]["epoch"] is not None:
+        raise InputError("data.cache_features: only a frozen encoder's regions can be kept; set encoder.frozen=true and callbacks.fine_tune.epoch=null")
+    transform, device = captioner.transform, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder = captioner.encoder.to(device).eval()
+    described = {key: value for key, value in config["encoder"].items() if key != "weights"}
+    weights = weights_hash(encoder.state_dict())
+    stores = {}
+    for split, captions in splits.items():
+        views = 2 if split == "train" and transform.augment and transform.flip > 0 else 1
+        facts = fingerprint(captions, transform, described, weights, views)
+        folder = Path(config["data"]["cache_folder"]) / hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        log.info("regions of the %s images: %s", split, folder)
+        stores[split] = open_or_build(folder, captions, transform, lambda pixels: encoder(pixels.to(device)), described, weights, views)
+    encoder.cpu()
+    return stores
+
+
+def make_module(config: Mapping[str, Any], captioner: Captioner, validation: CaptionSet, recorded: Any) -> CaptioningModule:
+    watched = config["validation"]["images"]
+    if watched is not None:
+        validation = validation.select(range(min(watched, len(validation))))
+    return CaptioningModule(
+        captioner,
+        bundle.build(config["objective"], ("objectives",)),
+        bundle.build(config["validation"]["search"], ("search",)),
+        CorpusScores(validation.references),
+        make(config, "optimizer"),
+        make(config, "scheduler"),
+        recorded,
+    )
+
+
+def make_trainer(config: Mapping[str, Any]) -> Trainer:
+    epochs = config["trainer"]["max_epochs"]
+    if not isinstance(epochs, int) or epochs < 1:
+        raise InputError(f"trainer.max_epochs is a number of epochs and at least 1, not {epochs}")
+    callbacks = [callback for callback in make(config, "callbacks").values() if isinstance(callback, Callback)]
+    callbacks.sort(key=lambda callback: isinstance(callback, Averaging))  # it takes the average away again: after all that look at it
+    return make(
+        config,
+        "trainer",
+        precision=precision(config["trainer"]["precision"], config["trainer"]["accelerator"]),
+        logger=list(make(config, "logger").values()),
+        callbacks=callbacks,
+        default_root_dir=config["run_folder"],
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+def precision(wanted: Any, accelerator: str) -> Any:
+    """`auto`: bfloat16 where the GPU computes in it, else half floats; float32 without a GPU."""
+    if wanted != "auto":
+        return wanted
+    if accelerator not in ("auto", "gpu", "cuda") or not torch.cuda.is_available():
+        return "32-true"
+    torch.set_float32_matmul_precision("high")
+    return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+
+
+@rank_zero_only
+def begin_folder(folder: Path, config: str, resume: Path | None) -> None:
+    """`config.yaml`; and of the run that is resumed, the rows of its numbers and the best model so far."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "config.yaml", config)
+    old = resume.resolve().parents[1] if resume is not None else folder
+    if resume is None or old == folder.resolve():
+        return
+    checkpoint = torch.load(resume, map_location="cpu", weights_only=True, mmap=True)
+    carry_rows(old / "metrics.csv", folder / "metrics.csv", checkpoint["global_step"])
+    scores = old / "results" / "scores_val.json"
+    if (old / "model").is_dir() and scores.is_file() and read_json(scores, "scores").get("epoch", 0) <= checkpoint["epoch"] + 1:
+        for name in ("model", "results"):
+            shutil.copytree(old / name, folder / name, dirs_exist_ok=True)
+
+
+def fit(trainer: Trainer, module: CaptioningModule, data: CaptioningData, config: Mapping[str, Any], resume: Path | None) -> bool:
+    """Train; true where the user ended it early. Raises: InputError, with the key of the part that refused."""
+    try:
+        with complaints(config):
+            trainer.fit(module, datamodule=data, ckpt_path=None if resume is None else str(resume), weights_only=True)
+    except (KeyboardInterrupt, SystemExit):
+        if trainer.interrupted or trainer.state.status == "interrupted":
+            return True
+        raise
+    return bool(trainer.interrupted)
+
+
+@rank_zero_only
+def finish(folder: Path, config: Mapping[str, Any], data: CaptioningData, trainer: Trainer) -> dict[str, Any]:
+    """The best model's scores by the final search over the whole split; without any validation, the last model and no scores."""
+    module, scores = trainer.lightning_module, folder / "results" / "scores_val.json"
+    if not scores.is_file():
+        module.captioner.save(folder / "model")
+        latest = config["callbacks"]["writer"]["latest"]
+        link_latest(Path(latest), folder)
+        return {}
+    found = read_json(scores, "scores")
+    if config["search"] != config["validation"]["search"] or config["validation"]["images"] is not None:
+        captioner = Captioner.load(folder / "model", "cuda" if torch.cuda.is_available() else "cpu")
+        search = bundle.build(config["search"], ("search",))
+        every = CorpusScores(data.splits["val"].references)
+        batches = data.loader("val")
+        limit = trainer.limit_val_batches
+        wanted = min(len(batches), limit if isinstance(limit, int) else math.ceil(limit * len(batches)))
+        row = rescore(captioner, progress(itertools.islice(batches, wanted), f"final scores by {search}", wanted, "batch"), search, every)
+        found = {**row, "search": str(search), "epoch": found["epoch"]}
+        write_results(folder / "results", every.captions, found)
+    return found

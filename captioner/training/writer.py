@@ -1,0 +1,82 @@
+"""What a run leaves behind: the model folder, generated captions and their scores, and the link to the newest run."""
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from captioner.files import write_whole
+from captioner.model import Captioner
+from captioner.records import map_tensors
+
+log = logging.getLogger(__name__)
+
+
+class ModelWriter(Callback):
+    """After a validation that beats all before: `model/`, `results/` in `folder`, and `latest` beside the runs."""
+
+    def __init__(self, folder: str, latest: str | None = None, monitor: str = "val/CIDEr") -> None:
+        self.folder, self.latest, self.monitor = Path(folder), latest, monitor
+        self.best: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The score to beat, if its model came along."""
+        if (self.folder / "model").is_dir():
+            self.best = state_dict["best"]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or not trainer.is_global_zero or self.monitor not in trainer.callback_metrics:
+            return
+        score = float(trainer.callback_metrics[self.monitor])
+        if self.best is not None and not score > self.best:
+            return
+        self.best = score
+        row = {name.removeprefix("val/"): float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        scores = {**row, "images": len(pl_module.scores.captions), "epoch": trainer.current_epoch + 1}
+        pl_module.captioner.save(self.folder / "model")
+        write_results(self.folder / "results", pl_module.scores.captions, {**scores, "search": str(pl_module.search)})
+        if self.latest:
+            link_latest(Path(self.latest), self.folder)
+
+
+def write_results(folder: Path, captions: Mapping[int, str], scores: Mapping[str, Any], split: str = "val") -> None:
+    """Captions in the COCO results format, and their scores as fractions beside the search that found them."""
+    results = [{"image_id": image_id, "caption": caption} for image_id, caption in captions.items()]
+    write_whole(folder / f"captions_{split}.json", json.dumps(results, ensure_ascii=False, indent=0) + "\n")
+    write_whole(folder / f"scores_{split}.json", json.dumps(dict(scores), indent=1) + "\n")
+
+
+def link_latest(link: Path, folder: Path) -> None:
+    """Point `link` at a run, atomically; where links cannot be made, or a real folder is in the way, say so and go on."""
+    if link.exists() and not link.is_symlink():
+        log.warning("%s is no link, so it does not lead to the newest run; move it away", link)
+        return
+    try:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".latest.", dir=link.parent) as scratch:
+            fresh = Path(scratch) / "link"
+            fresh.symlink_to(os.path.relpath(folder.resolve(), link.parent.resolve()), target_is_directory=True)
+            fresh.replace(link)
+    except OSError as error:
+        log.warning("%s could not be made to lead to %s (%s)", link, folder, error)
+
+
+@torch.no_grad()
+def rescore(captioner: Captioner, batches: Any, search: Any, scores: Any) -> dict[str, float]:
+    """Caption every batch with another search, and score: what `scores` then holds are the captions."""
+    captioner.eval()
+    scores.reset()
+    for batch in batches:
+        images = map_tensors(lambda tensor: tensor.to(captioner.device), batch.images)
+        found = captioner.describe(images, search)
+        scores.update(batch.image_ids, [" ".join(captioner.vocabulary.decode(hypotheses[0].words)) for hypotheses in found])
+    return scores.compute()
