@@ -60,7 +60,7 @@ class Vocabulary:
         return {"words": list(self.words)}
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "Vocabulary":
+    def from_json(cls, record: Any) -> "Vocabulary":
         """Raises: InputError, the record is not what `to_json` writes."""
         words = record.get("words") if isinstance(record, Mapping) else None
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words) or tuple(words[:4]) != SPECIALS:

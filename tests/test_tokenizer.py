@@ -1,0 +1,86 @@
+"""Tokens as the COCO scorers make them; the oracle is their Java program, what it said of the tricky lines is kept beside."""
+
+import importlib.util
+import json
+import random
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from captioner.tokenizer import DROPPED, tokenize
+
+TRICKY = [line.split("\t") for line in (Path(__file__).parent / "tricky_captions.tsv").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(("caption", "tokens"), TRICKY)
+def test_tricky_captions_come_out_as_the_java_program_has_them(caption: str, tokens: str) -> None:
+    assert tokenize(caption) == tokens.split()
+
+
+@pytest.mark.parametrize(
+    ("caption", "tokens"),
+    [
+        ("A man riding a wave on top of a surfboard.", "a man riding a wave on top of a surfboard"),
+        ("Two dogs , one black , play .\n", "two dogs one black play"),
+        ("", ""),
+        (" \t\n", ""),
+        ("...", ""),
+        ("A dog,a cat", "a dog a cat"),
+        ("a\tb\nc", "a b c"),
+        ("A man cannot.", "a man can not"),
+    ],
+)
+def test_plain_captions(caption: str, tokens: str) -> None:
+    assert tokenize(caption) == tokens.split()
+
+
+@given(st.text(max_size=40))
+def test_any_text_gives_tokens_without_white_space(caption: str) -> None:
+    for token in tokenize(caption):
+        assert token.split() == [token]
+        assert token not in DROPPED
+
+
+@given(st.lists(st.sampled_from(["a", "dog", "the", "two", "men", "riding", "bikes"]), max_size=9))
+def test_plain_words_are_tokens_already_and_tokenizing_again_changes_nothing(words: list[str]) -> None:
+    assert tokenize(" ".join(words)) == words
+    assert tokenize(" ".join(words).capitalize() + " .") == words
+
+
+def test_the_short_way_and_the_rules_agree() -> None:
+    for word in ["A", "dog", "I", "Mr", "street", "cannot", "gonna"]:
+        assert tokenize(f"see {word} run") == tokenize(f'"see {word} run"')
+        assert tokenize(f"see the {word} .") == tokenize(f'"see the {word} ."')
+
+
+def test_twenty_five_thousand_captions_take_well_under_a_second() -> None:
+    captions = [caption for caption, _ in random.Random(0).choices(TRICKY, k=2_500)]
+    captions += ["A black and white dog is running through the tall grass ."] * 22_500
+    start = time.perf_counter()
+    for caption in captions:
+        tokenize(caption)
+    assert time.perf_counter() - start < 3  # 0.3 s on an idle core; room for a busy one
+
+
+def _java(captions: list[str], folder: Path) -> list[list[str]]:
+    found = importlib.util.find_spec("pycocoevalcap")
+    if found is None or shutil.which("java") is None:
+        pytest.skip("pycocoevalcap or java is not installed: no outside tokenizer to compare with")
+    jar = Path(next(iter(found.submodule_search_locations or []))) / "tokenizer" / "stanford-corenlp-3.4.1.jar"
+    lines = folder / "captions.txt"
+    lines.write_text("\n".join(caption.replace("\n", " ") for caption in captions))
+    command = ["java", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase", str(lines)]
+    said = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\n")
+    return [" ".join(token for token in line.rstrip().split(" ") if token not in DROPPED).split() for line in said[: len(captions)]]
+
+
+def test_all_real_captions_come_out_as_the_java_program_has_them(real_data: Path, tmp_path: Path) -> None:
+    files = sorted(real_data.glob("*/annotations/captions_*.json"))
+    captions = [annotation["caption"] for path in files for annotation in json.loads(path.read_text())["annotations"]]
+    differing = [caption for caption, tokens in zip(captions, _java(captions, tmp_path), strict=True) if tokenize(caption) != tokens]
+    assert len(differing) <= len(captions) // 10_000, differing[:10]
