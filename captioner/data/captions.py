@@ -133,7 +133,7 @@ def _index(record: Mapping[str, Any]) -> dict[int, list[str]]:
 
     with redirect_stdout(io.StringIO()):  # pycocotools prints
         coco = COCO()
-        coco.dataset = record
+        coco.dataset = {key: record[key] for key in ("images", "annotations")}  # an empty `categories` would have it ask for theirs
         coco.createIndex()
     return {image_id: [annotation["caption"] for annotation in found] for image_id, found in coco.imgToAnns.items()}
 
