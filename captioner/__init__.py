@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from captioner.model import Captioner as Captioner
 
 __version__ = "0.1.0"
-__all__ = ["Caption", "Captioner", "__version__"]  # noqa: F822
+__all__ = ["Caption", "Captioner", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -150,10 +150,11 @@ def check_coverage(
 
 def caption_all(images: CaptionSet, options: argparse.Namespace) -> tuple[dict[int, str], int]:
     """Captions of all images, and how many could not be read (only with `--partial`, otherwise the first one is the error)."""
-    from captioner.data.images import open_image  # here, so that scoring a results file needs neither torch nor an image library
-    from captioner.model import Captioner, batches
+    from captioner.cli.predict import load  # here, so that scoring a results file needs neither torch nor an image library
+    from captioner.data.images import open_image
+    from captioner.model import batches
 
-    model = Captioner.load(options.model, device=choose_device(options.device))
+    model = load(options.model, options.device)
     captions: dict[int, str] = {}
     failed = 0
     for batch in batches(progress(range(len(images)), "captioning", total=len(images)), options.batch_size):
@@ -170,19 +171,6 @@ def caption_all(images: CaptionSet, options: argparse.Namespace) -> tuple[dict[i
             said = model.caption(list(opened.values()), beam=options.beam, batch_size=options.batch_size)
             captions |= {image: caption.text for image, caption in zip(opened, said, strict=True)}
     return captions, failed
-
-
-def choose_device(name: str) -> str:
-    """The device named, or the best there is. Raises: InputError, there is none of that name."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"--device {name}: cannot be used ({str(error).splitlines()[0]})") from None
-    return name
 
 
 def table(scores: Mapping[str, float]) -> str:
