@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failed = caption_all(captioner, paths, names, results, options)
     if results is not None:
         where = options.out / ("index.html" if results.gallery else "captions.jsonl")
-        print(f"captioner: {len(paths) - failed} of {len(paths)} images captioned: {where}", file=sys.stderr)
+        print(f"captioner: {results.count} of {len(paths)} images captioned: {where}", file=sys.stderr)
     return 1 if failed or missing else 0
 
 

@@ -75,6 +75,7 @@ class Results:
         self.references = references
         self.gallery = Gallery(folder, title) if "gallery" in save else None
         self.coco: list[dict[str, Any]] = []
+        self.count = 0
 
     def __enter__(self) -> "Results":
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -101,6 +102,7 @@ class Results:
                     picture.save(temporary, compress_level=3)
         self._lines.write(line(path, caption, written))
         self._lines.flush()
+        self.count += 1
         if self.gallery is not None:
             self.gallery.add(entry(path, image, caption, self.references))
         if self.references is not None:

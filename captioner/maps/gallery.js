@@ -8,7 +8,7 @@
   const searched = cards.map((card) => (card.textContent + " " + (card.dataset.also ?? "")).toLowerCase());
   const stage = find("stage"), photo = find("photo"), canvas = find("heat"), viewer = find("viewer"), slider = find("slider"), play = find("play");
   const entries = new Map(page.entries.map((entry, number) => [number, entry]));
-  let current = -1, entry = null, kind = 0, pinned = 0, shown = 0, timer = 0;
+  let current = -1, entry = null, kind = 0, pinned = 0, shown = 0, first = 0, timer = 0;
 
   // The same smooth interpolation as the contact sheets: cubic B-spline, mirrored about the outermost cells' centres, constant beyond.
   const spline = (far) => (far < 1 ? 2 / 3 - far * far + (far * far * far) / 2 : far < 2 ? (2 - far) ** 3 / 6 : 0);
@@ -138,24 +138,25 @@
     if (!entry) return;
     const wide = matchMedia("(min-width: 900px)").matches, room = stage.parentElement;
     const width = room.clientWidth, height = wide ? room.clientHeight : innerHeight * 0.5, aspect = entry.width / entry.height;
-    const across = Math.max(Math.min(width, height * aspect, Math.max(entry.width, 720)), 40);
+    const across = Math.max(Math.min(width, height * aspect, Math.max(1.6 * entry.width, 720)), 40);
     stage.style.width = `${across}px`; stage.style.height = `${across / aspect}px`;
     draw(shown);
   }
 
   function ready(number) {
     entry = entries.get(number);
-    kind = pinned = shown = 0;
+    kind = shown = 0;
     find("caption").textContent = entry.caption; find("path").textContent = entry.path;
     photo.src = entry.src; photo.alt = entry.caption;
-    lists(); fit(); show(0);
+    lists(); fit(); pin(Math.min(first, entry.words.length));
   }
 
-  function open(number) {
+  function open(number, word = 0) {
     stop();
-    current = number;
+    current = number; first = word;
     const near = visible(), at = near.indexOf(number);
     find("back").disabled = at <= 0; find("forth").disabled = at < 0 || at >= near.length - 1;
+    entry = null; slider.disabled = play.disabled = true;
     if (!viewer.open) viewer.showModal();
     history.replaceState(null, "", "#" + (number + 1));
     if (entries.get(number)) { ready(number); return; }
@@ -195,11 +196,11 @@
     else if (event.key === " " && !["BUTTON", "SUMMARY", "INPUT"].includes(event.target.tagName)) { event.preventDefault(); play.click(); }
   });
   addEventListener("resize", fit);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => entry && draw(shown));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", fit);
 
   const strip = find("scale").getContext("2d"), line = strip.createImageData(256, 1);
   for (let step = 0; step < 256; step++) line.data.set([colours[3 * step], colours[3 * step + 1], colours[3 * step + 2], 255], 4 * step);
   strip.putImageData(line, 0, 0);
   const asked = /^#(\d+)(?::(\d+))?$/.exec(location.hash);
-  if (asked && cards[asked[1] - 1]) { open(asked[1] - 1); if (entry && asked[2]) pin(Math.min(Number(asked[2]), entry.words.length)); }
+  if (asked && cards[asked[1] - 1]) open(asked[1] - 1, Number(asked[2] ?? 0));
 })();

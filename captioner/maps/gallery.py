@@ -28,7 +28,7 @@ from captioner.maps.sheet import FULL_SCALE, OPACITY
 INLINE = 50
 """The most images whose pictures and maps are put into the page itself."""
 LONGEST_SIDE = 1280
-THUMBNAIL = 320
+THUMBNAIL = 280
 """Longest sides of pictures and thumbnails, in pixels."""
 
 
@@ -68,7 +68,7 @@ class Gallery:
         """Raises: ValueError, not as many maps or numbers as words."""
         record = entry_record(entry)
         picture, kind = encoded(entry.image, LONGEST_SIDE, 88)
-        thumbnail, thumbnail_kind = encoded(entry.image, THUMBNAIL, 78)
+        thumbnail, thumbnail_kind = encoded(entry.image, THUMBNAIL, 74)
         self._cards.append(_card(entry, _data_uri(thumbnail, thumbnail_kind)))
         self._waiting.append((record, picture, kind))
         if len(self) > INLINE:

@@ -1,0 +1,218 @@
+import base64
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captioner.maps import gallery
+from captioner.maps.gallery import Entry, Gallery, json_for_script, map_record, write_gallery
+
+NASTY = [
+    "</script><script>document.title='broken'</script>",
+    '"><img',
+    "src=x",
+    "onerror=alert(1)>",
+    "<!--",
+    "<<data>>",
+    "&amp;",
+    "\u2028",
+    "\\",
+    "\udcff",
+]
+
+
+def entry(words=("a", "red", "square"), path="photos/a.png", **changes):
+    alphas = np.zeros((len(words), 3, 5), np.float32)
+    for number in range(len(words)):
+        alphas[number, number % 3, number % 5] = 1
+    fields = {
+        "path": path,
+        "image": Image.new("RGB", (60, 40), (10, 200, 30)),
+        "caption": " ".join(words),
+        "words": list(words),
+        "maps": {"attention": alphas},
+        "box": (10.0, 0.0, 50.0, 40.0),
+        "probabilities": [0.5] * len(words),
+    }
+    return Entry(**{**fields, **changes})
+
+
+class Page(HTMLParser):
+    """What a browser would find: elements with their attributes, and the text of scripts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.scripts, self._inside = [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag == "script"
+
+    def handle_endtag(self, tag):
+        self._inside = False
+
+    def handle_data(self, data):
+        if self._inside:
+            self.scripts.append(data)
+
+    @property
+    def data(self):
+        return json.loads(self.scripts[0])
+
+
+def read(path):
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_captions_are_text_whatever_they_hold(tmp_path):
+    plain = read(write_gallery(tmp_path / "plain", [entry()]))
+    text = " ".join(NASTY)
+    nasty = entry(NASTY, text, references=NASTY, alternatives=[{"text": text, "log_prob": -1.0}], scores={text: 1.0})
+    page = read(write_gallery(tmp_path / "nasty", [nasty], "plain"))
+    assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
+    assert page.data["entries"][0]["words"] == NASTY
+    assert page.data["entries"][0]["references"] == NASTY
+    title = read(write_gallery(tmp_path / "title", [], "</title><b>"))
+    assert "b" not in [tag for tag, _ in title.elements]
+
+
+def test_nothing_is_fetched_from_elsewhere(tmp_path):
+    path = write_gallery(tmp_path, [entry()])
+    page = read(path)
+    links = [value for _, attributes in page.elements for name, value in attributes.items() if name in ("src", "href") and value]
+    assert all(link.startswith("data:image/") for link in links)
+    assert not re.search(r"https?:|fetch\(|XMLHttp|@import|url\(", path.read_text(encoding="utf-8"))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_maps_come_back_to_a_255th_of_their_peak():
+    alphas = np.random.default_rng(0).random((3, 5, 7)).astype(np.float32)
+    record = map_record("attention", alphas, 3)
+    steps = np.frombuffer(base64.b64decode(record["data"]), np.uint8).reshape(3, record["rows"], record["cols"])
+    back = steps / 255 * np.array(record["peaks"])[:, None, None]
+    assert np.abs(back - alphas).max() < 0.003
+
+
+def test_what_does_not_count_the_same_is_refused():
+    with pytest.raises(ValueError, match="3 maps for 2 words"):
+        map_record("attention", np.zeros((3, 5, 7)), 2)
+    with pytest.raises(ValueError, match="gate"):
+        gallery.entry_record(entry(gate=[0.5]))
+
+
+def test_numbers_that_are_none_become_null_and_the_json_stays_json():
+    record = gallery.entry_record(entry(probabilities=[float("nan"), 1.0, float("inf")]))
+    assert record["sure"] == [None, 1.0, None]
+    assert json.loads(json_for_script({"x": NASTY})) == {"x": NASTY}
+    assert not re.search("[<>&\u2028]", json_for_script(NASTY))
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 7])
+def test_beyond_the_limit_pictures_and_maps_lie_beside_the_page(tmp_path, monkeypatch, count):
+    monkeypatch.setattr(gallery, "INLINE", 3)
+    page = read(write_gallery(tmp_path, (entry(path=f"{number}.png") for number in range(count))))
+    beside = sorted(path.name for path in (tmp_path / "index_files").glob("*")) if (tmp_path / "index_files").exists() else []
+    assert sum(tag == "button" and "card" in attributes.get("class", "") for tag, attributes in page.elements) == count
+    if count <= 3:
+        assert len(page.data["entries"]) == count
+        assert not beside
+        return
+    assert page.data["entries"] == []
+    assert beside == sorted(f"{stem}.{kind}" for stem in page.data["files"] for kind in ("js", "png"))
+    for number, stem in enumerate(page.data["files"]):
+        call = re.fullmatch(r"captionerEntry\((\d+),(.*)\);\n", (tmp_path / "index_files" / f"{stem}.js").read_text())
+        assert int(call[1]) == number
+        loaded = json.loads(call[2])
+        assert loaded["path"] == f"{number}.png"
+        assert (tmp_path / loaded["src"]).is_file()
+
+
+def test_the_page_can_be_written_again_as_more_comes(tmp_path):
+    growing = Gallery(tmp_path)
+    for number in (1, 2):
+        growing.add(entry())
+        assert len(read(growing.write()).data["entries"]) == number
+
+
+def chromium():
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium here: the gallery is not tried in a browser")
+    return found
+
+
+def dumped(url, profile):
+    """The page's elements after its scripts have run."""
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
+    command = [chromium(), *flags.split(), "--disable-sync", f"--user-data-dir={profile}", "--virtual-time-budget=3000", "--dump-dom", url]
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=90, env={**os.environ, "HOME": str(profile)}, check=False
+        ).stdout
+    except subprocess.TimeoutExpired:
+        pytest.skip("Chromium did not answer in 90 seconds")
+
+
+def test_in_a_browser_an_image_beside_the_page_opens_at_the_word_its_address_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "INLINE", 1)
+    page = write_gallery(tmp_path / "page", [entry(), entry(("one", "two", "three"))])
+    found = Page(dumped(f"{page.as_uri()}#2:3", tmp_path / "profile"))
+    words = [attributes for tag, attributes in found.elements if attributes.get("class", "").startswith("word") and tag == "button"]
+    assert [attributes["aria-pressed"] for attributes in words] == ["false", "false", "true"]
+    assert any(tag == "dialog" and "open" in attributes for tag, attributes in found.elements)
+
+
+TRIAL = """{
+const seen = [], stage = document.getElementById("stage"), now = document.getElementById("now"), slider = document.getElementById("slider");
+addEventListener("error", (event) => seen.push("error " + event.message));
+const word = (number) => document.querySelectorAll(".word")[number];
+const looking = () => (stage.classList.contains("looking") ? " looking " : " resting ");
+const note = (what) => seen.push(what + ": " + slider.value + looking() + now.textContent);
+const key = (name, target) => target.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
+document.querySelectorAll(".card")[1].click();
+note("opened");
+word(1).dispatchEvent(new PointerEvent("pointerenter", { pointerType: "mouse" })); note("hovered");
+word(1).dispatchEvent(new PointerEvent("pointerleave", { pointerType: "mouse" })); note("left");
+word(2).click(); note("touched");
+key("ArrowLeft", word(2)); note("arrow");
+slider.value = 1; slider.dispatchEvent(new Event("input")); note("slid");
+const brush = document.getElementById("heat"), pixels = brush.getContext("2d").getImageData(0, 0, brush.width, brush.height).data;
+let top = 0; for (let i = 3; i < pixels.length; i += 4) if (pixels[i - 3] > pixels[4 * top]) top = (i - 3) / 4;
+seen.push("heat: " + ((top % brush.width) / brush.width).toFixed(2) + " " + (Math.floor(top / brush.width) / brush.height).toFixed(2));
+seen.push("touch: " + [...document.querySelectorAll(".word, .tool")].every((one) => one.offsetHeight >= 44 && one.offsetWidth >= 44));
+key("PageUp", stage); note("back");
+document.getElementById("close").click();
+const search = document.getElementById("search"); search.value = "SQUARE red"; search.dispatchEvent(new Event("input"));
+seen.push("search: " + [...document.querySelectorAll(".cards > li")].map((item) => Number(item.hidden)).join("") + " " + count.textContent);
+document.body.replaceChildren(Object.assign(document.createElement("pre"), { textContent: seen.join("\\n") }));
+}"""
+
+
+def test_in_a_browser_hover_touch_keys_slider_and_search_do_what_they_say(tmp_path):
+    path = write_gallery(tmp_path, [entry(), entry(("one", "two", "three")), entry(NASTY)])
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", path.read_text(encoding="utf-8"))
+    path.write_text(text.replace("</body>", f"<script>{TRIAL}</script></body>"), encoding="utf-8")
+    told = html.unescape(re.search(r"<pre>(.*)</pre>", dumped(path.as_uri(), tmp_path / "profile"), re.S)[1]).split("\n")
+    assert told == [
+        "opened: 0 resting Point at a word to see where the model looked",
+        "hovered: 2 looking 2 of 3: two · probability 50 % · most at left",
+        "left: 0 resting Point at a word to see where the model looked",
+        "touched: 3 looking 3 of 3: three · probability 50 % · most at bottom",
+        "arrow: 2 looking 2 of 3: two · probability 50 % · most at left",
+        "slid: 1 looking 1 of 3: one · probability 50 % · most at upper left",
+        told[6],
+        "touch: true",
+        "back: 0 resting Point at a word to see where the model looked",
+        "search: 011 1 of 3",
+    ]
+    across, down = map(float, told[6].removeprefix("heat: ").split())
+    assert across <= 10 / 60 + 40 / 60 / 5, "the first of five columns of the box, which begins a sixth into the image"
+    assert down <= 1 / 3

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from captioner.maps.lettering import drawable, shortened, width_of, wrapped
+from captioner.maps.sheet import _plan, contact_sheet, file_word, heat_panels, percent, strengths, word_images
+
+
+def photo(width, height, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (max(height // 40, 2), max(width // 40, 2), 3), np.uint8)
+    return Image.fromarray(pixels).resize((width, height))
+
+
+def one_hot(words, rows, cols, row, col):
+    alphas = np.zeros((words, rows, cols), np.float32)
+    alphas[:, row, col] = 1
+    return alphas
+
+
+@pytest.mark.parametrize("size", [(640, 427), (200, 1000), (4000, 300), (96, 96), (333, 500)])
+@pytest.mark.parametrize("words", [0, 1, 3, 12, 25])
+def test_every_panel_lies_on_the_sheet_and_none_on_another(size, words):
+    plan = _plan(size, words, "a caption", 240, ("gate", "sentinel"))
+    corners = [plan.corner(number) for number in range(words + 1)]
+    assert len(set(corners)) == words + 1
+    assert all(left + plan.cell[0] <= plan.size[0] and top + plan.cell[1] <= plan.size[1] for left, top in corners)
+    assert plan.panel[0] / plan.panel[1] == pytest.approx(size[0] / size[1], rel=0.05)
+    assert max(plan.size) <= 2400, "it fits a page"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(300, 200), (20, 100), (400, 30), (96, 96)])
+def test_a_sheet_is_drawn_with_everything_and_with_nothing(theme, size):
+    image, box = photo(*size), (0.0, 0.0, float(size[0]), float(size[1]))
+    words = ["a", "extraordinarilylongunbrokenword", "<unk>", "", "über", "一个"]
+    shares = [0.0, 1.0, 0.5, 0.001, 0.999, 0.2]
+    full = contact_sheet(
+        image,
+        words,
+        one_hot(6, 3, 5, 1, 2),
+        box,
+        probabilities=shares,
+        gate=np.array(shares),
+        sentinel=shares,
+        theme=theme,
+        panel_width=120,
+    )
+    empty = contact_sheet(image, [], np.zeros((0, 3, 5), np.float32), box, theme=theme, panel_width=120)
+    assert full.mode == empty.mode == "RGB"
+    assert full.width > empty.width
+
+
+def test_the_first_panel_is_the_photo_untouched():
+    image = photo(240, 160)
+    sheet = np.asarray(contact_sheet(image, ["a"], one_hot(1, 3, 5, 1, 2), (0, 0, 240, 160)), int)
+    plan = _plan((240, 160), 1, "a", 240, ())
+    left, top = plan.corner(0)
+    shown = sheet[top + 8 : top + 152, left + 8 : left + 232]
+    assert np.array_equal(shown, np.asarray(image, int)[8:152, 8:232])
+
+
+def test_the_hot_cell_is_the_warmest_and_the_margins_are_grey():
+    image = Image.new("RGB", (150, 100), (90, 140, 200))
+    panel = np.asarray(heat_panels(image, one_hot(1, 5, 5, 1, 3), (25.0, 0.0, 125.0, 100.0), 1)[0], int)
+    warmth = panel[..., 0] - panel[..., 2]
+    row, col = np.unravel_index(warmth.argmax(), warmth.shape)
+    assert abs(row - 30) < 12
+    assert abs(col - 95) < 12
+    margins = np.concatenate([panel[:, :25], panel[:, 125:]], axis=1)
+    assert np.ptp(margins, axis=-1).max() <= 8
+    assert np.ptp(panel[:, 26:124], axis=-1).min() > 8
+
+
+def test_an_even_look_does_not_shine_and_each_word_has_its_own_scale():
+    even, sharp = np.full((1, 4, 5), 1 / 20), one_hot(1, 4, 5, 2, 2)
+    alphas = np.concatenate([even, sharp, sharp / 3]).astype(np.float32)
+    steps = strengths(alphas, alphas)
+    assert set(np.unique(steps[0])) == {64}
+    assert steps[1].max() == steps[2].max() == 255
+
+
+def test_there_is_a_picture_a_word_with_a_name_any_system_takes():
+    image = photo(300, 200)
+    found = word_images(image, ["a", "<unk>", "../x y", "été"], one_hot(4, 3, 5, 1, 2), (0.0, 0.0, 300.0, 200.0))
+    assert [name for name, _ in found] == ["01_a.png", "02_unk.png", "03_x-y.png", "04_été.png"]
+    assert {picture.size for _, picture in found} == {(300, 200)}
+    assert file_word("...") == file_word("/") == "word"
+    assert len(file_word("x" * 300)) == 40
+
+
+def test_small_pictures_grow_and_large_ones_shrink():
+    alphas = one_hot(1, 3, 5, 1, 2)
+    assert word_images(photo(96, 48), ["a"], alphas, (0, 0, 96, 48))[0][1].size == (256, 128)
+    assert word_images(photo(2048, 1024), ["a"], alphas, (0, 0, 2048, 1024))[0][1].size == (1024, 512)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"), [({"probabilities": [0.5]}, "probabilities"), ({"gate": [0.5] * 3}, "gate"), ({"theme": "x"}, "theme")]
+)
+def test_what_does_not_fit_is_refused_by_name(wrong, name):
+    with pytest.raises(ValueError, match=name):
+        contact_sheet(photo(40, 30), ["a", "dog"], one_hot(2, 3, 5, 1, 2), (0, 0, 40, 30), **wrong)
+    with pytest.raises(ValueError, match="2 maps for 1 words"):
+        contact_sheet(photo(40, 30), ["a"], one_hot(2, 3, 5, 1, 2), (0, 0, 40, 30))
+
+
+def test_percentages_neither_lie_nor_vanish():
+    assert [percent(share) for share in (0.0, 0.004, 0.5, 0.874, 0.9999, 1.0, float("nan"))] == [
+        *("<1 %", "<1 %", "50 %", "87 %", ">99 %", "100 %", "?")
+    ]
+
+
+def test_text_fits_the_room_it_is_given():
+    text = "a man riding a motorcycle down a dirt road"
+    assert width_of(shortened(text, 20, 150), 20) <= 150
+    lines = wrapped(text, 20, 150, 3)
+    assert len(lines) == 3
+    assert all(width_of(line, 20) <= 150 for line in lines)
+    assert " ".join(wrapped(text, 20, 200, 9)) == text
+    assert drawable("plain", 20) == "plain"
