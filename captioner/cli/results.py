@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,7 @@ from captioner.maps.sheet import contact_sheet, word_images
 KINDS = ("overlay", "words", "arrays", "gallery")
 
 
+@runtime_checkable
 class Said(Protocol):
     """What is read of a `Caption`."""
 
@@ -52,9 +53,10 @@ class References:
             parts = Path(str(image["file_name"])).parts
             self._ids.setdefault(parts[-1] if parts else "", []).append((parts, image["id"]))
         self._captions: dict[int, list[str]] = {}
-        for annotation in content.get("annotations") or []:
-            if isinstance(annotation, dict) and isinstance(annotation.get("caption"), str):
-                self._captions.setdefault(annotation.get("image_id"), []).append(annotation["caption"].strip())
+        annotations_listed = content.get("annotations")
+        for annotation in annotations_listed if isinstance(annotations_listed, list) else ():
+            if isinstance(annotation, dict) and isinstance(annotation.get("caption"), str) and "image_id" in annotation:
+                self._captions.setdefault(annotation["image_id"], []).append(annotation["caption"].strip())
 
     def image_id(self, path: str) -> int | None:
         parts = Path(os.path.abspath(path)).parts

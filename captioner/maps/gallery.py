@@ -120,7 +120,7 @@ def entry_record(entry: Entry) -> dict[str, Any]:
         "alternatives": [[str(other.get("text", "")), _log_prob(other.get("log_prob"))] for other in entry.alternatives],
         "references": [str(text) for text in entry.references],
         "facts": [[name, _figure(value)] for name, value in entry.scores.items()],
-        **{name: [_finite(value, 4) for value in values] for name, values in numbers.items() if values is not None},
+        **{name: [_finite(float(value), 4) for value in values] for name, values in numbers.items() if values is not None},
     }
 
 

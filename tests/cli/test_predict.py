@@ -1,0 +1,258 @@
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captioner.cli import predict
+from captioner.cli.inputs import image_paths, result_names
+from captioner.cli.main import main
+from captioner.cli.results import References
+from captioner.errors import InputError
+
+
+def caption_of(image, words):
+    alphas = np.zeros((len(words), 3, 5), np.float32)
+    alphas[:, 1, 2] = 1
+    return SimpleNamespace(
+        text=" ".join(words),
+        words=list(words),
+        log_prob=-0.5 * len(words) - 0.25,
+        log_probs=[-0.5] * len(words),
+        end_log_prob=-0.25,
+        score=-0.4,
+        alphas=alphas,
+        gate=np.full(len(words), 0.75, np.float32),
+        sentinel=None,
+        head_alphas=None,
+        box=(0.0, 0.0, float(image.width), float(image.height)),
+        width=image.width,
+        height=image.height,
+        alternatives=[{"text": "another", "log_prob": float("-inf"), "score": -1.0, "words": ["another"]}],
+        image=image,
+    )
+
+
+class StandIn:
+    """Says how wide an image is; refuses whole batches with an image 13 pixels wide in them, and is interrupted by one of 7."""
+
+    def __init__(self):
+        self.batches = []
+
+    def caption(self, images, beam=3, batch_size=16):
+        if isinstance(images, Image.Image):
+            return self.caption([images], beam, 1)[0]
+        self.batches.append(len(images))
+        widths = [image.width for image in images]
+        if 13 in widths:
+            raise RuntimeError("an unlucky\nsize")
+        if 7 in widths:
+            raise KeyboardInterrupt
+        return [caption_of(image, ["width", str(image.width)]) for image in images]
+
+    def explain(self, image, caption):
+        return caption_of(image, caption.split())
+
+
+@pytest.fixture
+def stand_in(monkeypatch, tmp_path):
+    made = StandIn()
+    monkeypatch.setattr(predict, "load", lambda model, device: made)
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def draw(*names, width=20):
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (width, 15), (90, 20, 200)).save(name)
+
+
+def lines(folder="out"):
+    return [json.loads(line) for line in (Path(folder) / "captions.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def files(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["photos/a.jpg"], ["a"]),
+        (["photos/a.jpg", "photos/b.png"], ["a", "b"]),
+        (["photos/a.jpg", "photos/a.png"], ["a.jpg", "a.png"]),
+        (["x/one/a.jpg", "x/two/a.jpg", "x/b.tar.jpg"], ["one/a", "two/a", "b.tar"]),
+        (["x/a.jpg", "x/A.png", "x/a/b.png"], ["a.jpg", "A.png", "a/b"]),
+        (["./x/a.jpg", "x/../y/a.jpg"], ["x/a", "y/a"]),
+        ([], []),
+    ],
+)
+def test_results_are_named_below_the_common_folder(paths, names):
+    assert result_names(paths) == names
+
+
+def test_everything_the_contract_promises_is_written(stand_in, capsys):
+    draw("in/a.png", "in/b.jpg", "in/c.gif")
+    assert main(["predict", "in", "--out", "out", "--save", "overlay,words,arrays,gallery", "--batch-size", "2"]) == 0
+    assert capsys.readouterr().out == "in/a.png\twidth 20\nin/b.jpg\twidth 20\nin/c.gif\twidth 20\n"
+    assert stand_in.batches == [2, 1]
+    per_image = [f"{name}{end}" for name in "abc" for end in (".npz", ".png", "/01_width.png", "/02_20.png")]
+    assert files("out") == sorted([*per_image, "captions.jsonl", "index.html"])
+    first = lines()[0]
+    assert list(first) == [
+        *(
+            "image",
+            "caption",
+            "words",
+            "log_prob",
+            "log_probs",
+            "end_log_prob",
+            "score",
+            "alternatives",
+            "width",
+            "height",
+            "arrays",
+            "overlay",
+        )
+    ]
+    assert first["arrays"] == "a.npz"
+    assert first["overlay"] == "a.png"
+    assert first["alternatives"][0]["log_prob"] is None, "JSON has no infinity"
+    with np.load("out/a.npz") as arrays:
+        assert sorted(arrays) == ["alphas", "box", "gate", "log_probs", "words"]
+        assert arrays["alphas"].dtype == np.float32
+        assert arrays["alphas"].shape == (2, 3, 5)
+        assert arrays["words"].tolist() == ["width", "20"]
+        assert arrays["box"].tolist() == [0, 0, 20, 15]
+
+
+def test_without_out_captions_are_printed_and_nothing_is_written(stand_in, capsys):
+    draw("a.png")
+    assert main(["predict", "a.png"]) == 0
+    assert capsys.readouterr().out == "a.png\twidth 20\n"
+    assert files(".") == ["a.png"]
+
+
+def test_the_rest_is_done_where_some_fail_and_each_failure_is_named(stand_in, capsys):
+    draw("in/a.png", "in/z.png")
+    draw("in/unlucky.png", width=13)
+    Path("in/broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    assert main(["predict", "in", "nowhere.jpg", "none*.png", "--out", "out"]) == 1
+    out, err = capsys.readouterr()
+    assert out.count("\t") == 2
+    for name in ("in/broken.jpg", "in/unlucky.png: an unlucky size", "nowhere.jpg: there is no such file", "none*.png: nothing matches"):
+        assert err.count(name) == 1
+    assert [line["image"] for line in lines()] == ["in/a.png", "in/z.png"]
+
+
+def test_what_was_done_is_kept_when_interrupted(stand_in):
+    draw("in/a.png", "in/b.png")
+    draw("in/c.png", width=7)
+    assert main(["predict", "in", "--out", "out", "--batch-size", "1"]) == 130
+    assert [line["image"] for line in lines()] == ["in/a.png", "in/b.png"]
+    assert {"a.png", "b.npz", "index.html"} <= set(files("out"))
+    assert not [name for name in files("out") if name.startswith(".")]
+
+
+def test_a_given_caption_is_explained(stand_in, capsys):
+    draw("a.png")
+    assert main(["predict", "a.png", "--caption", "a dog runs", "--out", "out", "--save", "none"]) == 0
+    assert capsys.readouterr().out == "a.png\ta dog runs\n"
+    assert files("out") == ["captions.jsonl"]
+    assert lines()[0]["overlay"] is None
+
+
+def test_annotations_give_ids_and_references(stand_in, capsys):
+    draw("in/one/a.png", "in/two/a.png", "in/c.png")
+    images = [{"id": 5, "file_name": "two/a.png"}, {"id": 7, "file_name": "one/a.png"}]
+    Path("captions.json").write_text(json.dumps({"images": images, "annotations": [{"image_id": 7, "caption": " A wide thing. "}]}))
+    assert main(["predict", "in", "--recursive", "--annotations", "captions.json", "--out", "out"]) == 1
+    assert "in/c.png: captioned, but" in capsys.readouterr().err
+    assert json.loads(Path("out/results.json").read_text()) == [
+        {"image_id": 7, "caption": "width 20"},
+        {"image_id": 5, "caption": "width 20"},
+    ]
+    assert len(lines()) == 3
+    assert "A wide thing." in Path("out/index.html").read_text()
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"images": 3}', '{"images": [{"id": 3}]}', "{", '{"images": ["x"]}'])
+def test_annotations_of_another_shape_are_refused_by_name(tmp_path, content):
+    path = tmp_path / "captions.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"captions\.json"):
+        References(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["a.png", "--save", "gallery"], "--out"),
+        (["a.png", "--annotations", "x.json"], "--out"),
+        (["a.png", "--out", "out", "--save", "overlay,movie"], "movie"),
+        (["a.png", "--explain", "attention,gradcam"], "attention is the only"),
+        (["a.png", "--caption", " ."], "holds no word"),
+        (["a.png", "--out", "a.png"], "must be a folder"),
+        (["a.png", "--out", "."], "would overwrite the input a.png"),
+        (["a.png", "--out", "out", "--annotations", "none.json"], "none.json"),
+    ],
+)
+def test_usage_is_told_in_one_line(stand_in, capsys, arguments, named):
+    draw("a.png")
+    before = Path("a.png").read_bytes()
+    assert main(["predict", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert named in err
+    assert Path("a.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["a.png", "--beam", "0"], ["a.png", "--batch-size", "few"], ["a.png", "--mdoel", "x"]])
+def test_the_parser_s_own_complaints_leave_with_two(arguments, capsys):
+    with pytest.raises(SystemExit) as left:
+        predict.main(arguments)
+    assert left.value.code == 2
+
+
+def test_without_a_model_one_line_says_what_to_do(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    draw("a.png")
+    assert main(["predict", "a.png"]) == 2
+    assert "outputs/latest: no trained model here" in capsys.readouterr().err
+    assert main(["predict", "a.png", "--model", "nowhere"]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert main(["predict", "a.png", "--model", "nowhere", "--device", "warp"]) == 2
+    assert "--device warp" in capsys.readouterr().err
+
+
+def test_folders_globs_and_lists_become_paths_in_the_order_asked_for_each_once(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    draw("in/b.png", "in/a.JPG.png", "in/below/c.png", "in/.hidden.png", "in/out/a.png", "x.png")
+    Path("in/notes.txt").write_text("none")
+    listed = io.StringIO("x.png\n\nin/b.png\n")
+    assert image_paths(["in", "-"], listed, False, None) == (["in/a.JPG.png", "in/b.png", "x.png"], [])
+    assert image_paths(["in"], [], True, Path("in/out"))[0] == ["in/a.JPG.png", "in/b.png", "in/below/c.png"]
+    assert image_paths(["in/*", "./in/b.png"], [], False, None)[0] == ["in/a.JPG.png", "in/b.png", "in/notes.txt"]
+    assert image_paths(["in/**/c.png"], [], False, None)[0] == ["in/below/c.png"]
+    Path("empty").mkdir()
+    assert "--recursive" in image_paths(["empty"], [], False, None)[1][0]
+
+
+def test_a_name_with_brackets_is_a_file_where_it_exists(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    draw("a[1].png")
+    assert image_paths(["a[1].png"], [], False, None) == (["a[1].png"], [])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names that are no UTF-8 exist on Linux only")
+def test_file_names_that_are_no_utf_8_are_captioned_too(stand_in):
+    name = os.fsdecode(b"in/\xff.png")
+    draw(name)
+    assert main(["predict", "in", "--out", "out"]) == 0
+    assert lines()[0]["image"] == name
