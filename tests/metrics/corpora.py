@@ -1,6 +1,7 @@
 """Corpora for the scores: drawn by hypothesis over few words, so that n-grams repeat, and a larger one that looks like captions."""
 
 import random
+from itertools import product
 
 from hypothesis import strategies as st
 
@@ -22,7 +23,7 @@ def corpora(fewest: int = 1) -> st.SearchStrategy[Corpus]:
 def synthetic(images: int, references: int = 5, seed: int = 0) -> Corpus:
     """Captions of Zipf-like words: the candidate and the references of an image are drawn from one sentence, each with its slips."""
     rng = random.Random(seed)
-    vocabulary = [f"w{i}" for i in range(2000)]
+    vocabulary = ["q" + "".join(letters) for letters in product("abcdefghijklmn", repeat=3)][:2000]
     weights = [1 / (i + 3) for i in range(2000)]
 
     def slip(sentence: list[str]) -> list[str]:

@@ -1,0 +1,48 @@
+"""`captioner cache`: the regions of a data set's images, computed once and kept where training looks for them."""
+
+from collections.abc import Sequence
+
+from captioner.cli import train
+from captioner.errors import InputError
+
+USAGE = """usage: captioner cache KEY=VALUE ... GROUP=CHOICE ...
+
+Computes what a frozen encoder makes of every image and keeps it on disk as half floats, with a fingerprint of images, encoder,
+weights and transform. It takes the words that `captioner train` takes; training with the same words and data.cache_features=true
+finds the regions there and computes nothing. What is kept already is not computed again.
+
+examples:
+  captioner cache experiment=flickr8k data.root=/data/flickr8k
+  captioner cache experiment=coco data.root=/data/coco encoder=resnet50 data.cache_folder=/scratch/features"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Raises: InputError, one line for the user."""
+    words = list(arguments)
+    if not words or any(word in ("-h", "--help") for word in words):
+        print(USAGE)
+        return 0 if words else 2
+    options = [word for word in words if word.startswith("-")]
+    if options:
+        raise InputError(f"{options[0]}: there is no such option; there is --help, all else is KEY=VALUE or GROUP=CHOICE")
+    train.quieten()
+    composed, resume = train.configure([*words, "data.cache_features=true"])
+    if resume is not None:
+        raise InputError("resume= goes on with a run, which has its regions already; give the words that began it")
+    import torch
+
+    from captioner.training.configuration import plain
+    from captioner.training.run import cached_features, complaints, make_captioner, read_splits
+
+    config = plain(composed)
+    with complaints(config):
+        torch.manual_seed(config["seed"])  # as training does, for an encoder without weights
+        splits = read_splits(config)
+        stores = cached_features(config, splits, make_captioner(config, splits["train"], None))
+    for split, store in stores.items():
+        size = sum(file.stat().st_size for file in store.folder.iterdir()) / 2**20
+        views = ", each also mirrored" if store.views == 2 else ""
+        print(
+            f"{split}: {len(store):,} images{views}, {len(store.cells)} regions x {store.features} features, {size:,.1f} MiB in {store.folder}"
+        )
+    return 0
