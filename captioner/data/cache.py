@@ -178,7 +178,8 @@ def _build(
 def _half(regions: Regions, captions: CaptionSet, start: int) -> Any:
     if regions.mask is not None:
         raise ValueError("encode gave regions with a mask, which a feature store does not keep")
-    half = regions.features.float().cpu().numpy().astype(np.float16)
+    with np.errstate(over="ignore"):  # looked for below
+        half = regions.features.float().cpu().numpy().astype(np.float16)
     if not np.isfinite(half).all():
         raise InputError(f"{captions.path(start)} or one of the {len(half) - 1} images after it: features beyond half precision (65504)")
     return half

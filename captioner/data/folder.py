@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,13 +92,14 @@ class Folder(DataSource):
                 if low <= place[name] < low + share:
                     chosen[name] = split
             low += share
-        by_place = sorted(names, key=lambda name: place[name])
-        for split in [split for split, share in self.shares.items() if share > 0 and split not in chosen.values()]:
-            spare = [name for name in by_place if chosen[name] == "train"]
-            if len(spare) > 1:
-                chosen[spare[0]] = split
-        if "train" not in chosen.values():
-            chosen[by_place[-1]] = "train"
+        wanted = [split for split in SPLITS if split == "train" or self.shares[split] > 0]
+        for order, split in enumerate(wanted):
+            if split in chosen.values():
+                continue
+            counts = Counter(chosen.values())
+            spare = [name for name in names if counts[chosen[name]] > 1 or chosen[name] in wanted[order:]]
+            if spare:
+                chosen[min(spare, key=lambda name: place[name])] = split
         return chosen
 
 
