@@ -144,7 +144,7 @@ def caption_all(captioner: Any, paths: list[str], names: list[str], results: Res
             try:
                 if results is not None:
                     results.add(path, name, image, caption)
-            except InputError as error:
+            except (InputError, OSError) as error:
                 failed += complain(str(error))
         for _ in batch:
             next(bar)

@@ -80,8 +80,12 @@ class Results:
         self.count = 0
 
     def __enter__(self) -> "Results":
-        self.folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".captions.", suffix=".jsonl", dir=self.folder)
+        """Raises: InputError, the folder cannot be made or written to."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=".captions.", suffix=".jsonl", dir=self.folder)
+        except OSError as error:
+            raise InputError(f"--out {self.folder} cannot be written to: {error.strerror or error}") from None
         self._lines = os.fdopen(handle, "wb")
         self._temporary = Path(name)
         return self
@@ -96,12 +100,12 @@ class Results:
             written["arrays"] = f"{name}.npz"
         if "overlay" in self.save:
             with whole_file(stem.with_name(stem.name + ".png")) as temporary:
-                overlay(image, caption).save(temporary, compress_level=3)
+                overlay(image, caption).save(temporary, compress_level=1)
             written["overlay"] = f"{name}.png"
         if "words" in self.save:
             for file_name, picture in word_images(image, caption.words, caption.alphas, caption.box):
                 with whole_file(stem / file_name) as temporary:
-                    picture.save(temporary, compress_level=3)
+                    picture.save(temporary, compress_level=1)
         self._lines.write(line(path, caption, written))
         self._lines.flush()
         self.count += 1

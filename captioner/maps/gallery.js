@@ -68,7 +68,8 @@
     const size = map.rows * map.cols, part = map.bytes.subarray((word - 1) * size, word * size);
     let top = 0;
     part.forEach((value, cell) => { if (value > part[top]) top = cell; });
-    const y = (Math.floor(top / map.cols) + 0.5) / map.rows, x = ((top % map.cols) + 0.5) / map.cols;
+    const [left, high, right, low] = entry.box, y = (high + ((Math.floor(top / map.cols) + 0.5) / map.rows) * (low - high)) / entry.height;
+    const x = (left + (((top % map.cols) + 0.5) / map.cols) * (right - left)) / entry.width;
     const where = [["upper left", "top", "upper right"], ["left", "centre", "right"], ["lower left", "bottom", "lower right"]];
     return where[Math.min(Math.floor(y * 3), 2)][Math.min(Math.floor(x * 3), 2)];
   }

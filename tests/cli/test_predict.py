@@ -199,6 +199,7 @@ def test_annotations_of_another_shape_are_refused_by_name(tmp_path, content):
         (["a.png", "--explain", "attention,gradcam"], "attention is the only"),
         (["a.png", "--caption", " ."], "holds no word"),
         (["a.png", "--out", "a.png"], "must be a folder"),
+        (["a.png", "--out", "a.png/below"], "cannot be written to"),
         (["a.png", "--out", "."], "would overwrite the input a.png"),
         (["a.png", "--out", "out", "--annotations", "none.json"], "none.json"),
     ],

@@ -203,10 +203,10 @@ def test_in_a_browser_hover_touch_keys_slider_and_search_do_what_they_say(tmp_pa
     told = html.unescape(re.search(r"<pre>(.*)</pre>", dumped(path.as_uri(), tmp_path / "profile"), re.S)[1]).split("\n")
     assert told == [
         "opened: 0 resting Point at a word to see where the model looked",
-        "hovered: 2 looking 2 of 3: two · probability 50 % · most at left",
+        "hovered: 2 looking 2 of 3: two · probability 50 % · most at centre",
         "left: 0 resting Point at a word to see where the model looked",
         "touched: 3 looking 3 of 3: three · probability 50 % · most at bottom",
-        "arrow: 2 looking 2 of 3: two · probability 50 % · most at left",
+        "arrow: 2 looking 2 of 3: two · probability 50 % · most at centre",
         "slid: 1 looking 1 of 3: one · probability 50 % · most at upper left",
         told[6],
         "touch: true",
