@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cache
 
@@ -74,9 +74,7 @@ def contact_sheet(
     """
     colours = theme_named(theme)
     numbers = {"probabilities": probabilities, "gate": gate, "sentinel": sentinel}
-    for name, values in numbers.items():
-        if values is not None and len(values) != len(words):
-            raise ValueError(f"{name} holds {len(values)} numbers for {len(words)} words")
+    _check_counts(numbers, len(words))
     plan = _plan(
         image.size,
         len(words),
@@ -100,6 +98,12 @@ def contact_sheet(
             said = {name: float(values[number - 1]) for name, values in numbers.items() if values is not None}
             _label(canvas, (left, top + plan.panel[1]), plan, words[number - 1], said, colours)
     return sheet
+
+
+def _check_counts(numbers: Mapping[str, Sized | None], words: int) -> None:
+    for name, values in numbers.items():
+        if values is not None and len(values) != words:
+            raise ValueError(f"{name} holds {len(values)} numbers for {words} words")
 
 
 def word_images(
