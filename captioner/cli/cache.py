@@ -42,7 +42,6 @@ def main(arguments: Sequence[str]) -> int:
     for split, store in stores.items():
         size = sum(file.stat().st_size for file in store.folder.iterdir()) / 2**20
         views = ", each also mirrored" if store.views == 2 else ""
-        print(
-            f"{split}: {len(store):,} images{views}, {len(store.cells)} regions x {store.features} features, {size:,.1f} MiB in {store.folder}"
-        )
+        each = f"{len(store.cells)} regions x {store.features} features"
+        print(f"{split}: {len(store):,} images{views}, {each}, {size:,.1f} MiB in {store.folder}")
     return 0

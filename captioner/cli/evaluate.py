@@ -51,8 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error("--model needs one file, ANNOTATIONS.json, and --images DIR, the folder of its images")
         annotations = options.files[0]
         images = read_coco_captions(annotations, options.images, missing="skip" if options.partial else "error")
-        references = images.references
+        references = read_references(annotations)
         captions, failed = caption_all(images, options)
+        failed += len(references) - len(images)
         about = {"model": str(options.model), "search": f"beam {options.beam}"}
         if options.results is not None:
             write_whole(options.results, json.dumps([{"image_id": image, "caption": said} for image, said in captions.items()]) + "\n")
