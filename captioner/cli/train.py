@@ -11,7 +11,7 @@ from typing import Any
 
 from captioner.errors import InputError
 
-LIGHTNING = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
+CHATTY = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
 DONE, INTERRUPTED = 0, 130
 STAMP = "CAPTIONER_RUN_STAMP"
 """Environment variable: the processes of one run on several devices share its folder."""
@@ -26,7 +26,7 @@ examples:
   captioner train
   captioner train experiment=coco data.root=/data/coco
   captioner train experiment=coco data.root=/data/coco encoder=resnet50 optimizer.lr=2e-4 trainer.devices=4 trainer.strategy=ddp
-  captioner train data=captions data.train.annotations=train.json data.train.images=photos data.val.annotations=val.json data.val.images=photos
+  captioner train data=captions data.train.annotations=a.json data.train.images=a data.val.annotations=b.json data.val.images=b
   captioner train attention=hard objective=hard attention/score=scaled_dot
   captioner train debug=fast data.train=200 data.val=20 data.test=20     one short epoch, to see that everything runs
   captioner train rerun=outputs/scenes/2025-01-31_12-00-00 seed=1        a run again, with other values
@@ -97,7 +97,7 @@ def take_cfg(words: list[str]) -> tuple[list[str], bool]:
 def quieten() -> None:
     """Our own log lines on standard error, past a progress bar; Lightning's chatter and tips nowhere."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    for name in LIGHTNING:
+    for name in CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
     for module in ("lightning", "torch.utils.data", "torch.optim.lr_scheduler", "hydra"):
         warnings.filterwarnings("ignore", module=rf"{module}.*")

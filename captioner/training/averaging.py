@@ -10,8 +10,8 @@ from torch import Tensor
 class Averaging(Callback):
     """Exponential moving average of what learns:  a <- d a + (1 - d) w,  d = min(decay, (1 + n) / (10 + n)) after n steps.
 
-    decay 0 switches it off. Validation sees the average, and a checkpoint's `state_dict` is the average, the weights in training lie in this
-    callback's state. Source: the warm-up of d is that of TensorFlow's ExponentialMovingAverage. Raises: ValueError, decay outside [0, 1).
+    decay 0 switches it off. Validation sees the average; a checkpoint's `state_dict` is the average too, and the weights in training lie
+    beside it. Source: the warm-up of d is that of TensorFlow's ExponentialMovingAverage. Raises: ValueError, decay outside [0, 1).
     """
 
     def __init__(self, decay: float = 0.0) -> None:

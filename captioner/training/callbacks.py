@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from torch import Tensor
 
@@ -27,7 +27,7 @@ class Progress(TQDMProgressBar):
     def __init__(self, refresh: int = 10) -> None:
         super().__init__(refresh_rate=refresh if sys.stdout.isatty() else 0)
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:
         shown = super().get_metrics(trainer, pl_module)
         return {name.removeprefix("train/"): value for name, value in shown.items() if name != "v_num"}
 
@@ -35,28 +35,29 @@ class Progress(TQDMProgressBar):
 class Pace(Callback):
     """Words a second and the learning rate beside the other numbers, one logged line an epoch, and a clear end when the loss is no number.
 
-    Words are those that are learnt from, with `<end>`; the seconds are of training batches, without validation.
+    Words are those that are learnt from, with `<end>`; the seconds are of training batches, without validation. `every`: steps.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every: int = 20) -> None:
+        self.every = every
         self._words, self._seconds, self._began = 0, 0.0, 0.0
         self._epoch_words, self._epoch_seconds, self._losses = 0, 0.0, [0.0, 0.0]
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._began = time.perf_counter()
         self._words, self._seconds = 0, 0.0
         self._epoch_words, self._epoch_seconds, self._losses = 0, 0.0, [0.0, 0.0]
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int) -> None:
         now = time.perf_counter()
         words = int((batch.captions[..., 1:] != Vocabulary.pad).sum())
         self._words, self._seconds = self._words + words, self._seconds + now - self._began
         self._epoch_words, self._epoch_seconds = self._epoch_words + words, self._epoch_seconds + now - self._began
         self._began = now
-        if trainer.global_step % trainer.log_every_n_steps == 0 or trainer.is_last_batch:
+        if trainer.global_step % self.every == 0 or trainer.is_last_batch:
             self._report(trainer, pl_module, float(outputs["loss"]), words)
 
-    def _report(self, trainer: Trainer, module: LightningModule, loss: float, words: int) -> None:
+    def _report(self, trainer: Trainer, module: Any, loss: float, words: int) -> None:
         if not np.isfinite(loss):
             raise InputError(f"the loss is {loss} at step {trainer.global_step}: lower optimizer.lr, or set trainer.precision=32-true")
         self._losses = [self._losses[0] + loss * words, self._losses[1] + words]
@@ -64,15 +65,17 @@ class Pace(Callback):
         module.log("train/lr", trainer.optimizers[0].param_groups[-1]["lr"], batch_size=1)
         self._words, self._seconds = 0, 0.0
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        found = {name.removeprefix("val/"): 100 * float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-        scores = ", ".join(f"{name} {found[name]:.1f}" for name in ("BLEU-4", "ROUGE-L", "CIDEr") if name in found)
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        found = trainer.callback_metrics
+        scores = "".join(
+            f", {name} {100 * float(found[f'val/{name}']):.1f}" for name in ("BLEU-4", "ROUGE-L", "CIDEr") if f"val/{name}" in found
+        )
         loss = self._losses[0] / max(1.0, self._losses[1])
         rate = self._epoch_words / max(self._epoch_seconds, 1e-9)
         epochs = f"{trainer.current_epoch + 1}/{trainer.max_epochs}"
-        log.info("epoch %s: loss %.3f%s, %s words/s, %.0f s", epochs, loss, f", {scores}" if scores else "", f"{rate:,.0f}", self._epoch_seconds)
+        log.info("epoch %s: loss %.3f%s, %s words/s, %.0f s", epochs, loss, scores, f"{rate:,.0f}", self._epoch_seconds)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         self._began = time.perf_counter()
 
 
@@ -84,7 +87,8 @@ class RandomStates(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         version, numbers, gauss = random.getstate()
-        _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
+        numpy_state: Any = np.random.get_state(legacy=True)  # noqa: NPY002
+        _, keys, position, has_gauss, cached = numpy_state
         return {
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -97,7 +101,7 @@ class RandomStates(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._found = state_dict
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         if self._found is not None:
             restore_random_states(self._found)
             self._found = None
@@ -114,9 +118,9 @@ def restore_random_states(state: dict[str, Any]) -> None:
 
 
 class FineTune(Callback):
-    """From `epoch` on (the first is 0; None: never) the encoder's stages from `stage` (None: the lowest) up learn too, at the optimizer's `encoder_lr`.
+    """From `epoch` on (the first is 0; None: never) the encoder learns too, from `stage` (None: the lowest) up, at the rate `encoder_lr`.
 
-    Raises: InputError, several devices (their gradients would not be shared: train on with `init=` and `encoder.frozen=false`).
+    Raises: InputError, several devices (their gradients would not be shared), or an encoder without stages.
     """
 
     def __init__(self, epoch: int | None = None, stage: int | str | None = None) -> None:
@@ -125,29 +129,37 @@ class FineTune(Callback):
         self.epoch, self.stage = epoch, stage
         self._done = False
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.epoch is not None and trainer.world_size > 1:
-            raise InputError("callbacks.fine_tune.epoch works on one device; on several, start a second run with init= and encoder.frozen=false")
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        if self.epoch is None:
+            return
+        self._check(pl_module.captioner.encoder)
+        if trainer.world_size > 1:
+            raise InputError("callbacks.fine_tune.epoch works on one device; on several, start another run with init= encoder.frozen=false")
         self._unfreeze(trainer, pl_module)
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _check(self, encoder: Any) -> None:
+        """Now, not hours later when the epoch comes."""
+        stages = getattr(encoder, "stages", None)
+        if stages is None:
+            raise InputError(f"callbacks.fine_tune.epoch: {type(encoder).__name__} has no stages to unfreeze; it learns all the time")
+        if self.stage is not None and self.stage not in stages and self.stage not in range(len(stages)):
+            raise InputError(f"callbacks.fine_tune.stage: one of {', '.join(stages)}, or its number from 0, not {self.stage!r}")
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         self._unfreeze(trainer, pl_module)
 
-    def _unfreeze(self, trainer: Trainer, module: LightningModule) -> None:
+    def _unfreeze(self, trainer: Trainer, module: Any) -> None:
         if self.epoch is None or self._done or trainer.current_epoch < self.epoch:
             return
         encoder = module.captioner.encoder
-        unfreeze = getattr(encoder, "unfreeze", None)
-        if unfreeze is None:
-            raise InputError(f"callbacks.fine_tune.epoch: a {type(encoder).__name__} encoder has no stages to unfreeze; it learns all the time")
-        unfreeze(0 if self.stage is None else self.stage)
+        encoder.unfreeze(0 if self.stage is None else self.stage)
         self._done = True
         learning = sum(parameter.numel() for parameter in encoder.parameters() if parameter.requires_grad)
         log.info("from epoch %d on the encoder learns too: %s of its parameters", trainer.current_epoch + 1, f"{learning:,}")
 
 
 class Checkpoints(ModelCheckpoint):
-    """`best.ckpt` by a validation score and `last.ckpt`, both written at an epoch's end.
+    """`best.ckpt` by a validation score and `last.ckpt`, both written at an epoch's end; with `keep_epochs` each epoch's too.
 
     A run that was resumed into another folder takes the best checkpoint so far along, unless that was overwritten by a later epoch's.
     """
@@ -155,23 +167,27 @@ class Checkpoints(ModelCheckpoint):
     def __init__(self, folder: str, monitor: str = "val/CIDEr", mode: str = "max", keep_epochs: bool = False) -> None:
         super().__init__(
             dirpath=folder,
-            filename="{epoch:03d}" if keep_epochs else "best",
-            auto_insert_metric_name=False,
+            filename="best",
             monitor=monitor,
             mode=mode,
-            save_top_k=-1 if keep_epochs else 1,
+            save_top_k=1,
             save_last=True,
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
+        self.keep_epochs = keep_epochs
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        if self.keep_epochs:
+            trainer.save_checkpoint(Path(str(self.dirpath)) / f"epoch_{trainer.current_epoch + 1:03d}.ckpt")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The score to beat comes along only with the checkpoint that has it."""
         best = Path(state_dict["best_model_path"])
         score = state_dict["best_model_score"]
-        if self.save_top_k != 1 or not best.is_file() or not _holds(best, score):
-            if self.save_top_k == 1:
-                log.info("the best checkpoint so far is not there any more; the best from here on is kept")
+        if score is None or not best.is_file() or not _holds(best, score):
+            log.info("the best checkpoint so far is not there any more; the best from here on is kept")
             return
         target = Path(str(self.dirpath)) / "best.ckpt"
         if target != best:

@@ -63,7 +63,8 @@ def _with_parts(config: DictConfig, model: Path, overrides: Sequence[Override], 
     wanted = {override.key_or_group.split("/")[0] for override in overrides if override.key_or_group in choices}
     parts = {"encoder": {"encoder"}, "decoder": {"decoder", "attention"}, "transform": set()}
     taken = {part: trained[part] for part, said in parts.items() if not said & wanted}
-    made = OmegaConf.create({**config, **taken})
+    composed: Any = OmegaConf.to_container(config)
+    made = OmegaConf.create({**composed, **taken})
     OmegaConf.set_struct(made, True)
     for override in overrides:
         key = override.key_or_group
@@ -98,8 +99,9 @@ def parse(words: Sequence[str]) -> list[Override]:
         try:
             override = parser.parse_override(word)
         except HydraException as error:
-            hint = "" if "=" in word else " (expected key=value or group=choice; --help shows them)"
-            raise InputError(f"{word}: cannot be read{hint or f': {_first(error)}; quote it for the shell, and for Hydra inside'}") from None
+            if "=" not in word:
+                raise InputError(f"{word}: cannot be read (expected key=value or group=choice; --help shows them)") from None
+            raise InputError(f"{word}: cannot be read: {_first(error)}; quote it for the shell, and for Hydra inside") from None
         if override.is_sweep_override():
             raise InputError(f"{word}: several values are a sweep; start one run a value (a list is written [a,b])")
         found.append(override)
@@ -112,7 +114,8 @@ def _check_choice(override: Override, choices: Mapping[str, Sequence[str]]) -> N
         return
     for choice in value if isinstance(value, list) else [value]:
         if str(choice) not in choices[group]:
-            raise InputError(f"{group}={choice}: there is no such choice{near(str(choice), choices[group])}; {group} is one of {', '.join(choices[group])}")
+            hint = near(str(choice), choices[group]) or f"; {group} is one of {', '.join(choices[group])}"
+            raise InputError(f"{group}={choice}: there is no such choice{hint}")
 
 
 def check_value(override: Override, base: DictConfig, known: Iterable[str]) -> None:
@@ -156,7 +159,7 @@ def _select(config: DictConfig, key: str) -> Any:
 def keys_of(config: Any, prefix: str = "") -> list[str]:
     """Every dotted key."""
     found = []
-    for key in config if isinstance(config, DictConfig) else ():
+    for key in map(str, config) if isinstance(config, DictConfig) else ():
         name = f"{prefix}{key}"
         found.append(name)
         if not OmegaConf.is_missing(config, key) and not OmegaConf.is_interpolation(config, key):

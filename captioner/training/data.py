@@ -47,7 +47,7 @@ class EpochSampler(Sampler[int]):
 
 
 class SeededBatches(Dataset[Batch]):
-    """A data set asked by tickets; the random numbers of a batch depend on seed, epoch and its first item, in whichever process it is made."""
+    """A data set asked by tickets: a batch's random numbers depend on seed, epoch and its first item, whichever process makes it."""
 
     def __init__(self, items: CaptionDataset, seed: int) -> None:
         self.items, self.seed = items, seed
@@ -85,10 +85,12 @@ def _processes() -> tuple[int, int]:
 class CaptioningData(LightningDataModule):
     """Loaders of the splits `train` and `val`.
 
-    batch_size: images, each with all its captions (or `captions_per_image` of them drawn anew each epoch).
-    evaluation_batch_size: images; None, as batch_size. num_workers: processes that read images; None, none for what is held in memory and
-    one a core less one elsewhere. hold_in_memory: images in eight bits at the model's size; None, where that takes less than a gibibyte and
-    no crops are cut. features: regions computed beforehand, by split. validation_images: so many are validated, the first ones; None, all. Raises: ValueError, a size below 1.
+    batch_size: images, each with all its captions (or `captions_per_image` of them, drawn anew each epoch).
+    evaluation_batch_size: images; None, as batch_size.
+    num_workers: processes that read images; None, none for what is held in memory and one a core less one elsewhere.
+    hold_in_memory: images in eight bits at the model's size; None, where that takes less than a gibibyte and no crops are cut.
+    features: regions computed beforehand, by split. validation_images: so many are validated, the first ones; None, all.
+    Raises: ValueError, a size below 1.
     """
 
     def __init__(
@@ -107,7 +109,8 @@ class CaptioningData(LightningDataModule):
         validation_images: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("batch_size", batch_size), ("evaluation_batch_size", evaluation_batch_size), ("validation_images", validation_images)):
+        counts = {"batch_size": batch_size, "evaluation_batch_size": evaluation_batch_size, "validation_images": validation_images}
+        for name, value in counts.items():
             if value is not None and value < 1:
                 raise ValueError(f"{name} is a number of images and at least 1, not {value}")
         if num_workers is not None and num_workers < 0:
@@ -118,7 +121,7 @@ class CaptioningData(LightningDataModule):
         self.num_workers, self.hold_in_memory, self.validation_images = num_workers, hold_in_memory, validation_images
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0
+        epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0  # type: ignore[attr-defined]
         return self.loader("train", train=True, epoch=epoch)
 
     def val_dataloader(self) -> DataLoader[Batch]:

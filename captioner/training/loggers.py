@@ -75,9 +75,9 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def carry_rows(old: Path, new: Path, last_step: int) -> None:
-    """Begin a new metrics file with the rows of an old one up to a step."""
-    rows = [row for row in read_rows(old) if row.get("step", "").isdigit() and int(row["step"]) <= last_step]
+def carry_rows(old: Path, new: Path, steps: int) -> None:
+    """Begin a new metrics file with the rows of an old one's first steps."""
+    rows = [row for row in read_rows(old) if row.get("step", "").isdigit() and int(row["step"]) < steps]
     if rows:
         write_whole(new, _table(list(rows[0]), rows))
 

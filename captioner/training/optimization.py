@@ -12,10 +12,10 @@ from torch.optim.lr_scheduler import LambdaLR
 def grouped(
     captioner: nn.Module, optimizer: Callable[..., Optimizer], lr: float, encoder_lr: float, weight_decay: float = 0.0
 ) -> Optimizer:
-    """An optimizer over four groups: the encoder's parameters and all others, each split into matrices, which decay, and vectors, which do not.
+    """An optimizer over four groups: the encoder's parameters and all others, each as matrices, which decay, and vectors, which do not.
 
-    `optimizer` is called with the groups; `lr` and `encoder_lr` are the highest learning rates, a step. A frozen parameter lies in its group
-    and gets no gradient, so that it may be unfrozen later. Raises: ValueError, a rate not positive or a negative decay.
+    `optimizer` is called with the groups; `lr` and `encoder_lr` are the highest learning rates. A frozen parameter lies in its group,
+    gets no gradient and may be unfrozen later. Raises: ValueError, a rate not positive or a negative decay.
     """
     for name, value in (("lr", lr), ("encoder_lr", encoder_lr)):
         if not value > 0:

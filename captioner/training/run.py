@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import shutil
+import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from hydra.errors import HydraException
 from hydra.utils import instantiate
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -57,17 +58,29 @@ def train(composed: DictConfig, resume: Path | None = None) -> Outcome:
     """Run a composed configuration to its end, or on from a checkpoint. Raises: InputError, one line that names key or file."""
     config, recorded = plain(composed), OmegaConf.to_container(composed)
     with complaints(config):
+        try_out(config)
         seed_everything(config["seed"], verbose=False)
+        trainer = make_trainer(config)
         splits = read_splits(config)
         captioner = make_captioner(config, splits["train"], resume)
+        module = make_module(config, captioner, splits["val"], recorded)
         log.info("%s", summary(splits, captioner))
         data = make_data(config, splits, captioner)
-        module = make_module(config, captioner, splits["val"], recorded)
-        trainer = make_trainer(config)
     folder = Path(config["run_folder"])
     begin_folder(folder, OmegaConf.to_yaml(composed), resume)
     interrupted = fit(trainer, module, data, config, resume)
-    return Outcome(folder, finish(folder, config, data, trainer) or {}, interrupted)
+    return Outcome(folder, finish(folder, config, data, module, trainer) or {}, interrupted)
+
+
+def try_out(config: Mapping[str, Any]) -> None:
+    """Build what is quickly built, so that a bad value ends the run before data are read or drawn."""
+    bundle.build(config["transform"], ("data",))
+    bundle.build(config["decoder"], vocabulary_size=4)
+    bundle.build(config["objective"], ("objectives",))
+    bundle.build(config["search"], ("search",))
+    bundle.build(config["validation"]["search"], ("search",))
+    optimizer = called(config, "optimizer", torch.nn.Linear(1, 1))
+    called(config, "scheduler", optimizer, epoch_steps=1)
 
 
 @contextlib.contextmanager
@@ -77,12 +90,12 @@ def complaints(config: Mapping[str, Any]) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(name_key(str(error), config)) from error
-    except HydraException as error:
-        cause = error.__cause__ or error
-        key = next((line.split(":", 1)[1].strip() for line in str(error).splitlines() if line.startswith("full_key:")), "")
-        raise InputError(f"{key}: {_told(cause)}" if key else _told(cause)) from error
     except (MisconfigurationException, ModuleNotFoundError) as error:
         raise InputError(_told(error)) from error
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            "the GPU's memory is too small for this: lower data.batch_size (and raise trainer.accumulate_grad_batches)"
+        ) from error
 
 
 def _told(error: BaseException) -> str:
@@ -92,15 +105,35 @@ def _told(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def make(config: Mapping[str, Any], section: str, **late: Any) -> Any:
-    """Instantiate one section by Hydra; complaints name it."""
+def make(section: Mapping[str, Any], key: str, **late: Any) -> Any:
+    """Instantiate a section by Hydra; complaints name its key."""
     try:
-        return instantiate(OmegaConf.create(dict(config[section])), **late)
+        return instantiate(OmegaConf.create(dict(section)), **late)
     except HydraException as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, InputError):
-            raise cause from None
-        raise InputError(f"{section}: {_told(cause)}") from error
+        raise refused(section, key, error.__cause__ or error) from error
+
+
+def make_each(config: Mapping[str, Any], group: str) -> list[Any]:
+    """What each section of a group describes; those that are null are left out."""
+    return [make(section, f"{group}.{name}") for name, section in config[group].items() if section is not None]
+
+
+def called(config: Mapping[str, Any], key: str, *given: Any, **late: Any) -> Any:
+    """Call what a `_partial_` section makes. Raises: InputError, it refuses one of its own values."""
+    partial = make(config[key], key)
+    try:
+        return partial(*given, **late)
+    except (TypeError, ValueError) as error:
+        raise refused(config[key], key, error) from error
+
+
+def refused(section: Mapping[str, Any], key: str, error: BaseException) -> InputError:
+    """A complaint with the key it is about: `optimizer.lr`, where it begins with the argument's name."""
+    told = _told(error)
+    if isinstance(error, InputError) or told.startswith("logger="):
+        return InputError(told)
+    word = told.split(" ", 1)[0].rstrip(":,")
+    return InputError(f"{key}.{word}: {told}" if word in section else f"{key}: {told}")
 
 
 def read_splits(config: Mapping[str, Any]) -> dict[str, CaptionSet]:
@@ -178,7 +211,9 @@ def make_data(config: Mapping[str, Any], splits: Mapping[str, CaptionSet], capti
 def cached_features(config: Mapping[str, Any], splits: Mapping[str, CaptionSet], captioner: Captioner) -> dict[str, FeatureStore]:
     """Each split's regions, from disk or computed now. Raises: InputError, the encoder learns."""
     if not captioner.encoder.frozen or config["callbacks"]["fine_tune"]["epoch"] is not None:
-        raise InputError("data.cache_features: only a frozen encoder's regions can be kept; set encoder.frozen=true and callbacks.fine_tune.epoch=null")
+        raise InputError(
+            "data.cache_features: only a frozen encoder's regions can be kept (encoder.frozen=true callbacks.fine_tune.epoch=null)"
+        )
     transform, device = captioner.transform, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = captioner.encoder.to(device).eval()
     described = {key: value for key, value in config["encoder"].items() if key != "weights"}
@@ -203,8 +238,8 @@ def make_module(config: Mapping[str, Any], captioner: Captioner, validation: Cap
         bundle.build(config["objective"], ("objectives",)),
         bundle.build(config["validation"]["search"], ("search",)),
         CorpusScores(validation.references),
-        make(config, "optimizer"),
-        make(config, "scheduler"),
+        make(config["optimizer"], "optimizer"),
+        make(config["scheduler"], "scheduler"),
         recorded,
     )
 
@@ -213,13 +248,13 @@ def make_trainer(config: Mapping[str, Any]) -> Trainer:
     epochs = config["trainer"]["max_epochs"]
     if not isinstance(epochs, int) or epochs < 1:
         raise InputError(f"trainer.max_epochs is a number of epochs and at least 1, not {epochs}")
-    callbacks = [callback for callback in make(config, "callbacks").values() if isinstance(callback, Callback)]
+    callbacks = make_each(config, "callbacks")
     callbacks.sort(key=lambda callback: isinstance(callback, Averaging))  # it takes the average away again: after all that look at it
     return make(
-        config,
+        config["trainer"],
         "trainer",
         precision=precision(config["trainer"]["precision"], config["trainer"]["accelerator"]),
-        logger=list(make(config, "logger").values()),
+        logger=make_each(config, "logger"),
         callbacks=callbacks,
         default_root_dir=config["run_folder"],
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
@@ -261,16 +296,17 @@ def fit(trainer: Trainer, module: CaptioningModule, data: CaptioningData, config
         with complaints(config):
             trainer.fit(module, datamodule=data, ckpt_path=None if resume is None else str(resume), weights_only=True)
     except (KeyboardInterrupt, SystemExit):
-        if trainer.interrupted or trainer.state.status == "interrupted":
+        if trainer.interrupted:
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning switched it off
             return True
         raise
     return bool(trainer.interrupted)
 
 
 @rank_zero_only
-def finish(folder: Path, config: Mapping[str, Any], data: CaptioningData, trainer: Trainer) -> dict[str, Any]:
+def finish(folder: Path, config: Mapping[str, Any], data: CaptioningData, module: CaptioningModule, trainer: Trainer) -> dict[str, Any]:
     """The best model's scores by the final search over the whole split; without any validation, the last model and no scores."""
-    module, scores = trainer.lightning_module, folder / "results" / "scores_val.json"
+    scores = folder / "results" / "scores_val.json"
     if not scores.is_file():
         module.captioner.save(folder / "model")
         latest = config["callbacks"]["writer"]["latest"]

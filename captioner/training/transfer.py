@@ -40,7 +40,7 @@ def grown_vocabulary(old: Vocabulary, captions: CaptionSet, minimum_count: int) 
 
 @torch.no_grad()
 def carry_over(source: Captioner, target: Captioner, captions: CaptionSet) -> Carried:
-    """Copy into `target` every tensor of the same name and shape; rows that belong to words are copied where there are new words after them."""
+    """Copy into `target` every tensor of the same name and shape; where new words follow the old ones, the old ones' rows."""
     words = len(source.vocabulary)
     mine, theirs = target.state_dict(), source.state_dict()
     left, fresh = [], [name for name in mine if name not in theirs]
