@@ -1,11 +1,14 @@
 """Image files -> RGB, eight bits, upright, whatever they were stored as."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from captioner.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 def open_image(path: Path | str) -> Image.Image:
@@ -35,8 +38,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Sixteen-bit grey v -> round(v / 257). Mode `I` is such an image where its values fit in 0..65535 and is stretched from its
     least to its greatest value elsewhere; mode `F` is 0..1 where its values fit, else 0..255, cut off beyond.
     """
-    if "exif" in image.info or "Raw profile type exif" in image.info or "xmp" in image.info or "XML:com.adobe.xmp" in image.info:
-        image = ImageOps.exif_transpose(image)
+    image.load()
+    image = _upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _deep_grey(image)
     if image.has_transparency_data:
@@ -44,6 +47,16 @@ def to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, image).convert("RGB")
     return image if type(image) is Image.Image and image.mode == "RGB" else image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    if not image.info.keys() & {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}:
+        return image
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # damaged metadata, which Pillow trips over in many ways; the pixels are sound
+        log.warning("%s: EXIF data cannot be read (%s); taken as upright", getattr(image, "filename", "") or "an image", error)
+        return image
 
 
 def _deep_grey(image: Image.Image) -> Image.Image:

@@ -1,5 +1,6 @@
 """Whatever an image was stored as, its pixels come out right."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,22 @@ def test_exif_orientation_is_undone(tmp_path: Path, orientation: int, ending: st
     exif[0x0112] = orientation
     image = Image.fromarray(np.ascontiguousarray(STORED[orientation]))
     assert np.array_equal(saved(image, tmp_path / f"a.{ending}", exif=exif), ROWS)
+
+
+def test_damaged_exif_data_does_not_cost_the_image(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "Maker"
+    sound = exif.tobytes()
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = bytearray(sound)
+        for place in random.integers(6, len(sound), 6):
+            damaged[place] = random.integers(256)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own
+            pixels = saved(Image.fromarray(ROWS), tmp_path / "a.png", exif=bytes(damaged))
+        assert sorted(pixels.reshape(-1, 3).tolist()) == sorted(ROWS.reshape(-1, 3).tolist())
 
 
 def test_an_opened_image_can_be_handed_on(tmp_path: Path) -> None:
