@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from captioner import bundle
 from captioner.data.transforms import Box, Transform
 from captioner.decoders.decoder import Decoder
-from captioner.encoders.encoder import Encoder
+from captioner.encoders.encoder import Encoder, portable
 from captioner.errors import InputError
 from captioner.maps.sheet import contact_sheet
 from captioner.records import DRAW, Batch, Regions, Rollout, Trace, grid_size, map_tensors
@@ -94,9 +94,9 @@ class Captioner(nn.Module):
         for part in ("encoder", "decoder", "transform"):
             if not isinstance(config.get(part), Mapping):
                 raise InputError(f"the model's configuration has no {part!r}")
-        encoder = bundle.build(config["encoder"])
-        decoder = bundle.build(config["decoder"], vocabulary_size=len(vocabulary))
-        transform = bundle.build(config["transform"])
+        encoder = bundle.build(config["encoder"], ("encoders",))
+        decoder = bundle.build(config["decoder"], ("decoders", "attention"), vocabulary_size=len(vocabulary))
+        transform = bundle.build(config["transform"], ("data.transforms",))
         for part, made, kind in (("encoder", encoder, Encoder), ("decoder", decoder, Decoder), ("transform", transform, Transform)):
             if not isinstance(made, kind):
                 raise InputError(f"the model's configuration builds a {type(made).__name__} as its {part}")
@@ -190,8 +190,7 @@ class Captioner(nn.Module):
     def save(self, folder: str | Path, card: str = "") -> None:
         """Write a self-contained model folder, whole or not at all. Where the trunk's first weights came from is not kept: all are in it."""
         config = copy.deepcopy(self.config)
-        if "weights" in config.get("encoder", {}):
-            config["encoder"]["weights"] = None
+        config["encoder"] = portable(config.get("encoder", {}))
         tensors = dict(self.state_dict())
         bundle.save(folder, tensors, config, self.vocabulary.to_json(), card or default_card(self))
 
@@ -207,8 +206,8 @@ class Captioner(nn.Module):
         else:
             path = path / "model" if (path / "model").is_dir() else path
             tensors, config, vocabulary = bundle.load(path)
-        if "weights" in config.get("encoder", {}):
-            config["encoder"]["weights"] = None
+        if isinstance(config.get("encoder"), Mapping):
+            config["encoder"] = portable(config["encoder"])
         captioner = cls.from_config(config, Vocabulary.from_json(vocabulary))
         bundle.load_state(captioner, tensors, path)
         return captioner.to(device).eval()

@@ -60,6 +60,10 @@ CLEAR_MIDDLE, TRUE_MIDDLE = 0.1, 0.2
 """`In the middle` is said within this share of the image from its middle, on both axes; accepted within the greater."""
 
 
+TRIES = 50
+"""Frames drawn before a scene is given up as one that cannot be described clearly."""
+
+
 def plural(noun: str) -> str:
     return noun + "es" if noun.endswith(("s", "x")) else noun + "s"
 
@@ -142,15 +146,16 @@ def order(rng: random.Random, scene: Scene) -> list[int]:
     return sorted(range(len(scene.things)), key=lambda i: rng.random() - (0.5 if scene.things[i].size == "large" else 0.0))
 
 
-def caption(rng: random.Random, scene: Scene, image_size: int) -> str:
-    """One sentence; the frame is drawn anew until the scene allows it."""
+def caption(rng: random.Random, scene: Scene, image_size: int) -> str | None:
+    """One sentence; the frame is drawn anew until the scene allows it. None where no frame seems to fit."""
     if len(scene.things) == 1:
         return _alone(rng, scene, image_size) + " ."
     frames: list[Callable[[random.Random, Scene], str | None]] = [_related, _listed, _counted]
-    while True:
+    for _ in range(TRIES):
         sentence = rng.choices(frames, (60, 20, 20))[0](rng, scene)
         if sentence is not None:
             return sentence + " ."
+    return None
 
 
 def _alone(rng: random.Random, scene: Scene, image_size: int) -> str:

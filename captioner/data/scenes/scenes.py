@@ -21,7 +21,7 @@ from pycocotools import mask as coco_masks
 
 from captioner.data.captions import CaptionSet, read_coco_captions
 from captioner.data.scenes.draw import draw_scene
-from captioner.data.scenes.grammar import caption, lexicon
+from captioner.data.scenes.grammar import TRIES, caption, lexicon
 from captioner.data.scenes.layout import KINDS, Scene, sample_scene, scene_key, unseen_combinations
 from captioner.data.scenes.summary import leave_one_out_bleu
 from captioner.data.source import DataSource
@@ -225,23 +225,36 @@ def draw_chunk(chunk: tuple[str, int, int], folder: Path, seed: int, image_size:
     drawn = []
     for index in range(first, first + number):
         rng = random.Random(f"{seed}/{split}/{index}")
-        scene = sample_scene(rng, split, unseen, image_size)
+        scene, captions = told(rng, split, unseen, image_size)
         picture = Image.fromarray(draw_scene(scene, rng, image_size))
         data = io.BytesIO()
         picture.save(data, "PNG", compress_level=1)
         (folder / split / file_name(split, index)).write_bytes(data.getvalue())
-        drawn.append(describe(scene, different(rng, scene, image_size), image_size))
+        drawn.append(describe(scene, captions, image_size))
     return drawn
 
 
-def different(rng: random.Random, scene: Scene, image_size: int) -> list[str]:
-    """Five captions worded differently, and a sixth that may repeat one."""
+def told(rng: random.Random, split: str, unseen: frozenset[tuple[str, str]], image_size: int) -> tuple[Scene, list[str]]:
+    """A scene of which enough can be said, and its captions."""
+    while True:
+        scene = sample_scene(rng, split, unseen, image_size)
+        captions = different(rng, scene, image_size)
+        if captions is not None:
+            return scene, captions
+
+
+def different(rng: random.Random, scene: Scene, image_size: int) -> list[str] | None:
+    """Five captions worded differently, and a sixth that may repeat one. None where a scene allows too few."""
     captions: list[str] = []
-    while len(captions) < CAPTIONS:
+    for _ in range(TRIES):
         said = caption(rng, scene, image_size)
+        if said is None:
+            return None
+        if len(captions) == CAPTIONS:
+            return [*captions, said]
         if said not in captions:
             captions.append(said)
-    return [*captions, caption(rng, scene, image_size)]
+    return None
 
 
 def describe(scene: Scene, captions: list[str], image_size: int) -> Drawn:
