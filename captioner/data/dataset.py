@@ -1,5 +1,6 @@
 """Batches of images with all their captions: one item an image, so that all captions are decoded against one encoder pass."""
 
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -136,6 +137,8 @@ def _join(images: list[Any]) -> Any:
 def _encode(
     captions: CaptionSet, vocabulary: Vocabulary, max_words: int | None
 ) -> tuple[Int[np.ndarray, " words"], Int[np.ndarray, " captions_and_one"]]:
-    encoded = [vocabulary.encode(tokenize(caption)[:max_words]) for caption in captions.captions]
-    words = np.fromiter((word for caption in encoded for word in caption), dtype=np.int32)
-    return words, np.cumsum([0, *(len(caption) for caption in encoded)], dtype=np.int64)
+    words, first = array("i"), array("q", [0])
+    for caption in captions.captions:
+        words.extend(vocabulary.encode(tokenize(caption)[:max_words]))
+        first.append(len(words))
+    return np.array(words, dtype=np.int32), np.array(first, dtype=np.int64)
