@@ -153,8 +153,8 @@ class LSTMDecoder(Decoder):
         state = map_tensors(lambda leaf: leaf.expand(-1, captions.shape[1], *leaf.shape[2:]), state)
         state = state._replace(trail=state.trail._replace(mode=mode))
         embedded = self.drop(self.embedding(captions[..., :-1]))
-        gates = self.word_gates(embedded)
-        asked = self.word_query(embedded) if self.word_query else None
+        gates = self.word_gates(embedded).unbind(2)
+        asked = self.word_query(embedded).unbind(2) if self.word_query else None
         steps = captions.shape[-1] - 1
         rows = [int(n) for n in (lengths.amax(1)[:, None] > torch.arange(steps, device=lengths.device)).sum(0).tolist()]
         cols = [int(n) for n in (lengths.amax(0)[:, None] > torch.arange(steps, device=lengths.device)).sum(0).tolist()]
@@ -168,7 +168,8 @@ class LSTMDecoder(Decoder):
                 memory = Memory(
                     memory.keys[still[0]], memory.values[still[0]], memory.cells, None if memory.mask is None else memory.mask[still[0]]
                 )
-            state, trace, context = self.look(memory, state, gates[:, :, t][still], None if asked is None else asked[:, :, t][still])
+            share = None if asked is None else asked[t][still]
+            state, trace, context = self.look(memory, state, gates[t][still], share)
             alive = lengths[still] > t
             hiddens.append(state.hidden[alive])
             contexts.append(context[alive])
