@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 from collections import Counter
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -14,8 +15,8 @@ from pycocotools.coco import COCO
 
 from captioner.data.scenes.draw import PAINTS
 from captioner.data.scenes.grammar import caption
-from captioner.data.scenes.layout import COLOURS, KINDS, sample_scene, unseen_combinations
-from captioner.data.scenes.scenes import Scenes
+from captioner.data.scenes.layout import COLOURS, KINDS, Scene, Thing, sample_scene, unseen_combinations
+from captioner.data.scenes.scenes import Scenes, different
 from captioner.data.scenes.shapes import coverage, outline
 from captioner.data.scenes.summary import leave_one_out_bleu
 from captioner.errors import InputError
@@ -253,9 +254,13 @@ def test_a_shape_fills_its_box_and_covers_its_polygons_area(kind: str) -> None:
         outline("blob")
 
 
-def test_captions_of_a_larger_image_are_drawn_too() -> None:
-    import random
+def test_a_scene_of_which_too_little_can_be_said_is_given_up() -> None:
+    stars = [Thing("star", "red", "large", at, at, 23.0, 0.0) for at in (20.0, 48.0, 76.0)]  # alike, and on a slant that no relation names
+    scene = Scene(stars, np.zeros((3, 96, 96), bool), [])
+    assert different(random.Random(0), scene, 96) is None
 
+
+def test_captions_of_a_larger_image_are_drawn_too() -> None:
     rng = random.Random(5)
     scene = sample_scene(rng, "val", unseen_combinations(0), 160)
     assert scene.masks.shape == (len(scene.things), 160, 160)
