@@ -11,6 +11,8 @@ from typing import Any
 
 from captioner.errors import InputError
 
+log = logging.getLogger(__name__)
+
 CHATTY = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
 DONE, INTERRUPTED = 0, 130
 STAMP = "CAPTIONER_RUN_STAMP"
@@ -101,12 +103,12 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     for module in ("lightning", "torch.utils.data", "torch.optim.lr_scheduler", "hydra"):
         warnings.filterwarnings("ignore", module=rf"{module}.*")
-    log = logging.getLogger("captioner")
+    ours = logging.getLogger("captioner")
     handler = BesideBar()
     handler.setFormatter(logging.Formatter("%(message)s"))
-    log.handlers = [handler]
-    log.setLevel(logging.INFO)
-    log.propagate = False
+    ours.handlers = [handler]
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
 
 
 class BesideBar(logging.Handler):
@@ -138,6 +140,8 @@ def configure(words: list[str]) -> tuple[Any, Path | None]:
         return made, path if name == "resume" else None
     if not named & {"experiment", "data"}:
         rest = ["experiment=scenes", *rest]
+    elif "data=scenes" not in rest and not named & {"experiment", "encoder", "init"}:
+        log.info("encoder=small learns from nothing, which photographs are too few for: an experiment, or encoder=resnet50, sees more")
     return in_fresh_folder(lambda more: configuration.compose_run([*rest, *more]), run_name(rest), named), None
 
 

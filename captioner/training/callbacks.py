@@ -180,7 +180,7 @@ class Checkpoints(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         if self.keep_epochs:
-            trainer.save_checkpoint(Path(str(self.dirpath)) / f"epoch_{trainer.current_epoch + 1:03d}.ckpt")
+            trainer.save_checkpoint(Path(str(self.dirpath)) / f"epoch_{trainer.current_epoch + 1:03d}.ckpt", weights_only=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The score to beat comes along only with the checkpoint that has it."""

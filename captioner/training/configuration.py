@@ -218,9 +218,21 @@ def targets(config: Any, place: str = "") -> list[tuple[str, Any]]:
     return []
 
 
-def name_key(message: str, config: Mapping[str, Any]) -> str:
-    """Put the configuration's key before a builder's complaint that begins with a `_target_` ("captioner...: dropout is ...")."""
-    for key, target in sorted(targets(config), key=lambda pair: pair[0].count("."), reverse=True):
+def paths(config: Any, place: str = "") -> set[str]:
+    """Every dotted key of nested mappings of plain values."""
+    if not isinstance(config, Mapping):
+        return set()
+    own = {f"{place}.{key}" if place else str(key): value for key, value in config.items()}
+    return own.keys() | {path for key, value in own.items() for path in paths(value, key)}
+
+
+def name_key(message: str, config: Mapping[str, Any], place: str = "") -> str:
+    """Put the configuration's key before a builder's complaint that begins with a `_target_` ("captioner...: dropout is ...").
+
+    `config` is the part of the configuration that lies at the dotted key `place`.
+    """
+    inside = {place: config} if place else config
+    for key, target in sorted(targets(inside), key=lambda pair: pair[0].count("."), reverse=True):
         head = f"{target}: "
         cut = message.find(head)
         if cut < 0 and f"({target}): " in message:
@@ -228,9 +240,8 @@ def name_key(message: str, config: Mapping[str, Any]) -> str:
             cut = message.find(head)
         if cut >= 0 and message[:cut].count(" ") <= 1:
             rest = message[cut + len(head) :]
-            section = OmegaConf.select(OmegaConf.create(dict(config)), key) if key else config
             word = rest.split(" ", 1)[0].rstrip(":,")
-            return f"{key}.{word}: {rest}" if isinstance(section, Mapping | DictConfig) and word in section else f"{key}: {rest}"
+            return f"{key}.{word}: {rest}" if f"{key}.{word}" in paths(inside) else f"{key}: {rest}"
     return message
 
 

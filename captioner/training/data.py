@@ -124,6 +124,10 @@ class CaptioningData(LightningDataModule):
         epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0  # type: ignore[attr-defined]
         return self.loader("train", train=True, epoch=epoch)
 
+    def train_batches(self) -> int:
+        """Batches an epoch of this process."""
+        return -(-len(EpochSampler(len(self.splits["train"]), self.seed, shuffle=True)) // self.batch_size)
+
     def val_dataloader(self) -> DataLoader[Batch]:
         return self.loader("val", first=self.validation_images)
 

@@ -64,12 +64,15 @@ class CaptioningModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.captioner)
-        trainer = self.trainer
-        epoch_steps = math.ceil(trainer.estimated_stepping_batches / max(1, trainer.max_epochs or 1))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.make_scheduler(optimizer, epoch_steps=epoch_steps), "interval": "step"},
-        }
+        scheduler = self.make_scheduler(optimizer, epoch_steps=self.epoch_steps())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def epoch_steps(self) -> int:
+        """Optimizer steps an epoch. Lightning's own estimate would start the loader's workers before a resumed run knows its epoch."""
+        trainer: Any = self.trainer
+        batches, limit = trainer.datamodule.train_batches(), trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        return max(1, math.ceil(batches / trainer.accumulate_grad_batches))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What `Captioner.load` and `resume=` need, as JSON strings: nothing else than plain values and tensors is pickled."""

@@ -74,11 +74,14 @@ def train(composed: DictConfig, resume: Path | None = None) -> Outcome:
 
 def try_out(config: Mapping[str, Any]) -> None:
     """Build what is quickly built, so that a bad value ends the run before data are read or drawn."""
-    bundle.build(config["transform"], ("data",))
-    bundle.build(config["decoder"], vocabulary_size=4)
-    bundle.build(config["objective"], ("objectives",))
-    bundle.build(config["search"], ("search",))
-    bundle.build(config["validation"]["search"], ("search",))
+    epochs = config["trainer"]["max_epochs"]
+    if not isinstance(epochs, int) or epochs < 1:
+        raise InputError(f"trainer.max_epochs: a number of epochs and at least 1, not {epochs}")
+    built(config, "transform", "data")
+    built(config, "decoder", "decoders", "attention", vocabulary_size=4)
+    built(config, "objective", "objectives", "metrics")
+    built(config, "search", "search")
+    built(config, "validation.search", "search")
     optimizer = called(config, "optimizer", torch.nn.Linear(1, 1))
     called(config, "scheduler", optimizer, epoch_steps=1)
 
@@ -103,6 +106,17 @@ def _told(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and missing:
         return f'logger={missing} needs an extra that is not installed: pip install "captioner[{missing}]"'
     return " ".join(str(error).split())
+
+
+def built(config: Mapping[str, Any], key: str, *rooms: str, **late: Any) -> Any:
+    """Build the section at a dotted key as a loaded model would be. Raises: InputError, with the key of the value at fault."""
+    section: Any = config
+    for name in key.split("."):
+        section = section[name]
+    try:
+        return bundle.build(section, rooms, **late)
+    except InputError as error:
+        raise InputError(name_key(str(error), section, key)) from error
 
 
 def make(section: Mapping[str, Any], key: str, **late: Any) -> Any:
@@ -235,8 +249,8 @@ def make_module(config: Mapping[str, Any], captioner: Captioner, validation: Cap
         validation = validation.select(range(min(watched, len(validation))))
     return CaptioningModule(
         captioner,
-        bundle.build(config["objective"], ("objectives",)),
-        bundle.build(config["validation"]["search"], ("search",)),
+        built(config, "objective", "objectives", "metrics"),
+        built(config, "validation.search", "search"),
         CorpusScores(validation.references),
         make(config["optimizer"], "optimizer"),
         make(config["scheduler"], "scheduler"),
@@ -245,9 +259,6 @@ def make_module(config: Mapping[str, Any], captioner: Captioner, validation: Cap
 
 
 def make_trainer(config: Mapping[str, Any]) -> Trainer:
-    epochs = config["trainer"]["max_epochs"]
-    if not isinstance(epochs, int) or epochs < 1:
-        raise InputError(f"trainer.max_epochs is a number of epochs and at least 1, not {epochs}")
     callbacks = make_each(config, "callbacks")
     callbacks.sort(key=lambda callback: isinstance(callback, Averaging))  # it takes the average away again: after all that look at it
     return make(
@@ -315,7 +326,7 @@ def finish(folder: Path, config: Mapping[str, Any], data: CaptioningData, module
     found = read_json(scores, "scores")
     if config["search"] != config["validation"]["search"] or config["validation"]["images"] is not None:
         captioner = Captioner.load(folder / "model", "cuda" if torch.cuda.is_available() else "cpu")
-        search = bundle.build(config["search"], ("search",))
+        search = built(config, "search", "search")
         every = CorpusScores(data.splits["val"].references)
         batches = data.loader("val")
         limit = trainer.limit_val_batches

@@ -1,0 +1,276 @@
+"""`captioner train`: the shipped conf, shrunk, takes its steps; runs repeat, go on and begin from models; mistakes are one line."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from captioner.cli.main import main
+from captioner.model import Captioner
+
+WORDS = ("a", "red", "blue", "dog", "cat", "runs", "sits", "on", "the", "grass")
+NARROW = [
+    "decoder.embedding_size=8",
+    "decoder.hidden_size=12",
+    "attention.score.attention_size=10",
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=1",
+]
+SMALL = [*NARROW, "encoder.channels=[5,7]", "encoder.features=7", "encoder.blocks=[0,1]", "transform.size=24"]
+"""The small encoder and its images, smaller."""
+
+
+def draw(folder: Path, name: str, count: int, first: int) -> dict[str, list[dict[str, object]]]:
+    """Noise images of unequal sizes, two or three captions each."""
+    rng = random.Random(name)
+    (folder / name).mkdir(parents=True)
+    record: dict[str, list[dict[str, object]]] = {"images": [], "annotations": []}
+    for image in range(first, first + count):
+        size = (rng.randrange(28, 40), rng.randrange(26, 44))
+        Image.frombytes("RGB", size, rng.randbytes(size[0] * size[1] * 3)).save(folder / name / f"{image}.png")
+        record["images"].append({"id": image, "file_name": f"{image}.png", "width": size[0], "height": size[1]})
+        for _ in range(rng.randrange(2, 4)):
+            caption = " ".join(rng.choices(WORDS, k=rng.randrange(3, 7)))
+            record["annotations"].append({"id": len(record["annotations"]) + 1000 * first, "image_id": image, "caption": caption})
+    return record
+
+
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set as COCO 2017 lies on a disk."""
+    root = tmp_path_factory.mktemp("coco")
+    for split, count, first in (("train", 7, 1), ("val", 5, 51)):
+        record = draw(root, f"{split}2017", count, first)
+        (root / "annotations").mkdir(exist_ok=True)
+        (root / "annotations" / f"captions_{split}2017.json").write_text(json.dumps(record))
+    return root
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def train(*words: str) -> int:
+    return main(["train", *words])
+
+
+def small_run(coco: Path, folder: str, *more: str) -> Path:
+    base = ["data=coco", f"data.root={coco}", *SMALL, "data.minimum_count=1", "data.batch_size=3", "trainer.max_epochs=2"]
+    assert train(*base, f"run_folder={folder}", *more) == 0
+    return Path(folder)
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
+    loaded = torch.load(checkpoint, weights_only=True)
+    state = {f"weight {name}": value for name, value in loaded["state_dict"].items()}
+    for index, moments in loaded["optimizer_states"][0]["state"].items():
+        state |= {f"{index} {name}": value for name, value in moments.items()}
+    return state
+
+
+def differing(one: Path, other: Path) -> list[str]:
+    left, right = tensors(one), tensors(other)
+    assert left.keys() == right.keys()
+    return [name for name in left if not torch.equal(left[name], right[name])]
+
+
+EXPERIMENTS = {
+    "scenes": ["data.root=drawn", "data.train=9", "data.val=5", "data.test=3", "data.workers=1", *SMALL[:-1]],
+    "coco": ["data.root={coco}", "encoder=resnet18", "encoder.weights=null", "transform.size=64", "callbacks.fine_tune.epoch=0", *NARROW],
+    "flickr8k": [
+        "data.train.annotations={coco}/annotations/captions_train2017.json",
+        "data.train.images={coco}/train2017",
+        "data.val.annotations={coco}/annotations/captions_val2017.json",
+        "data.val.images={coco}/val2017",
+        "encoder.weights=null",
+        "transform.size=64",
+        *NARROW,
+    ],
+}
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_shrunk_takes_a_step_and_leaves_a_model(experiment: str, coco: Path, here: Path) -> None:
+    words = [word.format(coco=coco) for word in EXPERIMENTS[experiment]]
+    assert train(f"experiment={experiment}", "debug=fast", "trainer.limit_train_batches=1", *words) == 0
+    (run,) = (here / "outputs" / experiment).iterdir()
+    assert (here / "outputs" / "latest").resolve() == run.resolve()
+    assert len(rows(run)) == 1
+    model = Captioner.load(run / "model")
+    assert model.caption(Image.new("RGB", (31, 45), "red")).alphas.shape[0] <= 20
+    said = json.loads((run / "results" / "captions_val.json").read_text())
+    scores = json.loads((run / "results" / "scores_val.json").read_text())
+    assert {frozenset(entry) for entry in said} == {frozenset({"image_id", "caption"})}
+    assert scores["images"] == len(said) == len({entry["image_id"] for entry in said}) == 5
+    assert {"BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr"} <= scores.keys()
+    assert scores["search"] == "beam 3"
+
+
+def test_a_checkpoint_holds_nothing_but_tensors_and_plain_values_and_is_a_model(coco: Path, here: Path) -> None:
+    run = small_run(coco, "run", "trainer.max_epochs=1")
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert json.loads(checkpoint["configuration"])["decoder"]["hidden_size"] == 12
+    image = Image.new("RGB", (40, 30), "blue")
+    said = [Captioner.load(run / path).caption(image).text for path in ("model", "checkpoints/best.ckpt", "checkpoints/last.ckpt")]
+    assert len(set(said)) == 1
+
+
+@pytest.mark.parametrize("more", [[], ["callbacks.ema.decay=0.9"], ["attention=hard", "objective=hard", "transform.augment=true"]])
+def test_a_run_resumed_from_an_epochs_end_is_the_run_that_never_stopped_bit_for_bit(more: list[str], coco: Path, here: Path) -> None:
+    straight = small_run(coco, "straight", "callbacks.checkpoints.keep_epochs=true", "trainer.max_epochs=3", *more)
+    assert train(f"resume={straight}/checkpoints/epoch_001.ckpt", "run_folder=resumed") == 0
+    assert differing(straight / "checkpoints" / "last.ckpt", Path("resumed/checkpoints/last.ckpt")) == []
+    timeless = [{key: value for key, value in row.items() if "second" not in key} for row in rows(Path("resumed"))]
+    assert timeless == [{key: value for key, value in row.items() if "second" not in key} for row in rows(straight)]
+    assert (straight / "results/captions_val.json").read_text() == Path("resumed/results/captions_val.json").read_text()
+
+
+def test_one_epoch_then_resumed_to_two_is_two_epochs_where_the_schedule_was_told(coco: Path, here: Path) -> None:
+    straight = small_run(coco, "straight", "trainer.max_epochs=2")
+    small_run(coco, "half", "trainer.max_epochs=1", "scheduler.epochs=2")
+    assert train("resume=half/checkpoints/last.ckpt", "trainer.max_epochs=2", "run_folder=whole") == 0
+    assert differing(straight / "checkpoints" / "last.ckpt", Path("whole/checkpoints/last.ckpt")) == []
+
+
+def test_a_finished_run_resumed_for_no_epoch_keeps_its_best_model(coco: Path, here: Path) -> None:
+    run = small_run(coco, "run")
+    assert train(f"resume={run}/checkpoints/last.ckpt", "run_folder=again") == 0
+    assert (run / "model/model.safetensors").read_bytes() == Path("again/model/model.safetensors").read_bytes()
+
+
+def test_a_rerun_repeats_the_run_and_takes_values_but_no_groups(coco: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = small_run(coco, "outputs/coco/first", "trainer.max_epochs=1")
+    assert train(f"rerun={run}", "run_folder=second") == 0
+    assert differing(run / "checkpoints" / "last.ckpt", Path("second/checkpoints/last.ckpt")) == []
+    assert train(f"rerun={run}", "decoder.hidden_size=14") == 0  # the attention's size follows
+    (third,) = [folder for folder in Path("outputs/coco").iterdir() if folder.name != "first"]
+    assert Captioner.load(third / "model").config["decoder"]["attention"]["score"]["hidden_size"] == 14
+    capsys.readouterr()
+    assert train(f"rerun={run}", "attention=hard") == 2
+    assert "no groups" in capsys.readouterr().err
+
+
+def test_init_keeps_every_word_at_its_id_and_adds_the_frequent_new_ones(coco: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = small_run(coco, "run", "trainer.max_epochs=1")
+    before = Captioner.load(run / "model")
+    record = json.loads((coco / "annotations/captions_train2017.json").read_text())
+    for annotation in record["annotations"]:
+        annotation["caption"] = annotation["caption"].replace("dog", "heron")
+    Path("new.json").write_text(json.dumps(record))
+    files = [f"data.{split}.{key}" for split in ("train", "val") for key in ("annotations", "images")]
+    paths = ["new.json", f"{coco}/train2017", f"{coco}/annotations/captions_val2017.json", f"{coco}/val2017"]
+    words = ["data=captions", *map("=".join, zip(files, paths, strict=True)), "data.minimum_count=1", "trainer.accelerator=cpu"]
+    assert train(*words, f"init={run}", "optimizer.lr=1e-9", "debug=fast", "run_folder=grown") == 0
+    after = Captioner.load("grown/model")
+    assert after.vocabulary.words == (*before.vocabulary.words, "heron")
+    assert after.config["decoder"]["hidden_size"] == 12
+    count = len(before.vocabulary)
+    torch.testing.assert_close(after.decoder.embedding.weight[:count], before.decoder.embedding.weight, atol=1e-5, rtol=0)
+    err = capsys.readouterr().err
+    assert "1 added (heron)" in err
+    assert "1 not in the new captions (dog)" in err
+
+
+MISTAKES = {
+    "optimzer.lr=3": "did you mean optimizer.lr",
+    "decoder.droput=0.1": "did you mean decoder.dropout",
+    "encoder=resnet51": "did you mean resnet50",
+    "experiment=cocoo": "did you mean coco",
+    "attention/score=foo": "additive",
+    "nonsense": "expected key=value",
+    "optimizer.lr=abc": "optimizer.lr is a number",
+    "optimizer.lr=1e-3,1e-4": "sweep",
+    "optimizer.lr=-1": "optimizer.lr: ",
+    "decoder.dropout=1.5": "decoder.dropout: ",
+    "search.beams=0": "search.beams: ",
+    "scheduler.warmup=7": "scheduler.warmup: ",
+    "objective.terms.likelihood.label_smoothing=2": "objective.terms.likelihood.label_smoothing: ",
+    "callbacks.ema.decay=2": "callbacks.ema.decay: ",
+    "trainer.max_epochs=0": "trainer.max_epochs: ",
+    "trainer.accelerator=abacus": "abacus",
+    "data=coco": "data.root",
+    "experiment=coco data.root=nowhere": "nowhere",
+    "resume=none.ckpt": "none.ckpt",
+    "rerun=none": "none/config.yaml",
+    "init=none": "none",
+    "--cfg all": "--cfg job",
+    "--multirun": "no such option",
+    "resume=a rerun=b": "one of them",
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_a_mistake_is_one_clear_line_and_exit_2(words: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(*words.split()) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("captioner: error: ")
+    assert MISTAKES[words] in lines[-1]
+    assert not any("Traceback" in line for line in lines)
+    assert not (here / "outputs").exists(), "a mistake leaves nothing behind"
+
+
+def test_a_checkpoint_that_names_a_foreign_target_is_refused(coco: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = small_run(coco, "run", "trainer.max_epochs=1")
+    path = run / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    configuration = json.loads(checkpoint["configuration"])
+    configuration["logger"]["csv"]["_target_"] = "os.system"
+    torch.save({**checkpoint, "configuration": json.dumps(configuration)}, "bad.ckpt")
+    assert train("resume=bad.ckpt") == 2
+    assert "os.system" in capsys.readouterr().err
+
+
+def test_help_shows_groups_and_examples_and_cfg_job_the_configuration(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--help") == 0
+    shown = capsys.readouterr().out
+    for word in ("attention", "experiment", "flickr8k", "optimizer", "captioner train experiment=coco data.root=/data/coco"):
+        assert word in shown
+    assert train("--cfg", "job", "optimizer.lr=0.25") == 0
+    assert "lr: 0.25" in capsys.readouterr().out
+    assert list(here.iterdir()) == []
+
+
+def test_regions_are_kept_only_of_a_frozen_encoder(coco: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("data=coco", f"data.root={coco}", *SMALL, "data.cache_features=true") == 2
+    assert "data.cache_features" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_keeps_its_best_model(coco: Path, here: Path) -> None:
+    words = ["data=coco", f"data.root={coco}", *SMALL, "data.minimum_count=1", "trainer.max_epochs=100000", "run_folder=run"]
+    door = "import sys; from captioner.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    patience = ["callbacks.early_stopping.patience=100000"]
+    process = subprocess.Popen([sys.executable, "-c", door, "train", *words, *patience], env=environment, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not Path("run/checkpoints/last.ckpt").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+    assert Captioner.load("run").caption(Image.new("RGB", (20, 20))).text is not None
+    assert json.loads(Path("run/results/scores_val.json").read_text())["search"] == "beam 3"
+
+
+def test_real_coco_as_it_is_distributed_takes_a_step(real_data: Path, here: Path) -> None:
+    assert train("data=coco", f"data.root={real_data / 'coco_tiny'}", "debug=fast", "data.limit=6", *SMALL) == 0
+    (run,) = (here / "outputs" / "coco").iterdir()
+    assert json.loads((run / "results" / "scores_val.json").read_text())["images"] == 6
