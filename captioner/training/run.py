@@ -150,13 +150,18 @@ def refused(section: Mapping[str, Any], key: str, error: BaseException) -> Input
     return InputError(f"{key}.{word}: {told}" if word in section else f"{key}: {told}")
 
 
-def read_splits(config: Mapping[str, Any]) -> dict[str, CaptionSet]:
-    """`train` and `val` (and `test`) as the run uses them. Raises: InputError, the data has no such split."""
+def make_source(config: Mapping[str, Any]) -> DataSource:
+    """The data set of a run. Raises: InputError, the section describes none."""
     section = {key: value for key, value in config["data"].items() if key not in (*LOADING, *PREPARING)}
     source = bundle.build(section, ("data",))
     if not isinstance(source, DataSource):
         raise InputError(f"data._target_: {section.get('_target_')} is no data set")
-    splits = source.splits()
+    return source
+
+
+def read_splits(config: Mapping[str, Any]) -> dict[str, CaptionSet]:
+    """`train` and `val` (and `test`) as the run uses them. Raises: InputError, the data has no such split."""
+    splits = make_source(config).splits()
     validation = config["validation"]
     for split in ("train", validation["split"]):
         if split not in splits:
