@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,15 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "annotations").mkdir(exist_ok=True)
         (root / "annotations" / f"captions_{split}2017.json").write_text(json.dumps(record))
     return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """These models are too small to share: threads that wait for each other cost most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -207,7 +217,7 @@ MISTAKES = {
     "data=coco": "data.root",
     "experiment=coco data.root=nowhere": "nowhere",
     "resume=none.ckpt": "none.ckpt",
-    "rerun=none": "none/config.yaml",
+    "rerun=none": "none: no such run",
     "init=none": "none",
     "--cfg all": "--cfg job",
     "--multirun": "no such option",
