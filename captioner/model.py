@@ -33,14 +33,14 @@ PREFIX = "captioner."
 
 
 class Hypothesis(NamedTuple):
-    """One caption a search found; `log_prob` is the sum with `<end>`, `trace` numpy arrays that begin (words, ...)."""
+    """One caption a search found; `log_prob` is the sum with `<end>`, `trace` a `Trace` of numpy arrays that begin (words, ...)."""
 
     words: list[int]
     log_probs: list[float]
     end_log_prob: float
     log_prob: float
     score: float
-    trace: Trace | None
+    trace: Any
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Captioner(nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], vocabulary: Vocabulary) -> "Captioner":
-        """Build from `{encoder, decoder, transform, ...}`, nested `_target_` mappings of plain values. Raises: InputError, see `bundle.build`."""
+        """From `{encoder, decoder, transform, ...}`, nested `_target_` mappings of plain values. Raises: InputError, see `bundle.build`."""
         for part in ("encoder", "decoder", "transform"):
             if not isinstance(config.get(part), Mapping):
                 raise InputError(f"the model's configuration has no {part!r}")
@@ -128,10 +128,12 @@ class Captioner(nn.Module):
         return hypotheses(found)
 
     @overload
-    def caption(self, images: Image.Image, **options: Any) -> Caption: ...
+    def caption(self, images: Image.Image, beam: int = 3, batch_size: int = 16, search: Search | None = None) -> Caption: ...
 
     @overload
-    def caption(self, images: Sequence[Image.Image], **options: Any) -> list[Caption]: ...
+    def caption(
+        self, images: Sequence[Image.Image], beam: int = 3, batch_size: int = 16, search: Search | None = None
+    ) -> list[Caption]: ...
 
     def caption(self, images: Any, beam: int = 3, batch_size: int = 16, search: Search | None = None) -> Caption | list[Caption]:
         """Caption one image, or a list of them `batch_size` at a time, by beam search (or by `search`). The model is set to evaluation."""
@@ -175,7 +177,7 @@ class Captioner(nn.Module):
         rows, cols = grid_size(regions.cells)
         trace = best.trace
         alphas = np.zeros((0, rows, cols), np.float32) if trace is None else trace.alphas.reshape(-1, rows, cols).astype(np.float32)
-        extras = {} if trace is None else {"gate": trace.gate, "sentinel": trace.sentinel}
+        extras: dict[str, Any] = {} if trace is None else {"gate": trace.gate, "sentinel": trace.sentinel}
         if trace is not None and trace.head_alphas is not None:
             extras["head_alphas"] = trace.head_alphas.reshape(len(best.words), -1, rows, cols)
         words = self.vocabulary.decode(best.words)
@@ -188,7 +190,7 @@ class Captioner(nn.Module):
         return Caption(" ".join(words), words, *numbers, alphas, box, image.width, image.height, alternatives=others, image=image, **extras)
 
     def save(self, folder: str | Path, card: str = "") -> None:
-        """Write a self-contained model folder, whole or not at all. Where the trunk's first weights came from is not kept: all are in it."""
+        """Write a self-contained model folder, whole or not at all; where the trunk's first weights came from is not kept."""
         config = copy.deepcopy(self.config)
         config["encoder"] = portable(config.get("encoder", {}))
         tensors = dict(self.state_dict())
@@ -239,13 +241,14 @@ def hypotheses(found: Found) -> list[list[Hypothesis]]:
         for k, length in enumerate(row):
             if scores[i][k] == -np.inf:
                 continue
-            own = None if trace is None else Trace(*(None if leaf is None else leaf[i, k, :length] for leaf in trace))
+            own = None if trace is None else trace._make(None if leaf is None else leaf[i, k, :length] for leaf in trace)
             listed[-1].append(Hypothesis(words[i][k][:length], log_probs[i][k][:length], ends[i][k], totals[i][k], scores[i][k], own))
     return listed
 
 
-def numpied(trace: Trace) -> Trace:
-    return Trace(*(None if leaf is None else leaf.float().numpy() for leaf in trace))  # type: ignore[arg-type]
+def numpied(trace: Any) -> Any:
+    """The same record of numpy arrays."""
+    return trace._make(None if leaf is None else leaf.float().numpy() for leaf in trace)
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -32,7 +32,7 @@ class Scored(NamedTuple):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo. What follows `demo` are overrides as of `captioner train`, e.g. `seed=1`. Raises: InputError, as train and predict do."""
+    """Run the demo; words other than options are overrides as of `captioner train`. Raises: InputError, as train and predict do."""
     from captioner.cli import predict, train
 
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -162,7 +162,9 @@ def derangement(items: list[Any], seed: int) -> list[Any]:
     return moved
 
 
-def table(scored: Mapping[str, Scored], sixth: Mapping[str, Mapping[str, float]], controls: Mapping[str, Mapping[str, float]], search: str) -> str:
+def table(
+    scored: Mapping[str, Scored], sixth: Mapping[str, Mapping[str, float]], controls: Mapping[str, Mapping[str, float]], search: str
+) -> str:
     """Everything x 100 but the claims, which are counts."""
     rows: list[tuple[str, Callable[[str], float]]] = [
         *[(name, lambda split, name=name: 100 * scored[split].corpus[name]) for name in ("BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr")],

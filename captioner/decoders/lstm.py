@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from captioner.attention.attention import Attention
 from captioner.decoders.decoder import Decoder, said
-from captioner.records import Glimpse, Memory, Regions, Rollout, Step, Trace, Trail, map_tensors
+from captioner.records import Glimpse, Memory, Regions, Rollout, Step, Trace, Trail, map_tensors, stack_records
 
 GATES = {"none": 0, "scalar": 1, "vector": None}
 QUERIES = ("previous", "word", "current")
@@ -30,9 +30,9 @@ class LSTMDecoder(Decoder):
         h_t, c_t = LSTM([E y_{t-1}; z_t], h_{t-1}, c_{t-1})
         p(y_t)   = softmax(L_o dropout(tanh(E' y_{t-1} + L_h h_t + L_z z_t)))
 
-    `query` is what is asked with: "previous", q_t = h_{t-1}, as in the paper; "word", q_t = h_{t-1} + W E y_{t-1}, so that a look knows the word
-    just said; "current", where the LSTM reads [E y_{t-1}; z_{t-1}] first and q_t = h_t (as in Luong et al. 2015, sec. 3, with input feeding).
-    The last two are departures. `gate`: "scalar" (sec. 4.2.1), "vector" (the authors' code has the scalar; Lu's and others' a vector), "none".
+    `query` is what is asked with: "previous", q_t = h_{t-1}, as in the paper; "word", q_t = h_{t-1} + W E y_{t-1}, so that a look knows the
+    word just said; "current", where the LSTM reads [E y_{t-1}; z_{t-1}] first and q_t = h_t (as in Luong et al. 2015, sec. 3, with input
+    feeding). The last two are departures. `gate`: "scalar" (sec. 4.2.1), "vector" (a gate a feature, as in re-implementations), "none".
     Source: Xu et al. 2015, sec. 3.1.2 (eqs. 1 to 7) and 4.2.1; the tanh of the deep output is from the authors' code.
     Raises: ValueError, a size not positive, a dropout outside [0, 1), an unknown `query` or `gate`.
     """
@@ -191,8 +191,7 @@ class LSTMDecoder(Decoder):
 
         missing = steps - len(traces)
         traces = traces + [map_tensors(torch.zeros_like, traces[0])] * missing
-        trace = Trace(*(None if leaf[0] is None else torch.stack(leaf, 2) for leaf in zip(*traces, strict=True)))
-        return Rollout(scattered(log_probs), scattered(means), mask, mode, trace)
+        return Rollout(scattered(log_probs), scattered(means), mask, mode, stack_records(traces, 2))
 
 
 def mean_region(regions: Regions) -> Float[Tensor, "images features"]:

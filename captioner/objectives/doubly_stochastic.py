@@ -9,8 +9,8 @@ from captioner.records import Rollout
 class DoublyStochastic(nn.Module):
     """weight * mean over captions of mean_i (tau - sum_t alpha_ti)^2, tau = words / regions where `share` is true, else 1 as in the paper.
 
-    Departures from the source, Xu et al. 2015, sec. 4.2.1 (eq. 14): the mean over regions instead of the sum, so that a weight means the same
-    on every grid; `share`, because L words cannot give 196 regions one each. Raises: ValueError, weight negative.
+    Departures from the source, Xu et al. 2015, sec. 4.2.1 (eq. 14): the mean over regions instead of the sum, so that a weight means the
+    same on every grid; `share`, because L words cannot give 196 regions one each. Raises: ValueError, weight negative.
     """
 
     def __init__(self, weight: float = 1.0, share: bool = False) -> None:

@@ -23,9 +23,9 @@ class Objective(nn.Module):
     """Terms over one rollout of the batch's captions.
 
     `terms` are modules rollout -> scalar, already weighted.
-    `expect` is the share of captions that look by expectation: the coin of Xu et al. 2015, sec. 4.1, where it falls once for a batch and here,
-    a departure, for each caption. It decides nothing where the readout is an expectation anyway. Raises: ValueError, no terms, or a share
-    outside [0, 1].
+    `expect` is the share of captions that look by expectation: the coin of Xu et al. 2015, sec. 4.1, where it falls once for a batch and
+    here, a departure, for each caption. It decides nothing where the readout is an expectation.
+    Raises: ValueError, no terms, or a share outside [0, 1].
     """
 
     def __init__(self, terms: Mapping[str, nn.Module], expect: float = 0.0) -> None:

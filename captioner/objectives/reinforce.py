@@ -10,10 +10,10 @@ from captioner.records import DRAW, Rollout
 class Reinforce(nn.Module):
     """-weight * sum over captions that drew of (log p(caption | draws) - L b) * log p(draws), divided by their words.
 
-    The reward is the log-likelihood of a caption of L words given its draws, and carries no gradient here. The baseline b is a moving average
-    of the reward a word, b <- decay b + (1 - decay) mean reward, read before it is updated. With weight 1 this and the likelihood of the
-    same rollout are together the gradient of the expected log-likelihood a word. Source: Xu et al. 2015, sec. 4.1 (eqs. 10 to 12), where b is
-    of whole captions; a departure: a word, so that a long caption is not worse than the baseline for its length alone.
+    The reward is the log-likelihood of a caption of L words given its draws, and carries no gradient here. The baseline b is a moving
+    average of the reward a word, b <- decay b + (1 - decay) mean reward, read before it is updated. With weight 1 this and the likelihood
+    of the same rollout are together the gradient of the expected log-likelihood a word. Source: Xu et al. 2015, sec. 4.1 (eqs. 10 to
+    12), where b is of whole captions; a departure: a word, so that a long caption is not worse than the baseline for its length alone.
     Raises: ValueError, weight negative, or decay outside [0, 1).
     """
 

@@ -23,11 +23,11 @@ class Pool(NamedTuple):
 class BeamSearch:
     """The `beams` best captions of each image.
 
-    At every step the 2 `beams` likeliest continuations are ranked; those among the first `beams` that say `<end>` are finished, and the best
-    `beams` others live on. An image is done when `beams` captions have finished. After `max_length` words every live beam has to end, at the
-    price of its log p(`<end>`), so that there is always a caption. `normalisation` ("mean", "wu", "none") with exponent `alpha` ranks finished
-    captions of different lengths. `<pad>`, `<start>` and `<unk>` are never said. A beam of one is greedy search; exact when `beams` holds
-    every prefix. Raises: ValueError, beams or max_length below 1, an unknown normalisation.
+    At every step the continuations are ranked; those among the first `beams` that say `<end>` are finished, and the best `beams` others
+    live on. An image is done when `beams` captions have finished. After `max_length` words every live beam has to end, at the price of
+    its log p(`<end>`), so that there is always a caption. `normalisation` ("mean", "wu", "none") with exponent `alpha` ranks finished
+    captions of different lengths. What `never` holds is never said. A beam of one is greedy search; exact when `beams` holds every
+    prefix. Raises: ValueError, beams or max_length below 1, an unknown normalisation.
     """
 
     def __init__(self, beams: int = 3, max_length: int = 20, normalisation: str = "mean", alpha: float = 1.0) -> None:
@@ -107,9 +107,9 @@ class BeamSearch:
         if not kept:
             nothing = pool.score.new_zeros(images, width, 0)
             return Found(nothing.long(), pool.step, nothing, pool.end_log_prob, pool.log_prob, pool.score, None)
-        words, log_probs, traces = zip(*kept, strict=True)
+        said, scored, traces = zip(*kept, strict=True)
         trace = stack_records(list(traces), 2)
-        return Found(torch.stack(words, 2), pool.step, torch.stack(log_probs, 2), pool.end_log_prob, pool.log_prob, pool.score, trace)
+        return Found(torch.stack(said, 2), pool.step, torch.stack(scored, 2), pool.end_log_prob, pool.log_prob, pool.score, trace)
 
 
 def next_device(state: Any) -> torch.device:

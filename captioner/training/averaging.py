@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Averaging(Callback):
@@ -28,28 +28,41 @@ class Averaging(Callback):
         self._seen = trainer.global_step
         self._average = {name: value.to(pl_module.device) for name, value in self._average.items()}
 
-    @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if not self.decay or trainer.global_step == self._seen:
+        if trainer.global_step > self._seen:  # else gradients were only accumulated
+            self._seen = trainer.global_step
+            self.follow(pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.put_in(pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.take_out(pl_module)
+
+    @torch.no_grad()
+    def follow(self, module: nn.Module) -> None:
+        """One step of the average after the weights."""
+        if not self.decay:
             return
-        self._seen = trainer.global_step
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for name, weight in _learning(pl_module).items():
+        for name, weight in _learning(module).items():
             if name in self._average:
                 self._average[name].lerp_(weight.detach(), 1 - decay)
             else:
                 self._average[name] = weight.detach().clone()
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def put_in(self, module: nn.Module) -> None:
+        """Give the module the average, where there is one."""
         if self._average and self._trained is None:
-            weights = _learning(pl_module)
+            weights = _learning(module)
             self._trained = {name: weights[name].detach().clone() for name in self._average}
-            _fill(pl_module, self._average)
+            _fill(module, self._average)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def take_out(self, module: nn.Module) -> None:
+        """Give the module its own weights back."""
         if self._trained is not None:
-            _fill(pl_module, self._trained)
+            _fill(module, self._trained)
             self._trained = None
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -70,12 +83,12 @@ class Averaging(Callback):
         _fill(pl_module, trained)
 
 
-def _learning(module: LightningModule) -> dict[str, Tensor]:
+def _learning(module: nn.Module) -> dict[str, Tensor]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 @torch.no_grad()
-def _fill(module: LightningModule, values: dict[str, Tensor]) -> None:
+def _fill(module: nn.Module, values: dict[str, Tensor]) -> None:
     weights = dict(module.named_parameters())
     for name, value in values.items():
         weights[name].copy_(value)

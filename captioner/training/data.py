@@ -1,5 +1,6 @@
 """The Lightning data module: splits, transform and vocabulary -> loaders whose order and random crops depend on seed and epoch alone."""
 
+import itertools
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,8 +42,8 @@ class EpochSampler(Sampler[int]):
         if self.shuffle:
             random.Random(f"order/{self.seed}/{self.epoch}").shuffle(order)
         rank, processes = _processes()
-        order += order[: len(self) * processes - self.taken]
-        for index in order[rank::processes]:
+        share = itertools.islice(itertools.cycle(order), rank, len(self) * processes, processes)
+        for index in share:
             yield self.epoch * self.items + index
 
 

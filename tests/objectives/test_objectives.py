@@ -129,17 +129,17 @@ def test_an_objective_asks_for_one_rollout_and_tosses_a_coin_for_each_caption():
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "names"),
     [
-        lambda: Likelihood(1.0),
-        lambda: DoublyStochastic(-1),
-        lambda: Entropy(-1),
-        lambda: Reinforce(-1),
-        lambda: Reinforce(decay=1.0),
-        lambda: Objective({}),
-        lambda: Objective({"a": Entropy()}, 2.0),
+        (lambda: Likelihood(1.0), "label_smoothing"),
+        (lambda: DoublyStochastic(-1), "weight"),
+        (lambda: Entropy(-1), "weight"),
+        (lambda: Reinforce(-1), "weight"),
+        (lambda: Reinforce(decay=1.0), "decay"),
+        (lambda: Objective({}), "term"),
+        (lambda: Objective({"a": Entropy()}, 2.0), "expect"),
     ],
 )
-def test_bad_values_are_refused(make):
-    with pytest.raises(ValueError):
+def test_bad_values_are_refused_by_name(make, names):
+    with pytest.raises(ValueError, match=names):
         make()

@@ -92,7 +92,7 @@ def test_a_beam_that_holds_every_prefix_is_exact(seed, content, max_length, norm
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), beams=st.integers(1, 4), max_length=st.integers(1, 6))
 def test_what_is_found_is_what_the_model_says(seed, beams, max_length):
-    """Scores, per-word log-probabilities and traces belong to the words they stand beside; the order is by score; nothing banned is said."""
+    """Scores, log-probabilities and traces belong to the words they stand beside; the order is by score; nothing banned is said."""
     model = RandomTree(seed, 7, images=3)
     found = run(BeamSearch(beams, max_length), model)
     for i, k in itertools.product(range(3), range(beams)):
