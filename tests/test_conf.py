@@ -1,0 +1,90 @@
+"""Every file of conf/ composes, and what it describes exists and takes what the file gives it."""
+
+import importlib
+import inspect
+from functools import cache
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from captioner.training.configuration import compose_run, conf_folder, groups, plain, targets
+
+GROUPS = groups(conf_folder())
+CHOICES = [(group, choice) for group, choices in GROUPS.items() for choice in choices if group not in ("data", "encoder")]
+NEEDS = {"logger/tensorboard", "logger/wandb"}
+"""Choices whose classes may not be installed: extras."""
+PROMISED = "data encoder attention decoder objective search optimizer scheduler trainer logger callbacks experiment debug"
+
+
+@cache
+def composed(*words: str) -> dict[str, Any]:
+    return plain(compose_run(words))
+
+
+def section(config: dict[str, Any], key: str) -> Any:
+    return OmegaConf.select(OmegaConf.create(config), key)
+
+
+def check_targets(config: dict[str, Any]) -> None:
+    for key, target in targets(config):
+        module, _, name = target.rpartition(".")
+        made = getattr(importlib.import_module(module), name)
+        given = [name for name in section(config, key) if not name.startswith("_")]
+        accepted = inspect.signature(made).parameters
+        free = any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values())
+        assert free or set(given) <= set(accepted), f"{key}: {target} does not take {set(given) - set(accepted)}"
+
+
+def test_the_groups_are_those_promised() -> None:
+    assert sorted({group.split("/")[0] for group in GROUPS}) == sorted(PROMISED.split())
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda part: part)
+def test_every_choice_of_every_group_composes_and_its_targets_take_its_keys(group: str, choice: str) -> None:
+    config = composed(f"{group}={choice}")
+    if f"{group}/{choice}" in NEEDS:
+        config = {**config, "logger": {}}
+    check_targets({key: value for key, value in config.items() if key != "data"})
+
+
+@pytest.mark.parametrize("kind", GROUPS["encoder"])
+def test_every_encoder_takes_its_keys_and_states_its_features(kind: str) -> None:
+    config = OmegaConf.to_container(OmegaConf.load(conf_folder() / "encoder" / f"{kind}.yaml"))
+    check_targets({"encoder": config})
+    assert isinstance(config["features"], int)
+
+
+@pytest.mark.parametrize("kind", GROUPS["data"])
+def test_every_data_kind_takes_its_keys_beside_those_of_loading(kind: str) -> None:
+    from captioner.training.run import LOADING, PREPARING
+
+    data = composed(f"data={kind}")["data"]
+    assert set(data) >= {*LOADING, *PREPARING}
+    check_targets({"data": {key: value for key, value in data.items() if key not in (*LOADING, *PREPARING)}})
+
+
+def test_the_command_line_wins_over_an_experiment() -> None:
+    config = composed("experiment=coco", "encoder=resnet50", "trainer.max_epochs=3", "data=captions")
+    assert config["encoder"]["name"] == "resnet50"
+    assert config["trainer"]["max_epochs"] == config["scheduler"]["epochs"] == 3
+    assert config["data"]["_target_"].endswith("CaptionFiles")
+    assert config["decoder"]["attention"]["features"] == config["decoder"]["features"] == 2048
+
+
+def test_the_experiments_are_of_the_data_they_are_named_after() -> None:
+    kinds = {"scenes": "Scenes", "coco": "Coco", "flickr8k": "CaptionFiles"}
+    for experiment in GROUPS["experiment"]:
+        assert composed(f"experiment={experiment}")["data"]["_target_"].endswith(kinds[experiment])
+
+
+def test_coco_is_trained_as_promised() -> None:
+    config = composed("experiment=coco")
+    assert (config["encoder"]["name"], config["decoder"]["embedding_size"], config["decoder"]["hidden_size"]) == ("resnet101", 512, 512)
+    assert config["data"]["batch_size"] == 64
+    assert 0 < config["callbacks"]["fine_tune"]["epoch"] < config["trainer"]["max_epochs"]
+
+
+def test_validation_may_search_otherwise_than_the_final_scores() -> None:
+    config = composed("search@validation.search=beam", "search=greedy")
+    assert config["validation"]["search"]["beams"] > config["search"]["beams"] == 1

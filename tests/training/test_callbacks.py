@@ -1,0 +1,122 @@
+"""Averages, random states, the metrics file, the link to the newest run, the scores of a split, and what `init=` carries over."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from kinds import lstm
+from torch import nn
+
+from captioner.data.captions import CaptionSet
+from captioner.data.transforms import Transform
+from captioner.encoders.small import SmallConv
+from captioner.metrics.scores import score
+from captioner.model import Captioner
+from captioner.training.averaging import Averaging
+from captioner.training.callbacks import RandomStates, restore_random_states
+from captioner.training.loggers import MetricsFile, carry_rows, read_rows
+from captioner.training.scoring import CorpusScores
+from captioner.training.transfer import Carried, carry_over
+from captioner.training.writer import link_latest
+from captioner.vocabulary import Vocabulary
+
+
+def test_the_average_is_the_weighted_sum_of_all_weights_so_far() -> None:
+    module, averaging = nn.Linear(2, 3), Averaging(decay=0.5)
+    history = [float(step) ** 2 for step in range(1, 6)]
+    for value in history:
+        nn.init.constant_(module.weight, value)
+        averaging.follow(module)
+    expected = history[0]
+    for n, weight in enumerate(history[1:], 2):
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * weight
+    averaging.put_in(module)
+    assert module.weight[1, 0].item() == pytest.approx(expected)
+    averaging.take_out(module)
+    assert module.weight[1, 0].item() == 25.0
+
+
+def test_an_average_switched_off_changes_nothing() -> None:
+    module, averaging = nn.Linear(2, 3), Averaging()
+    averaging.follow(module)
+    before = module.weight.detach().clone()
+    nn.init.zeros_(module.weight)
+    averaging.put_in(module)
+    assert not module.weight.any()
+    assert before.any()
+
+
+def test_random_states_come_back_from_a_file_that_holds_plain_values_only(tmp_path: Path) -> None:
+    torch.save(RandomStates().state_dict(), tmp_path / "states")
+    drawn = (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random(), random.gauss(0, 1))  # noqa: NPY002
+    restore_random_states(torch.load(tmp_path / "states", weights_only=True))
+    assert drawn == (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random(), random.gauss(0, 1))  # noqa: NPY002
+
+
+def test_a_metrics_file_grows_rows_and_columns_and_keeps_what_was_there(tmp_path: Path) -> None:
+    first = MetricsFile(str(tmp_path))
+    first.log_metrics({"loss": 3.0, "epoch": 0}, step=1)
+    first.log_metrics({"loss": 2.0, "epoch": 0}, step=2)
+    first.log_metrics({"score": 0.5, "epoch": 0}, step=2)
+    first.finalize("success")
+    again = MetricsFile(str(tmp_path))
+    again.log_metrics({"loss": 1.0, "epoch": 1}, step=3)
+    again.finalize("success")
+    found = read_rows(tmp_path / "metrics.csv")
+    assert [(row["step"], row["loss"], row["score"]) for row in found] == [("1", "3.0", ""), ("2", "2.0", "0.5"), ("3", "1.0", "")]
+    carry_rows(tmp_path / "metrics.csv", tmp_path / "new" / "metrics.csv", steps=3)
+    assert read_rows(tmp_path / "new" / "metrics.csv") == found[:2]
+
+
+def test_latest_leads_to_the_newest_run_and_replaces_no_real_folder(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        link_latest(tmp_path / "latest", tmp_path / "runs" / name)
+        assert (tmp_path / "latest").resolve() == (tmp_path / "runs" / name).resolve()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "runs"]
+    (tmp_path / "runs" / "latest").mkdir()
+    link_latest(tmp_path / "runs" / "latest", tmp_path / "runs" / "one")
+    assert not (tmp_path / "runs" / "latest").is_symlink()
+
+
+def test_a_corpus_score_is_no_mean_of_batches_and_counts_a_repeated_image_once() -> None:
+    references = {3: ["a red dog", "the dog runs"], 5: ["two blue cats sit"], 8: ["a bird on grass", "one bird"]}
+    said = {3: "a red dog runs", 5: "two cats", 8: "a bird"}
+    scores = CorpusScores(references)
+    scores.update(torch.tensor([3, 5]), [said[3], said[5]])
+    scores.update(torch.tensor([8, 3]), [said[8], said[3]])
+    assert scores.compute() == score(said, references)
+    scores.reset()
+    scores.update(torch.tensor([5, 3]), [said[5], said[3]])  # a part of the split, as with limit_val_batches
+    assert scores.compute() == score({3: said[3], 5: said[5]}, references)
+
+
+def captioner(words: str) -> Captioner:
+    encoder = SmallConv(channels=(4, 7), kernels=(6, 3), strides=(4, 2), blocks=(0, 0))
+    vocabulary = Vocabulary(list(words))
+    return Captioner(encoder, lstm(len(vocabulary)), vocabulary, Transform(24))
+
+
+def test_what_is_carried_over_is_all_that_fits_and_the_rest_is_named() -> None:
+    captions = CaptionSet("nowhere", ["1.png"], [1], [["a d", "e c"]])
+    source, target = captioner("abc"), captioner("abcde")
+    new = target.decoder.output.weight[7:].clone()
+    carried = carry_over(source, target, captions)
+    assert carried == Carried(3, ("d", "e"), ("b",), (), ())
+    assert carried.lines() == ["3 words kept, 2 added (d, e), 1 not in the new captions (b)"]
+    theirs = dict(source.named_parameters())
+    for name, parameter in target.named_parameters():
+        assert torch.equal(parameter[: len(theirs[name])], theirs[name]), name
+    assert torch.equal(target.decoder.output.weight[7:], new)
+
+
+def test_tensors_of_another_shape_stay_as_they_were_and_are_named() -> None:
+    captions = CaptionSet("nowhere", ["1.png"], [1], [["a b c"]])
+    source, target = captioner("abc"), captioner("abc")
+    target.decoder.hidden_output = nn.Linear(5, 4, bias=False)
+    carried = carry_over(source, target, captions)
+    assert carried.left == carried.fresh == ("decoder.hidden_output.weight",)
+    assert "decoder.hidden_output.weight" in carried.lines()[1]
