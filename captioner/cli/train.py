@@ -13,7 +13,13 @@ from captioner.errors import InputError
 
 log = logging.getLogger(__name__)
 
-CHATTY = ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
+CHATTY = (
+    "lightning",
+    "lightning.pytorch",
+    "lightning.fabric",
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.fabric.utilities.distributed",
+)
 DONE, INTERRUPTED = 0, 130
 STAMP = "CAPTIONER_RUN_STAMP"
 """Environment variable: the processes of one run on several devices share its folder."""
@@ -107,7 +113,7 @@ def quieten() -> None:
     handler = BesideBar()
     handler.setFormatter(logging.Formatter("%(message)s"))
     ours.handlers = [handler]
-    ours.setLevel(logging.INFO)
+    ours.setLevel(logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.ERROR)
     ours.propagate = False
 
 
@@ -126,7 +132,7 @@ def configure(words: list[str]) -> tuple[Any, Path | None]:
     from captioner.training import configuration
 
     given = {name: value for name, _, value in map(split_word, words) if name in ("resume", "rerun")}
-    rest = [word for word in words if split_word(word)[0] not in given]
+    rest = [word for word in words if split_word(word)[0] not in given and split_word(word)[::2] != ("run_folder", "null")]
     named = {split_word(word)[0] for word in rest}
     if len(given) == 2:
         raise InputError("rerun= repeats a run from its beginning, resume= goes on with one: give one of them")

@@ -6,6 +6,7 @@ import itertools
 import json
 import logging
 import math
+import os
 import shutil
 import signal
 from collections.abc import Iterator, Mapping
@@ -59,6 +60,7 @@ def train(composed: DictConfig, resume: Path | None = None) -> Outcome:
     config, recorded = plain(composed), OmegaConf.to_container(composed)
     with complaints(config):
         try_out(config)
+        check_folder(Path(config["run_folder"]), resume)
         seed_everything(config["seed"], verbose=False)
         trainer = make_trainer(config)
         splits = read_splits(config)
@@ -69,7 +71,7 @@ def train(composed: DictConfig, resume: Path | None = None) -> Outcome:
     folder = Path(config["run_folder"])
     begin_folder(folder, OmegaConf.to_yaml(composed), resume)
     interrupted = fit(trainer, module, data, config, resume)
-    return Outcome(folder, finish(folder, config, data, module, trainer) or {}, interrupted)
+    return Outcome(folder, finish(folder, config, data, module, trainer), interrupted)
 
 
 def try_out(config: Mapping[str, Any]) -> None:
@@ -106,6 +108,13 @@ def _told(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and missing:
         return f'logger={missing} needs an extra that is not installed: pip install "captioner[{missing}]"'
     return " ".join(str(error).split())
+
+
+def check_folder(folder: Path, resume: Path | None) -> None:
+    """Raises: InputError, another run's files lie there, which this one's would mix with."""
+    alone = os.environ.get("LOCAL_RANK", "0") == "0"  # further processes find what the first has begun
+    if alone and (folder / "config.yaml").exists() and (resume is None or resume.resolve().parents[1] != folder.resolve()):
+        raise InputError(f"run_folder: {folder} holds a run already; choose another folder, or go on with that one by resume=")
 
 
 def built(config: Mapping[str, Any], key: str, *rooms: str, **late: Any) -> Any:
@@ -281,13 +290,19 @@ def make_trainer(config: Mapping[str, Any]) -> Trainer:
 
 
 def precision(wanted: Any, accelerator: str) -> Any:
-    """`auto`: bfloat16 where the GPU computes in it, else half floats; float32 without a GPU."""
+    """`auto`: bfloat16 where the GPU or the processor multiplies in it, else half floats on a GPU and float32 on a processor."""
     if wanted != "auto":
         return wanted
     if accelerator not in ("auto", "gpu", "cuda") or not torch.cuda.is_available():
-        return "32-true"
+        return "bf16-mixed" if has_bfloat16() else "32-true"
     torch.set_float32_matmul_precision("high")
     return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware: about twice as fast in the trunk (conf/encoder/small.yaml, measured)."""
+    abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
 
 
 @rank_zero_only
@@ -316,27 +331,33 @@ def fit(trainer: Trainer, module: CaptioningModule, data: CaptioningData, config
             signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning switched it off
             return True
         raise
+    if trainer.current_epoch < config["trainer"]["max_epochs"]:
+        log.info("ended after epoch %d of %d: early stopping or max_time", trainer.current_epoch, config["trainer"]["max_epochs"])
     return bool(trainer.interrupted)
 
 
-@rank_zero_only
 def finish(folder: Path, config: Mapping[str, Any], data: CaptioningData, module: CaptioningModule, trainer: Trainer) -> dict[str, Any]:
-    """The best model's scores by the final search over the whole split; without any validation, the last model and no scores."""
-    scores = folder / "results" / "scores_val.json"
-    if not scores.is_file():
-        module.captioner.save(folder / "model")
-        latest = config["callbacks"]["writer"]["latest"]
-        link_latest(Path(latest), folder)
+    """The best model's scores by the final search over the whole split; without any validation, the last model and no scores.
+
+    On several devices every process captions its share.
+    """
+    trainer.strategy.barrier()
+    path = folder / "results" / "scores_val.json"
+    if not path.is_file():
+        if trainer.is_global_zero:
+            module.captioner.save(folder / "model")
+            link_latest(Path(config["callbacks"]["writer"]["latest"]), folder)
         return {}
-    found = read_json(scores, "scores")
-    if config["search"] != config["validation"]["search"] or config["validation"]["images"] is not None:
-        captioner = Captioner.load(folder / "model", "cuda" if torch.cuda.is_available() else "cpu")
-        search = built(config, "search", "search")
-        every = CorpusScores(data.splits["val"].references)
-        batches = data.loader("val")
-        limit = trainer.limit_val_batches
-        wanted = min(len(batches), limit if isinstance(limit, int) else math.ceil(limit * len(batches)))
-        row = rescore(captioner, progress(itertools.islice(batches, wanted), f"final scores by {search}", wanted, "batch"), search, every)
-        found = {**row, "search": str(search), "epoch": found["epoch"]}
-        write_results(folder / "results", every.captions, found)
+    found = read_json(path, "scores")
+    if config["search"] == config["validation"]["search"] and config["validation"]["images"] is None:
+        return found
+    search = built(config, "search", "search")
+    scores = CorpusScores(data.splits["val"].references)
+    batches, limit = data.loader("val"), trainer.limit_val_batches
+    wanted = min(len(batches), limit if isinstance(limit, int) else math.ceil(limit * len(batches)))
+    shown = progress(itertools.islice(batches, wanted), f"final scores by {search}", wanted, "batch")
+    row = rescore(Captioner.load(folder / "model", trainer.strategy.root_device), shown, search, scores)
+    found = {**row, "search": str(search), "epoch": found["epoch"]}
+    if trainer.is_global_zero:
+        write_results(folder / "results", scores.captions, found)
     return found
