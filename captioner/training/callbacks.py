@@ -171,16 +171,18 @@ class Checkpoints(ModelCheckpoint):
             monitor=monitor,
             mode=mode,
             save_top_k=1,
-            save_last=True,
+            save_last=False,
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
         self.keep_epochs = keep_epochs
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Lightning's own `save_last` follows only epochs that were the best."""
         super().on_train_epoch_end(trainer, pl_module)
-        if self.keep_epochs:
-            trainer.save_checkpoint(Path(str(self.dirpath)) / f"epoch_{trainer.current_epoch + 1:03d}.ckpt", weights_only=False)
+        names = ["last", *([f"epoch_{trainer.current_epoch + 1:03d}"] if self.keep_epochs else [])]
+        for name in names:
+            trainer.save_checkpoint(Path(str(self.dirpath)) / f"{name}.ckpt", weights_only=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The score to beat comes along only with the checkpoint that has it."""

@@ -310,13 +310,18 @@ def begin_folder(folder: Path, config: str, resume: Path | None) -> None:
     """`config.yaml`; and of the run that is resumed, the rows of its numbers and the best model so far."""
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "config.yaml", config)
-    old = resume.resolve().parents[1] if resume is not None else folder
-    if resume is None or old == folder.resolve():
+    if resume is None:
         return
+    old = resume.resolve().parents[1]
     checkpoint = torch.load(resume, map_location="cpu", weights_only=True, mmap=True)
     carry_rows(old / "metrics.csv", folder / "metrics.csv", checkpoint["global_step"])
     scores = old / "results" / "scores_val.json"
-    if (old / "model").is_dir() and scores.is_file() and read_json(scores, "scores").get("epoch", 0) <= checkpoint["epoch"] + 1:
+    if (
+        old != folder.resolve()
+        and (old / "model").is_dir()
+        and scores.is_file()
+        and read_json(scores, "scores").get("epoch", 0) <= checkpoint["epoch"] + 1
+    ):
         for name in ("model", "results"):
             shutil.copytree(old / name, folder / name, dirs_exist_ok=True)
 

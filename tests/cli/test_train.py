@@ -26,7 +26,7 @@ NARROW = [
     "trainer.accelerator=cpu",
     "trainer.log_every_n_steps=1",
 ]
-SMALL = [*NARROW, "encoder.channels=[5,7]", "encoder.features=7", "encoder.blocks=[0,1]", "transform.size=24"]
+SMALL = [*NARROW, "encoder.channels=[5,7]", "encoder.features=7", "encoder.coordinates=false", "encoder.blocks=[0,1]", "transform.size=24"]
 """The small encoder and its images, smaller."""
 
 
@@ -141,9 +141,22 @@ def test_a_checkpoint_holds_nothing_but_tensors_and_plain_values_and_is_a_model(
     assert len(set(said)) == 1
 
 
+def test_the_last_checkpoint_is_of_the_last_epoch_even_where_another_was_better(coco: Path, here: Path) -> None:
+    still = [
+        "optimizer.lr=1e-12",
+        "optimizer.encoder_lr=1e-12",
+        "callbacks.early_stopping=null",
+    ]  # every epoch says the same: the first is the best
+    run = small_run(coco, "run", *still)
+    epochs = {name: torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["epoch"] for name in ("best", "last")}
+    assert epochs == {"best": 0, "last": 1}
+    assert json.loads((run / "results/scores_val.json").read_text())["epoch"] == 1
+
+
 @pytest.mark.parametrize("more", [[], ["callbacks.ema.decay=0.9"], ["attention=hard", "objective=hard", "transform.augment=true"]])
 def test_a_run_resumed_from_an_epochs_end_is_the_run_that_never_stopped_bit_for_bit(more: list[str], coco: Path, here: Path) -> None:
     straight = small_run(coco, "straight", "callbacks.checkpoints.keep_epochs=true", "trainer.max_epochs=3", *more)
+    assert torch.load(straight / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 2
     assert train(f"resume={straight}/checkpoints/epoch_001.ckpt", "run_folder=resumed") == 0
     assert differing(straight / "checkpoints" / "last.ckpt", Path("resumed/checkpoints/last.ckpt")) == []
     timeless = [{key: value for key, value in row.items() if "second" not in key} for row in rows(Path("resumed"))]

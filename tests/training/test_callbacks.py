@@ -95,7 +95,7 @@ def test_a_corpus_score_is_no_mean_of_batches_and_counts_a_repeated_image_once()
 
 
 def captioner(words: str) -> Captioner:
-    encoder = SmallConv(channels=(4, 7), kernels=(6, 3), strides=(4, 2), blocks=(0, 0))
+    encoder = SmallConv(channels=(4, 7), kernels=(6, 3), strides=(4, 2), blocks=(0, 0), coordinates=False)
     vocabulary = Vocabulary(list(words))
     return Captioner(encoder, lstm(len(vocabulary)), vocabulary, Transform(24))
 
