@@ -17,12 +17,12 @@ class SmallConv(Encoder):
         96x96 pixels -> 12x12 cells of 8 pixels, each seeing 46x46 pixels (the defaults)
 
     Batch norm and not group norm: its statistics are constants in evaluation, so a region truly sees its receptive field and no more.
-    With `coordinates`, a learned linear of where the cell is, (row, col) scaled to -1..1 and two octaves of their sines and
-    cosines, is added to each region, so that a decoder can tell left from right: a departure from Xu et al. 2015, whose annotation
-    vectors know their place only as far as the trunk's zero padding tells them.
+    With `coordinates`, each region also holds where it lies: (row, col) scaled to -1..1 and two octaves of their sines and cosines,
+    10 numbers after the channels, so that a decoder can tell left from right: a departure from Xu et al. 2015, whose annotation vectors
+    know their place only as far as the trunk's zero padding tells them.
     `channels`, `kernels`, `strides` (pixels of the stage before) and `blocks` (how many residual convolutions) have an entry a stage;
-    `features`, where given, is held to the last width.
-    Raises: ValueError, entries out of range or of unequal number, a kernel smaller than its stride, `features` not the last width.
+    `features`, where given, is held to the last width with the coordinates.
+    Raises: ValueError, entries out of range or of unequal number, a kernel smaller than its stride, `features` another number.
     """
 
     def __init__(
@@ -36,9 +36,10 @@ class SmallConv(Encoder):
     ) -> None:
         super().__init__()
         _check(channels, kernels, strides, blocks)
-        if features not in (None, channels[-1]):
-            raise ValueError(f"features must be the last stage's width, {channels[-1]}, not {features}")
-        self.features = channels[-1]
+        self.coordinates = coordinates
+        self.features = channels[-1] + COORDINATES * coordinates
+        if features not in (None, self.features):
+            raise ValueError(f"features must be the last stage's width{' and 10 coordinates' * coordinates}, {self.features}, not {features}")
         layers: list[nn.Module] = []
         sizes: list[tuple[int, int]] = []
         for before, width, kernel, stride, count in zip((3, *channels), channels, kernels, strides, blocks, strict=False):
@@ -46,18 +47,17 @@ class SmallConv(Encoder):
             sizes += [(kernel, stride), *[(3, 1)] * count]
         self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.receptive_field, self.stride = receptive_field(sizes)
-        self.position = nn.Linear(_COORDINATES, self.features, bias=False) if coordinates else None
 
     def forward(self, images: Float[Tensor, "images 3 height width"]) -> Regions:
         maps = self.layers(images.contiguous(memory_format=torch.channels_last))
         regions = as_regions(maps)
-        if self.position is None:
+        if not self.coordinates:
             return regions
-        places = place_features(regions.cells).to(self.position.weight.dtype)
-        return regions._replace(features=regions.features + self.position(places))
+        places = place_features(regions.cells).to(regions.features.dtype).expand(len(images), -1, -1)
+        return regions._replace(features=torch.cat((regions.features, places), -1))
 
 
-_COORDINATES = 10
+COORDINATES = 10
 
 
 def place_features(cells: Float[Tensor, "regions 2"]) -> Float[Tensor, "regions places"]:
