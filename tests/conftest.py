@@ -10,6 +10,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 install_import_hook("captioner", "checker.checked")
 
 import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)  # small models only: more threads are slower, and CI's second core comes and goes
 
 
 @pytest.fixture(scope="session")
