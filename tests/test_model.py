@@ -1,0 +1,150 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from kinds import attention, part
+from PIL import Image
+
+from captioner import bundle
+from captioner.errors import InputError
+from captioner.model import Caption, Captioner
+from captioner.objectives.likelihood import Likelihood
+from captioner.records import Batch
+from captioner.search.beam import BeamSearch
+from captioner.tokenizer import tokenize
+from captioner.vocabulary import Vocabulary
+
+WORDS = Vocabulary("a red blue dog ball runs with on grass".split())
+
+
+def config(**changes):
+    encoder = {
+        "_target_": "captioner.encoders.small.SmallConv",
+        "channels": [5, 7],
+        "blocks": [0, 0],
+        "coordinates": False,
+    }
+    decoder = part("decoder", "lstm", attention=attention(), features=7, embedding_size=4, hidden_size=6, **changes)
+    transform = {"_target_": "captioner.data.transforms.Transform", "size": [32, 40], "fit": "crop"}
+    return {"encoder": encoder, "decoder": decoder, "transform": transform}
+
+
+def small(seed=0, **changes):
+    torch.manual_seed(seed)
+    return Captioner.from_config(config(**changes), WORDS).eval()
+
+
+def photos():
+    noise = np.random.default_rng(3)
+    return [Image.fromarray(noise.integers(0, 255, (h, w, 3), dtype=np.uint8)) for h, w in ((30, 61), (47, 33), (32, 40))]
+
+
+def same(one: Caption, other: Caption) -> bool:
+    return one.words == other.words and np.allclose(one.alphas, other.alphas, atol=1e-6) and abs(one.log_prob - other.log_prob) < 1e-5
+
+
+def test_two_images_can_be_overfitted():
+    model = small(dropout=0.0).train()
+    pictures = [Image.new("RGB", (40, 32), colour) for colour in ("red", "blue")]
+    texts = ["a red dog runs on grass", "a blue ball"]
+    ids = [WORDS.encode(tokenize(text)) for text in texts]
+    captions = torch.tensor([[row + [0] * (8 - len(row))] for row in ids])
+    batch = Batch(torch.stack([model.transform.evaluate(picture)[0] for picture in pictures]), captions, torch.arange(2))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    for _ in range(150):
+        optimizer.zero_grad()
+        Likelihood()(model.rollout(batch)).backward()
+        optimizer.step()
+    model.encoder.train(False)
+    with torch.no_grad():  # two images are too few for the running statistics of batch norm: take theirs
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.reset_running_stats()
+                layer.momentum = None
+                layer.train()
+        model.encode(batch.images)
+    assert [caption.text for caption in model.caption(pictures)] == texts
+
+
+def test_a_saved_model_says_the_same_caption_and_looks_the_same_way(tmp_path):
+    model = small()
+    model.save(tmp_path / "run" / "model")
+    said = model.caption(photos())
+    for where in (tmp_path / "run" / "model", tmp_path / "run"):
+        again = Captioner.load(where).caption(photos())
+        assert all(same(one, other) for one, other in zip(said, again, strict=True))
+
+
+def test_a_checkpoint_is_loaded_without_unpickling_anything_but_tensors(tmp_path):
+    model = small()
+    record = {"config": json.dumps(model.config), "vocabulary": json.dumps(WORDS.to_json())}
+    state = {f"captioner.{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({"captioner": record, "state_dict": state}, tmp_path / "best.ckpt")
+    assert same(model.caption(photos()[0]), Captioner.load(tmp_path / "best.ckpt").caption(photos()[0]))
+    torch.save({"captioner": record, "state_dict": state, "more": Image.new("RGB", (2, 2))}, tmp_path / "evil.ckpt")
+    with pytest.raises(InputError, match=r"evil\.ckpt"):
+        Captioner.load(tmp_path / "evil.ckpt")
+
+
+def test_batching_changes_nothing_and_one_image_gives_one_caption():
+    model = small()
+    together = model.caption(photos(), batch_size=2)
+    alone = [model.caption(photo) for photo in photos()]
+    assert all(same(one, other) for one, other in zip(together, alone, strict=True))
+
+
+def test_a_caption_is_whole():
+    """Maps that sum to one, log-probabilities that add up, a box inside the image, alternatives in order of score."""
+    for photo, caption in zip(photos(), small().caption(photos(), beam=3), strict=True):
+        assert caption.alphas.shape == (len(caption.words), 4, 5)
+        assert caption.alphas.dtype == np.float32
+        assert np.allclose(caption.alphas.sum((1, 2)), 1, atol=1e-5)
+        assert caption.log_prob == pytest.approx(sum(caption.log_probs) + caption.end_log_prob, abs=1e-4)
+        assert caption.score == pytest.approx(caption.log_prob / (len(caption.words) + 1), abs=1e-5)
+        scores = [caption.score, *(other["score"] for other in caption.alternatives)]
+        assert scores == sorted(scores, reverse=True)
+        left, top, right, bottom = caption.box
+        assert 0 <= left < right <= photo.width
+        assert 0 <= top < bottom <= photo.height
+        assert (caption.width, caption.height) == photo.size
+        assert caption.gate.shape == (len(caption.words),)
+        assert caption.overlay().width > photo.width
+        assert not set(caption.words) & {"<pad>", "<start>", "<unk>", "<end>"}
+
+
+def test_explaining_what_was_said_gives_its_own_maps_and_log_probs():
+    model, photo = small(), photos()[0]
+    model.decoder.output.bias.data[WORDS.end] = -1.0  # or an untrained model ends at once
+    said = model.caption(photo, search=BeamSearch(4, 6))
+    assert len(said.words) > 1
+    explained = model.explain(photo, said.text)
+    assert explained.words == said.words
+    assert np.allclose(explained.alphas, said.alphas, atol=1e-5)
+    assert explained.log_probs == pytest.approx(said.log_probs, abs=1e-5)
+    assert explained.end_log_prob == pytest.approx(said.end_log_prob, abs=1e-5)
+
+
+def test_a_word_the_model_does_not_know_is_explained_as_unknown_and_kept_as_written():
+    explained = small().explain(photos()[0], "A zebra runs .")
+    assert explained.words == ["a", "zebra", "runs"]
+    with pytest.raises(InputError, match="no word"):
+        small().explain(photos()[0], " . ")
+
+
+@pytest.mark.parametrize("target", ["os.system", "captioner.files.write_whole", "captioner.data.scenes.scenes.Scenes"])
+def test_a_model_folder_builds_nothing_but_parts_of_a_model(tmp_path, target):
+    model = small()
+    hostile = {**model.config, "encoder": {"_target_": target, "path": str(tmp_path / "owned"), "data": "x"}}
+    bundle.save(tmp_path / "model", dict(model.state_dict()), hostile, WORDS.to_json(), "")
+    with pytest.raises(InputError, match=target.split(".")[0]):
+        Captioner.load(tmp_path / "model")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_model_whose_tensors_do_not_fit_is_refused_by_name(tmp_path):
+    model = small()
+    tensors = {**model.state_dict(), "decoder.output.bias": torch.zeros(3)}
+    bundle.save(tmp_path / "model", tensors, model.config, WORDS.to_json(), "")
+    with pytest.raises(InputError, match=r"decoder\.output\.bias"):
+        Captioner.load(tmp_path / "model")
