@@ -20,7 +20,7 @@ from captioner.decoders.decoder import Decoder
 from captioner.encoders.encoder import Encoder, portable
 from captioner.errors import InputError
 from captioner.maps.sheet import contact_sheet
-from captioner.records import DRAW, Batch, Regions, Rollout, Trace, grid_size, map_tensors
+from captioner.records import DRAW, Batch, Regions, Rollout, grid_size, map_tensors
 from captioner.search.beam import BeamSearch
 from captioner.search.hypotheses import Found
 from captioner.tokenizer import tokenize

@@ -15,7 +15,7 @@ from captioner.search.beam import BeamSearch
 from captioner.tokenizer import tokenize
 from captioner.vocabulary import Vocabulary
 
-WORDS = Vocabulary("a red blue dog ball runs with on grass".split())
+WORDS = Vocabulary(["a", "red", "blue", "dog", "ball", "runs", "with", "on", "grass"])
 
 
 def config(**changes):

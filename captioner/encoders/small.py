@@ -39,7 +39,7 @@ class SmallConv(Encoder):
         self.coordinates = coordinates
         self.features = channels[-1] + COORDINATES * coordinates
         if features not in (None, self.features):
-            raise ValueError(f"features must be the last stage's width{' and 10 coordinates' * coordinates}, {self.features}, not {features}")
+            raise ValueError(f"features must be {self.features} (the last stage's width and any coordinates), not {features}")
         layers: list[nn.Module] = []
         sizes: list[tuple[int, int]] = []
         for before, width, kernel, stride, count in zip((3, *channels), channels, kernels, strides, blocks, strict=False):
