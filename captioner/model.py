@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captioner import bundle
+from captioner.data.images import to_rgb
 from captioner.data.transforms import Box, Transform
 from captioner.decoders.decoder import Decoder
 from captioner.encoders.encoder import Encoder, portable
@@ -142,7 +143,7 @@ class Captioner(nn.Module):
         self.eval()
         search = search or BeamSearch(beam)
         captions = []
-        for batch in batches(images, batch_size):
+        for batch in batches(map(to_rgb, images), batch_size):
             prepared, boxes = zip(*(self.transform.evaluate(image) for image in batch), strict=True)
             regions = self.encode_still(torch.stack(prepared))
             for image, box, found in zip(batch, boxes, self.describe(regions, search), strict=True):
@@ -155,6 +156,7 @@ class Captioner(nn.Module):
         tokens = tokenize(caption)
         if not tokens:
             raise InputError(f"the caption {caption!r} holds no word to explain")
+        image = to_rgb(image)
         prepared, box = self.transform.evaluate(image)
         regions = self.encode_still(prepared[None])
         ids = self.vocabulary.encode(tokens)

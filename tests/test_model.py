@@ -1,3 +1,4 @@
+import io
 import json
 
 import numpy as np
@@ -111,6 +112,19 @@ def test_a_caption_is_whole():
         assert caption.gate.shape == (len(caption.words),)
         assert caption.overlay().width > photo.width
         assert not set(caption.words) & {"<pad>", "<start>", "<unk>", "<end>"}
+
+
+def test_a_photo_held_sideways_is_captioned_and_measured_upright():
+    photo = photos()[0]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show it a quarter turn clockwise
+    data = io.BytesIO()
+    photo.transpose(Image.Transpose.ROTATE_90).save(data, "PNG", exif=exif)
+    model = small()
+    for caption in (model.caption(Image.open(data)), model.explain(Image.open(data), "a dog")):
+        assert (caption.width, caption.height) == photo.size
+        assert caption.image.size == photo.size
+    assert same(model.caption(Image.open(data)), model.caption(photo))
 
 
 def test_explaining_what_was_said_gives_its_own_maps_and_log_probs():

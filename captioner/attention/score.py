@@ -30,9 +30,7 @@ class Additive(Score):
 
     def __init__(self, features: int, hidden_size: int, attention_size: int) -> None:
         super().__init__()
-        for name, size in {"features": features, "hidden_size": hidden_size, "attention_size": attention_size}.items():
-            if size < 1:
-                raise ValueError(f"{name} is a number of units and must be positive, not {size}")
+        check_sizes(features=features, hidden_size=hidden_size, attention_size=attention_size)
         self.key = nn.Linear(features, attention_size)
         self.query = nn.Linear(hidden_size, attention_size, bias=False)
         self.energy = nn.Linear(attention_size, 1, bias=False)
@@ -56,9 +54,7 @@ class ScaledDot(Score):
 
     def __init__(self, features: int, hidden_size: int, attention_size: int) -> None:
         super().__init__()
-        for name, size in {"features": features, "hidden_size": hidden_size, "attention_size": attention_size}.items():
-            if size < 1:
-                raise ValueError(f"{name} is a number of units and must be positive, not {size}")
+        check_sizes(features=features, hidden_size=hidden_size, attention_size=attention_size)
         self.key = nn.Linear(features, attention_size)
         self.query = nn.Linear(hidden_size, attention_size)
         self.scale = attention_size**-0.5
@@ -70,3 +66,10 @@ class ScaledDot(Score):
         self, queries: Float[Tensor, "images queries hidden"], keys: Float[Tensor, "images regions keys"]
     ) -> Float[Tensor, "images queries regions"]:
         return (self.query(queries) * self.scale) @ keys.transpose(1, 2)
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raise ValueError, by name, unless each is a number of units."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} is a number of units and must be positive, not {size}")
