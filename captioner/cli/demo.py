@@ -18,8 +18,8 @@ from captioner.metrics.truth import caption_truth, read_scenes, truth_share
 from captioner.model import Caption, Captioner
 from captioner.progress import progress
 
-SHOWN = 24
-"""Held-out scenes in the gallery."""
+SHOWN = {"val": 16, "test": 8}
+"""Held-out scenes in the gallery, by split."""
 BATCH = 100
 
 
@@ -29,6 +29,9 @@ class Scored(NamedTuple):
     corpus: dict[str, float]
     truth: dict[str, float]
     pointing: dict[str, float]
+    """Over all words for a kind; what names nothing in the scene points at nothing."""
+    named: dict[str, float]
+    """Over those whose phrase names something in the scene."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(table(scored, sixth, controls, f"beam {options.beam}"))
     gallery = folder / "gallery"
     with timed(seconds, "gallery"):
-        shown = [str(splits["test"].path(i)) for i in range(min(SHOWN, len(splits["test"])))]
+        shown = [str(splits[split].path(i)) for split, count in SHOWN.items() for i in range(min(count, len(splits[split])))]
         code = predict.main([*shown, "--model", str(folder), "--out", str(gallery), "--beam", str(options.beam)])
     record = {split: {**s.corpus, **s.truth, **{f"pointing_{k}": v for k, v in s.pointing.items()}} for split, s in scored.items()}
     (folder / "results" / "demo.json").write_text(json.dumps({"seconds": seconds, **record}, indent=1) + "\n")
@@ -117,7 +120,12 @@ def held_to_truth(captioner: Captioner, captions: CaptionSet, scenes: Path, beam
             image_id = int(captions.image_ids[index])
             said[image_id] = caption.text
             records += pointing_records(caption, truths[image_id], lexicon)
-    return Scored(score(said, captions.references), truth_share(said, truths, lexicon), pointing(records))
+    return Scored(
+        score(said, captions.references),
+        truth_share(said, truths, lexicon),
+        pointing(records),
+        pointing(record for record in records if record.targets),
+    )
 
 
 def read(captions: CaptionSet, indices: Sequence[int]) -> list[Any]:
@@ -175,6 +183,7 @@ def table(
         ("claims a caption", lambda split: scored[split].truth["claims"]),
         ("  a reference", lambda split: controls[split]["claims"]),
         ("peak of an object word's map in its box", lambda split: 100 * scored[split].pointing["peak"]),
+        ("  of words that name something there", lambda split: 100 * scored[split].named["peak"]),
         ("  uniform map", lambda split: 100 * scored[split].pointing["uniform"]),
         ("  peak at the centre", lambda split: 100 * scored[split].pointing["centre"]),
     ]

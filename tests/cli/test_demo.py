@@ -41,7 +41,7 @@ def test_the_demo_draws_trains_scores_and_shows(tmp_path, capsys):
     folder = next((tmp_path / "scenes").glob("*/config.yaml"), None) or next(tmp_path.glob("*/*/config.yaml"))
     run = folder.parent
     assert (run / "gallery" / "index.html").is_file()
-    assert len((run / "gallery" / "captions.jsonl").read_text().splitlines()) == 12
+    assert len((run / "gallery" / "captions.jsonl").read_text().splitlines()) == 12 + 8
     assert json.loads((run / "results" / "demo.json").read_text())["val"]["true"] * 100 == pytest.approx(
         rows["captions true of their scene"][0], abs=0.06
     )
