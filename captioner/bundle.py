@@ -243,6 +243,13 @@ def read_tensors(path: str | Path, what: str = "weights") -> dict[str, Tensor]:
     return dict(state)
 
 
+def why_unread(error: Exception) -> str:
+    """Why `torch.load(weights_only=True)` gave nothing, in a few words."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is no file of tensors and plain values alone, and nothing else is loaded"
+    return f"{type(error).__name__}: {_one_line(error)[:120]}"
+
+
 def load_state(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Path) -> None:
     """Copy `tensors` into `module`; every name and shape must fit. `where` is named in the error.
 

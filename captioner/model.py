@@ -28,6 +28,7 @@ from captioner.tokenizer import tokenize
 from captioner.vocabulary import Vocabulary
 
 Item = TypeVar("Item")
+Made = TypeVar("Made")
 Search = Callable[..., Found]
 PREFIX = "captioner."
 """Of the captioner's tensors in a training checkpoint; its configuration and vocabulary are JSON strings under `captioner`."""
@@ -212,9 +213,19 @@ class Captioner(nn.Module):
             tensors, config, vocabulary = bundle.load(path)
         if isinstance(config.get("encoder"), Mapping):
             config["encoder"] = portable(config["encoder"])
-        captioner = cls.from_config(config, Vocabulary.from_json(vocabulary))
+        folder = path.is_dir()
+        words = named(path / bundle.VOCABULARY if folder else path, Vocabulary.from_json, vocabulary)
+        captioner = named(path / bundle.CONFIG if folder else path, cls.from_config, config, words)
         bundle.load_state(captioner, tensors, path)
         return captioner.to(device).eval()
+
+
+def named(path: Path, make: Callable[..., Made], *given: Any) -> Made:
+    """Call `make`; what it refuses is said of the file at `path`."""
+    try:
+        return make(*given)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
@@ -227,8 +238,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[st
         config, vocabulary = json.loads(record["config"]), json.loads(record["vocabulary"])
         tensors = {name.removeprefix(PREFIX): value for name, value in checkpoint["state_dict"].items() if name.startswith(PREFIX)}
     except Exception as error:  # whatever a damaged file makes torch raise
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"{path}: not a checkpoint of this captioner, or damaged ({type(error).__name__}: {reason})") from None
+        raise InputError(f"{path}: not a checkpoint of this captioner, or damaged ({bundle.why_unread(error)})") from None
     return config, vocabulary, tensors
 
 

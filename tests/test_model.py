@@ -162,3 +162,21 @@ def test_a_model_whose_tensors_do_not_fit_is_refused_by_name(tmp_path):
     bundle.save(tmp_path / "model", tensors, model.config, WORDS.to_json(), "")
     with pytest.raises(InputError, match=r"decoder\.output\.bias"):
         Captioner.load(tmp_path / "model")
+
+
+def test_what_is_wrong_in_a_model_folder_is_said_with_the_name_of_its_file(tmp_path):
+    model = small()
+    strange = {"config.json": {**model.config, "decoder": {}}, "vocabulary.json": {"words": ["a", 2]}}
+    for name in strange:
+        parts = {"config.json": dict(model.config), "vocabulary.json": WORDS.to_json(), name: strange[name]}
+        bundle.save(tmp_path / "model", dict(model.state_dict()), parts["config.json"], parts["vocabulary.json"], "")
+        with pytest.raises(InputError) as told:
+            Captioner.load(tmp_path / "model")
+        assert str(told.value).startswith(f"{tmp_path / 'model' / name}: ")
+
+
+def test_a_checkpoint_that_holds_code_is_refused_in_a_few_words(tmp_path):
+    torch.save({"captioner": print}, tmp_path / "evil.ckpt")
+    with pytest.raises(InputError, match=r"evil\.ckpt: .*tensors and plain values alone") as told:
+        Captioner.load(tmp_path / "evil.ckpt")
+    assert len(str(told.value)) < 200 + len(str(tmp_path))

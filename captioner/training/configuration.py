@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from captioner.bundle import why_unread
 from captioner.errors import InputError
 from captioner.model import Captioner
 
@@ -169,7 +170,7 @@ def keys_of(config: Any, prefix: str = "") -> list[str]:
 
 def near(name: str, known: Iterable[str]) -> str:
     """ "; did you mean optimizer.lr?" where something is near; the last part of a dotted name counts by itself too."""
-    known = list(known)
+    known = list(dict.fromkeys(known))
     close = difflib.get_close_matches(name, known, n=2, cutoff=0.7)
     last = name.rpartition(".")[2]
     close += [key for key in known if key.rpartition(".")[2] == last and key not in close][:3]
@@ -268,4 +269,4 @@ def recorded_checkpoint(path: Path) -> dict[str, Any]:
     try:
         return json.loads(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["configuration"])
     except Exception as error:  # whatever a damaged file makes torch raise
-        raise InputError(f"{path}: not a checkpoint of this program, or damaged ({type(error).__name__}: {_first(error)[:120]})") from None
+        raise InputError(f"{path}: not a checkpoint of this program, or damaged ({why_unread(error)})") from None

@@ -26,10 +26,12 @@ from captioner import bundle
 from captioner.data.cache import FeatureStore, fingerprint, open_or_build, weights_hash
 from captioner.data.captions import CaptionSet
 from captioner.data.source import DataSource
+from captioner.decoders.decoder import Decoder
 from captioner.errors import InputError
 from captioner.files import read_json, write_whole
 from captioner.model import Captioner, read_checkpoint
 from captioner.progress import progress
+from captioner.records import Regions
 from captioner.training.averaging import Averaging
 from captioner.training.configuration import name_key, plain
 from captioner.training.data import CaptioningData
@@ -46,6 +48,17 @@ LOADING = ("batch_size", "evaluation_batch_size", "captions_per_image", "max_wor
 PREPARING = ("minimum_count", "cache_features", "cache_folder", "limit")
 PARTS = ("encoder", "decoder", "transform", "search")
 """What of a run's configuration the trained model keeps."""
+COUNTS = {"seed": 0, "trainer.max_epochs": 1, "data.batch_size": 1, "data.minimum_count": 1}
+PERHAPS_COUNTS = {
+    "data.evaluation_batch_size": 1,
+    "data.captions_per_image": 1,
+    "data.max_words": 1,
+    "data.num_workers": 0,
+    "data.limit": 1,
+    "validation.images": 1,
+}
+"""Dotted keys of whole numbers and their least values; the latter may be null."""
+IN_WORKER = "Caught InputError in DataLoader worker process"
 
 
 class Outcome(NamedTuple):
@@ -71,21 +84,47 @@ def train(composed: DictConfig, resume: Path | None = None) -> Outcome:
     folder = Path(config["run_folder"])
     begin_folder(folder, OmegaConf.to_yaml(composed), resume)
     interrupted = fit(trainer, module, data, config, resume)
-    return Outcome(folder, finish(folder, config, data, module, trainer), interrupted)
+    with complaints(config):
+        return Outcome(folder, finish(folder, config, data, module, trainer), interrupted)
 
 
 def try_out(config: Mapping[str, Any]) -> None:
     """Build what is quickly built, so that a bad value ends the run before data are read or drawn."""
-    epochs = config["trainer"]["max_epochs"]
-    if not isinstance(epochs, int) or epochs < 1:
-        raise InputError(f"trainer.max_epochs: a number of epochs and at least 1, not {epochs}")
+    check_counts(config)
     built(config, "transform", "data")
-    built(config, "decoder", "decoders", "attention", vocabulary_size=4)
+    check_fit(built(config, "decoder", "decoders", "attention", vocabulary_size=4), config)
     built(config, "objective", "objectives", "metrics")
     built(config, "search", "search")
     built(config, "validation.search", "search")
     optimizer = called(config, "optimizer", torch.nn.Linear(1, 1))
     called(config, "scheduler", optimizer, epoch_steps=1)
+
+
+def check_counts(config: Mapping[str, Any]) -> None:
+    """Raises: InputError, a count is no whole number, or too small."""
+    for key, least in {**COUNTS, **PERHAPS_COUNTS}.items():
+        section, _, name = key.rpartition(".")
+        value = (config[section] if section else config)[name]
+        if value is None and key in PERHAPS_COUNTS:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise InputError(f"{key}: a whole number and at least {least}, not {value}")
+    if config["seed"] >= 2**32:
+        raise InputError(f"seed: a whole number below 4294967296, not {config['seed']}")
+
+
+def check_fit(decoder: Decoder, config: Mapping[str, Any]) -> None:
+    """Say one word of one image. Raises: InputError, the decoder's layers do not fit each other or the encoder."""
+    features = config["encoder"]["features"]
+    cells = torch.tensor([[0.0, 0.0], [0.0, 1.0]])
+    try:
+        with torch.no_grad():
+            memory, state = decoder.start(Regions(torch.zeros(1, len(cells), features), cells))
+            decoder.step(memory, state, torch.zeros(1, 1, dtype=torch.long))
+    except (RuntimeError, TypeError) as error:
+        hint = "; init= keeps the trained model's sizes" if config["init"] else ""
+        told = _told(error)[:160]
+        raise InputError(f"decoder: its sizes do not fit each other, or encoder.features={features} ({told}){hint}") from error
 
 
 @contextlib.contextmanager
@@ -94,13 +133,19 @@ def complaints(config: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(name_key(str(error), config)) from error
+        raise InputError(name_key(own_words(error), config)) from error
     except (MisconfigurationException, ModuleNotFoundError) as error:
         raise InputError(_told(error)) from error
     except torch.OutOfMemoryError as error:
         raise InputError(
             "the GPU's memory is too small for this: lower data.batch_size (and raise trainer.accumulate_grad_batches)"
         ) from error
+
+
+def own_words(error: InputError) -> str:
+    """A complaint without the traceback that a worker process wraps it in."""
+    told = str(error)
+    return told.rpartition(f"{InputError.__module__}.InputError: ")[2].strip() if told.startswith(IN_WORKER) else told
 
 
 def _told(error: BaseException) -> str:
@@ -176,8 +221,6 @@ def read_splits(config: Mapping[str, Any]) -> dict[str, CaptionSet]:
         if split not in splits:
             raise InputError(f"data has no split {split!r}, only {', '.join(splits) or 'none'}; training needs train and validation.split")
     limit = config["data"]["limit"]
-    if limit is not None and limit < 1:
-        raise InputError(f"data.limit: a number of images and at least 1, not {limit}")
     taken = {"train": splits["train"], "val": splits[validation["split"]]}
     return {name: captions.select(range(min(limit, len(captions)))) if limit else captions for name, captions in taken.items()}
 
@@ -191,8 +234,6 @@ def make_captioner(config: Mapping[str, Any], captions: CaptionSet, resume: Path
         bundle.load_state(captioner, tensors, resume)
         return captioner
     minimum_count = config["data"]["minimum_count"]
-    if minimum_count < 1:
-        raise InputError(f"data.minimum_count: a number of occurrences and at least 1, not {minimum_count}")
     if config["init"] is None:
         vocabulary = Vocabulary.count(captions.tokens(), minimum_count)
         return Captioner.from_config(parts, vocabulary)

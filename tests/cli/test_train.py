@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -226,6 +227,16 @@ MISTAKES = {
     "objective.terms.likelihood.label_smoothing=2": "objective.terms.likelihood.label_smoothing: ",
     "callbacks.ema.decay=2": "callbacks.ema.decay: ",
     "trainer.max_epochs=0": "trainer.max_epochs: ",
+    "data.batch_size=2.5": "data.batch_size: a whole number and at least 1, not 2.5",
+    "data.limit=0": "data.limit: ",
+    "data.max_words=1.5": "data.max_words: ",
+    "data.num_workers=-1": "data.num_workers: a whole number and at least 0",
+    "data.minimum_count=null": "data.minimum_count: ",
+    "validation.images=0": "validation.images: ",
+    "seed=-1": "seed: ",
+    "seed=4294967296": "seed: ",
+    "decoder.features=3": "decoder: its sizes do not fit",
+    "dat=scenes": "did you mean data?",
     "trainer.accelerator=abacus": "abacus",
     "data=coco": "data.root",
     "experiment=coco data.root=nowhere": "nowhere",
@@ -246,6 +257,29 @@ def test_a_mistake_is_one_clear_line_and_exit_2(words: str, here: Path, capsys: 
     assert MISTAKES[words] in lines[-1]
     assert not any("Traceback" in line for line in lines)
     assert not (here / "outputs").exists(), "a mistake leaves nothing behind"
+
+
+def test_an_image_that_a_worker_process_cannot_read_is_one_clear_line(
+    coco: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(coco, here / "damaged")
+    photo = here / "damaged" / "train2017" / "3.png"
+    photo.write_bytes(photo.read_bytes()[:200])
+    words = ["data=coco", "data.root=damaged", *SMALL, "data.minimum_count=1", "data.num_workers=1", "data.hold_in_memory=false"]
+    assert train(*words, "trainer.max_epochs=1") == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("captioner: error: damaged/train2017/3.png: the image is damaged")
+    assert "worker" not in line
+
+
+def test_sizes_that_do_not_fit_the_model_begun_with_are_told_before_training(
+    coco: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = small_run(coco, "run", "trainer.max_epochs=1")
+    assert train(f"init={run}", "data=coco", f"data.root={coco}", "decoder.hidden_size=14") == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("captioner: error: decoder: its sizes do not fit")
+    assert "init=" in line
 
 
 def test_a_checkpoint_that_names_a_foreign_target_is_refused(coco: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -293,7 +327,13 @@ def test_an_interrupted_run_keeps_its_best_model(coco: Path, here: Path) -> None
     assert json.loads(Path("run/results/scores_val.json").read_text())["search"] == "beam 3"
 
 
-def test_real_coco_as_it_is_distributed_takes_a_step(real_data: Path, here: Path) -> None:
-    assert train("data=coco", f"data.root={real_data / 'coco_tiny'}", "debug=fast", "data.limit=6", *SMALL) == 0
+def test_real_coco_as_it_is_distributed_takes_a_step_validates_and_predicts(real_data: Path, here: Path) -> None:
+    root = real_data / "coco_tiny"
+    assert train("data=coco", f"data.root={root}", "debug=fast", "data.limit=6", *SMALL) == 0
     (run,) = (here / "outputs" / "coco").iterdir()
     assert json.loads((run / "results" / "scores_val.json").read_text())["images"] == 6
+    annotations = root / "annotations" / "captions_val2017.json"
+    said = ["--annotations", str(annotations), "--out", "said", "--save", "none"]
+    assert main(["predict", str(root / "val2017"), *said]) == 0
+    results = json.loads(Path("said/results.json").read_text())
+    assert sorted(entry["image_id"] for entry in results) == sorted(image["id"] for image in json.loads(annotations.read_text())["images"])
