@@ -17,7 +17,10 @@ def image_paths(asked: Sequence[str], listed: Iterable[str], recursive: bool, le
     """
     found: dict[str, str] = {}
     missing = []
-    for item in _spelled_out(asked, listed):
+    spelled = list(_spelled_out(asked, listed))
+    if not spelled:
+        missing.append("-: standard input lists no file")
+    for item in spelled:
         paths = list(_expanded(item, recursive, leave_out))
         if not paths:
             missing.append(_why_not(item, recursive))

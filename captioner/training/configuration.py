@@ -54,6 +54,7 @@ def compose_run(words: Sequence[str], folder: Path | None = None) -> DictConfig:
     for override in overrides:
         if override.key_or_group not in choices:
             check_value(override, base, [*choices, *keys_of(base)])
+            _check_whole(override, base)
     config = _compose(folder, [str(override.input_line) for override in overrides])
     return config if config.init is None else _with_parts(config, Path(config.init), overrides, choices)
 
@@ -140,6 +141,14 @@ def _check_kind(key: str, default: Any, value: Any) -> None:
         raise InputError(f"{key}={value}: {key} is true or false")
     if isinstance(default, int | float) and not isinstance(default, bool) and (isinstance(value, bool | str | dict)):
         raise InputError(f"{key}={value}: {key} is a number (now {default})")
+
+
+def _check_whole(override: Override, shipped: DictConfig) -> None:
+    """What the shipped files give as a whole number is one (a recorded run may hold `1` where a fraction is as good)."""
+    key, value = override.key_or_group, override.value()
+    default = None if override.is_add() or override.is_force_add() or key.startswith("trainer.") else _select(shipped, key)
+    if isinstance(default, int) and not isinstance(default, bool) and isinstance(value, float):
+        raise InputError(f"{key}={value}: {key} is a whole number (now {default})")
 
 
 def _exists(config: DictConfig, key: str) -> bool:

@@ -245,6 +245,10 @@ def test_folders_globs_and_lists_become_paths_in_the_order_asked_for_each_once(m
     assert "--recursive" in image_paths(["empty"], [], False, None)[1][0]
 
 
+def test_an_empty_list_on_standard_input_is_said():
+    assert image_paths(["-"], ["\n"], False, None) == ([], ["-: standard input lists no file"])
+
+
 def test_a_name_with_brackets_is_a_file_where_it_exists(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     draw("a[1].png")

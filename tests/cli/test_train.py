@@ -227,7 +227,9 @@ MISTAKES = {
     "objective.terms.likelihood.label_smoothing=2": "objective.terms.likelihood.label_smoothing: ",
     "callbacks.ema.decay=2": "callbacks.ema.decay: ",
     "trainer.max_epochs=0": "trainer.max_epochs: ",
-    "data.batch_size=2.5": "data.batch_size: a whole number and at least 1, not 2.5",
+    "data.batch_size=2.5": "data.batch_size is a whole number",
+    "search.beams=2.5": "search.beams=2.5: search.beams is a whole number (now 3)",
+    "decoder.hidden_size=3.5": "decoder.hidden_size is a whole number",
     "data.limit=0": "data.limit: ",
     "data.max_words=1.5": "data.max_words: ",
     "data.num_workers=-1": "data.num_workers: a whole number and at least 0",
@@ -259,9 +261,7 @@ def test_a_mistake_is_one_clear_line_and_exit_2(words: str, here: Path, capsys: 
     assert not (here / "outputs").exists(), "a mistake leaves nothing behind"
 
 
-def test_an_image_that_a_worker_process_cannot_read_is_one_clear_line(
-    coco: Path, here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_image_that_a_worker_process_cannot_read_is_one_clear_line(coco: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(coco, here / "damaged")
     photo = here / "damaged" / "train2017" / "3.png"
     photo.write_bytes(photo.read_bytes()[:200])
