@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from captioner.data.captions import CaptionSet
+from captioner.data.images import open_image
 from captioner.errors import InputError
 from captioner.explain.pointing import PointingRecord, pointing
+from captioner.files import write_whole
 from captioner.metrics.scores import score
 from captioner.metrics.truth import caption_truth, read_scenes, truth_share
 from captioner.model import Caption, Captioner
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shown = [str(splits[split].path(i)) for split, count in SHOWN.items() for i in range(min(count, len(splits[split])))]
         code = predict.main([*shown, "--model", str(folder), "--out", str(gallery), "--beam", str(options.beam)])
     record = {split: {**s.corpus, **s.truth, **{f"pointing_{k}": v for k, v in s.pointing.items()}} for split, s in scored.items()}
-    (folder / "results" / "demo.json").write_text(json.dumps({"seconds": seconds, **record}, indent=1) + "\n")
+    write_whole(folder / "results" / "demo.json", json.dumps({"seconds": seconds, **record}, indent=1) + "\n")
     print("\nseconds   " + "   ".join(f"{name} {value:.0f}" for name, value in seconds.items()) + f"   in all {sum(seconds.values()):.0f}")
     print(f"the model        {folder / 'model'}\nthe numbers      {folder / 'results'}\nthe gallery      {gallery / 'index.html'}")
     print(f"your own scene   captioner predict PICTURE --model {folder} --out captioned")
@@ -129,8 +131,6 @@ def held_to_truth(captioner: Captioner, captions: CaptionSet, scenes: Path, beam
 
 
 def read(captions: CaptionSet, indices: Sequence[int]) -> list[Any]:
-    from captioner.data.images import open_image
-
     return [open_image(captions.path(index)) for index in indices]
 
 
