@@ -188,9 +188,9 @@ SMALL = "captioner.encoders.small.SmallConv"
 
 
 def test_a_configuration_becomes_the_object_with_late_arguments_winning() -> None:
-    encoder = build({"_target_": SMALL, "channels": [5, 7], "blocks": [0, 0], "features": 9}, features=7)
+    encoder = build({"_target_": SMALL, "channels": [5, 7], "blocks": [0, 0], "features": 9}, features=17)
     assert isinstance(encoder, SmallConv)
-    assert encoder.features == 7
+    assert encoder.features == 17
 
 
 def test_nested_parts_are_built_first(monkeypatch: pytest.MonkeyPatch) -> None:
