@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any
 
 from captioner.metrics.bleu import Bleu
-from captioner.metrics.cider import CiderD
+from captioner.metrics.cider import Cider
 from captioner.metrics.ngrams import References
 from captioner.metrics.rouge import rouge_l
 from captioner.metrics.scores import score
@@ -47,7 +47,7 @@ def ours(candidates: list[Tokens], references: list[list[Tokens]]) -> dict[str, 
     return {
         "BLEU": lambda: Bleu(references).scores(candidates),
         "ROUGE-L": lambda: rouge_l(candidates, references).mean(),
-        "CIDEr": lambda: CiderD(references).scores(candidates).mean(),
+        "CIDEr": lambda: Cider(references).scores(candidates).mean(),
     }
 
 
@@ -55,7 +55,7 @@ def theirs(candidates: list[Tokens], references: list[list[Tokens]]) -> dict[str
     """The same of pycocoevalcap; empty where it is not installed."""
     try:
         from pycocoevalcap.bleu.bleu import Bleu as TheirBleu
-        from pycocoevalcap.cider.cider import Cider
+        from pycocoevalcap.cider.cider import Cider as TheirCider
         from pycocoevalcap.rouge.rouge import Rouge
     except ImportError:
         return {}
@@ -64,7 +64,7 @@ def theirs(candidates: list[Tokens], references: list[list[Tokens]]) -> dict[str
     return {
         "BLEU": lambda: TheirBleu(4).compute_score(gts, res, verbose=0),
         "ROUGE-L": lambda: Rouge().compute_score(gts, res),
-        "CIDEr": lambda: Cider().compute_score(gts, res),
+        "CIDEr": lambda: TheirCider().compute_score(gts, res),
     }
 
 
@@ -86,7 +86,7 @@ def main() -> None:
     texts = {i: " ".join(c) for i, c in enumerate(candidates)}
     spoken = {i: [" ".join(r) for r in captions] for i, captions in enumerate(references)}
     print(f"from raw text, our tokenizer and all three: {median(lambda: score(texts, spoken), options.repeats):.2f} s")
-    counted = CiderD(References(references))
+    counted = Cider(References(references))
     rate = len(candidates) / median(lambda: counted.scores(candidates), 5)
     print(f"CIDEr with references counted beforehand: {rate:,.0f} captions a second")
 

@@ -1,12 +1,12 @@
 """BLEU-1 to BLEU-4 of a corpus, as coco-caption counts it."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
+from captioner.metrics.additive import Additive
 from captioner.metrics.ngrams import References, Tokens, counted, lengths
 
 
@@ -20,6 +20,13 @@ class BleuStatistics(NamedTuple):
     candidate_length: Int[np.ndarray, " images"]
     reference_length: Int[np.ndarray, " images"]
     """Of the reference closest in length, the shorter of two as close."""
+
+    def rows(self) -> Float[np.ndarray, "images columns"]:
+        """All of it side by side, in this order."""
+        return np.column_stack(self).astype(float)
+
+    def additive(self) -> Additive:
+        return Additive(tuple(f"BLEU-{n}" for n in range(1, self.matches.shape[1] + 1)), self.rows(), bleu)
 
 
 class Bleu:
@@ -54,7 +61,7 @@ class Bleu:
 
     def scores(self, candidates: Sequence[Tokens]) -> list[float]:
         """BLEU-1 .. BLEU-n of one candidate an image."""
-        return bleu(self.statistics(candidates))
+        return bleu(self.statistics(candidates).rows().sum(0)).tolist()
 
     def _closest(self, image: Int[np.ndarray, " candidates"], size: Int[np.ndarray, " candidates"]) -> Int[np.ndarray, " candidates"]:
         references = self.references
@@ -70,11 +77,12 @@ def most_in_one(count: Int[np.ndarray, " postings"], first: Int[np.ndarray, " en
     return np.maximum.reduceat(count, first) if len(first) else first
 
 
-def bleu(statistics: BleuStatistics) -> list[float]:
-    """BLEU-1 .. BLEU-n of the images in `statistics` together: sums first, then one division, no mean over images."""
+def bleu(sums: Float[np.ndarray, "*lead columns"]) -> Float[np.ndarray, "*lead orders"]:
+    """BLEU-1 .. BLEU-n of sums of `BleuStatistics.rows`: sums first, then one division, no mean over images."""
     small, tiny = 1e-9, 1e-15
-    precision = (statistics.matches.sum(0) + tiny) / (statistics.guesses.sum(0) + small)
-    ratio = (statistics.candidate_length.sum() + tiny) / (statistics.reference_length.sum() + small)
-    brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
-    roots = np.cumprod(precision) ** (1 / np.arange(1, len(precision) + 1))
-    return [float(root) * brevity for root in roots]
+    order = sums.shape[-1] // 2 - 1
+    matches, guesses, (length, closest) = sums[..., :order], sums[..., order:-2], np.moveaxis(sums[..., -2:], -1, 0)
+    precision = (matches + tiny) / (guesses + small)
+    ratio = (length + tiny) / (closest + small)
+    brevity = np.exp(np.minimum(0, 1 - 1 / ratio))
+    return np.cumprod(precision, -1) ** (1 / np.arange(1, order + 1)) * brevity[..., None]

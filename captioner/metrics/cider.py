@@ -1,64 +1,119 @@
-"""CIDEr as coco-caption counts it, which is CIDEr-D; references counted once, candidates scored by the thousand."""
+"""CIDEr as coco-caption counts it, which is CIDEr-D, and as first published; references counted once, candidates scored by the thousand."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from captioner.metrics.frequencies import Frequencies
 from captioner.metrics.ngrams import Counts, Postings, References, Tokens, counted, lengths
+from captioner.tokenizer import tokenize
 
 logger = logging.getLogger(__name__)
 
 
-class CiderD:
+class Cider:
     """Consensus with the references in n-grams weighted by how few images' references hold them.
 
-        idf_g     = log(images) - log(max(1, images whose references hold g))
-        cos_n     = sum_g idf_g^2 min(count_g(c), count_g(r)) count_g(r) / (|c|_n |r|_n),    |x|_n^2 = sum_g idf_g^2 count_g(x)^2
-        CIDEr-D   = 10 mean_n mean_r exp(-(|c| - |r|)^2 / (2 sigma^2)) cos_n
+        idf_g       = log(images) - log(max(1, images whose references hold g))
+        x_g         = idf_g count_g(x),    |x|_n^2 = sum_g x_g^2
+        CIDEr-plain = mean_n mean_r sum_g c_g r_g / (|c|_n |r|_n)
+        CIDEr-D     = 10 mean_n mean_r exp(-(|c| - |r|)^2 / (2 sigma^2)) sum_g min(c_g, r_g) r_g / (|c|_n |r|_n)
 
-    over n-grams g of order n = 1 .. order. From 0 to 10: papers and tables print it x 100, so "CIDEr 90" is 0.9 here. `sigma` is in
-    words. Lengths are counted in bigrams as in coco-caption, so that captions of no word and of one are as long. With the references
-    of one image every idf is zero and so is every score.
-    Source: Vedantam et al. 2015, sec. 4 and 6 (CIDEr-D); coco-caption's `Cider`.
-    Raises: ValueError, sigma not positive.
+    over n-grams g of order n = 1 .. order. CIDEr-D, which coco-caption and so everybody calls CIDEr, goes from 0 to 10: papers and tables
+    print it x 100, so "CIDEr 90" is 0.9 here. CIDEr-plain goes from 0 to 1: no clipping, no penalty of lengths, no 10. `sigma` is in words
+    and of CIDEr-D alone; lengths are counted in bigrams as in coco-caption, so that captions of no word and of one are as long.
+    `frequencies`: of another corpus; left out, of the references. With those of one image every idf is zero and so is every score.
+    Source: Vedantam et al. 2015, sec. 3 (CIDEr), 6 (CIDEr-D); coco-caption's `Cider`. Departures: words are not stemmed, and an n-gram
+    of no image counts as one of one image, both as in coco-caption.
+    Raises: ValueError, sigma not positive, or frequencies counted up to another order.
     """
 
-    def __init__(self, references: References | Sequence[Sequence[Tokens]], order: int = 4, sigma: float = 6.0) -> None:
+    def __init__(
+        self,
+        references: References | Sequence[Sequence[Tokens]],
+        order: int = 4,
+        sigma: float = 6.0,
+        plain: bool = False,
+        frequencies: Frequencies | None = None,
+    ) -> None:
         if sigma <= 0:
             raise ValueError(f"sigma is a length in words and must be positive, not {sigma}")
         self.references = references = counted(references, order)
-        self.sigma = sigma
-        if len(references) == 1:
+        self.sigma, self.plain = sigma, plain
+        own = Frequencies.of(references) if frequencies is None else frequencies
+        if len(own.counts) != order:
+            raise ValueError(f"order is {order} words, but the frequencies were counted up to {len(own.counts)}")
+        if own.images == 1:
             logger.warning("CIDEr is 0 with one image: every n-gram of the references stands in all images, so none has weight")
-        self.most = float(np.log(len(references)))
-        self.idf = [self._weigh(postings) for postings in references.postings]
+        self.numbering, self.weights = own.numbering, own.weights()
+        self.idf = self.weights
+        if frequencies is not None:
+            numbers = references.numbering.translated(own.numbering)
+            self.idf = [weights[number] for weights, number in zip(self.weights, numbers, strict=True)]
         self.inverse_norms = [
-            inverse_norms(counts, idf, len(references.captions)) for counts, idf in zip(references.numbering.counts, self.idf, strict=True)
+            inverse_norms(counts, idf, len(references.captions)) for counts, idf in zip(references.counts, self.idf, strict=True)
         ]
 
     def scores(self, candidates: Sequence[Tokens], images: Sequence[int] | np.ndarray | None = None) -> Float[np.ndarray, " candidates"]:
-        """Of each candidate, 0 to 10; `images` says which image each describes, left out: one an image in the references' order."""
+        """Of each candidate; `images` says which image each describes, left out: one an image in the references' order."""
         references = self.references
         image = references.images_of(candidates, images)
-        bigrams = np.maximum(lengths(candidates) - 1, 0)
+        counts_of_orders = references.numbering.count(candidates)
+        others = counts_of_orders if self.numbering is references.numbering else self.numbering.count(candidates)
         total = np.zeros(len(candidates))
-        all_counts = references.numbering.count(candidates)
-        for counts, postings, idf, reference_norms in zip(all_counts, references.postings, self.idf, self.inverse_norms, strict=True):
-            norms = inverse_norms(counts, idf, len(candidates))
-            entry, posting = meet(counts, image, postings)
-            caption, reference = counts.caption[entry], postings.reference[posting]
-            gap = bigrams[caption] - np.maximum(references.lengths[reference] - 1, 0)
-            both = np.minimum(counts.times[entry], postings.times[posting]) * postings.times[posting]
-            cosine = idf[counts.ngram[entry]] ** 2 * both * norms[caption] * reference_norms[reference]
-            total += np.bincount(caption, cosine * np.exp(-(gap**2) / (2 * self.sigma**2)), len(candidates))
-        return 10 * total / len(all_counts) / references.per_image[image]
+        for n, counts in enumerate(counts_of_orders):
+            norms = inverse_norms(others[n], self.weights[n], len(candidates))
+            total += self._cosines(n, counts, norms, image, np.maximum(lengths(candidates) - 1, 0))
+        return (1 if self.plain else 10) * total / len(counts_of_orders) / references.per_image[image]
 
-    def _weigh(self, postings: Postings) -> Float[np.ndarray, " weights"]:
-        """idf of each n-gram, and last that of all others."""
-        images = np.bincount(postings.pairs % max(postings.size, 1), minlength=postings.size)
-        return np.append(self.most - np.log(np.maximum(images, 1)), self.most)
+    def _cosines(
+        self,
+        n: int,
+        counts: Counts,
+        norms: Float[np.ndarray, " candidates"],
+        image: Int[np.ndarray, " candidates"],
+        bigrams: Int[np.ndarray, " candidates"],
+    ) -> Float[np.ndarray, " candidates"]:
+        """Sum over references, for the n-grams of order n + 1."""
+        postings = self.references.postings[n]
+        entry, posting = meet(counts, image, postings)
+        caption, reference = counts.caption[entry], postings.reference[posting]
+        said, wanted = counts.times[entry], postings.times[posting]
+        both = said * wanted if self.plain else np.minimum(said, wanted) * wanted
+        cosine = self.idf[n][counts.ngram[entry]] ** 2 * both * norms[caption] * self.inverse_norms[n][reference]
+        if not self.plain:
+            gap = bigrams[caption] - np.maximum(self.references.lengths[reference] - 1, 0)
+            cosine *= np.exp(-(gap**2) / (2 * self.sigma**2))
+        return np.bincount(caption, cosine, len(norms)).astype(float)  # numpy makes whole numbers of nothing
+
+
+class CiderReward:
+    """CIDEr-D of captions in the making, as a reward: the references are tokenised and counted once.
+
+    `tokens` makes words of a reference; with `lambda text: vocabulary.encode(tokenize(text))[1:]` they are ids that end with `<end>`, and
+    so must the captions be. `frequencies` are counted over such tokens; left out, the references' own.
+    """
+
+    def __init__(
+        self,
+        references: Mapping[int, Sequence[str]],
+        tokens: Callable[[str], Tokens] = tokenize,
+        frequencies: Frequencies | None = None,
+    ) -> None:
+        self.rows = {image: row for row, image in enumerate(references)}
+        self.cider = Cider([[tokens(caption) for caption in captions] for captions in references.values()], frequencies=frequencies)
+
+    def __call__(self, images: Sequence[int], captions: Sequence[Tokens]) -> Float[np.ndarray, " captions"]:
+        """0 to 10 for each caption of the image whose id is given; an image may stand many times.
+
+        Raises: ValueError, an image has no references.
+        """
+        unknown = next((image for image in images if image not in self.rows), None)
+        if unknown is not None:
+            raise ValueError(f"image {unknown} has no references to be rewarded against")
+        return self.cider.scores(captions, [self.rows[image] for image in images])
 
 
 def inverse_norms(counts: Counts, idf: Float[np.ndarray, " weights"], captions: int) -> Float[np.ndarray, " captions"]:

@@ -1,13 +1,14 @@
 """N-grams of many captions as arrays: numbered, counted, and found again in an image's references."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
-Tokens = Sequence[str]
+Tokens = Sequence[Hashable]
+"""Words, or their ids."""
 Integers = Int[np.ndarray, " entries"]
 
 
@@ -22,21 +23,35 @@ class Counts(NamedTuple):
 class Numbering:
     """Numbers for n-grams of orders 1 to `order`: a longer one is known by the number of its beginning and its last word.
 
-    `counts[n - 1]` are those of the captions it was made from, whose n-grams of order n have the numbers 0 .. sizes[n - 1] - 1.
+    `words` numbers the words; `keys[n - 1]`, sorted, holds `beginning << 32 | last word` of each n-gram of order n > 1, and its place
+    there is its number. `keys[0]` is empty.
     """
 
-    def __init__(self, captions: Sequence[Tokens], order: int) -> None:
-        self.words: dict[str, int] = {}
-        self.keys = [np.empty(0, np.int64) for _ in range(order)]
-        counts, words, new_keys = self._count(captions)
-        self.counts, self.words, self.keys = counts, words, new_keys
-        self.sizes = [len(words), *(len(keys) for keys in new_keys[1:])]
+    def __init__(self, words: Mapping[Hashable, int], keys: Sequence[np.ndarray]) -> None:
+        self.words = words
+        self.keys = list(keys)
+        self.sizes = [len(words), *(len(known) for known in self.keys[1:])]
+
+    @classmethod
+    def of(cls, captions: Sequence[Tokens], order: int) -> tuple["Numbering", list[Counts]]:
+        """The n-grams of these captions numbered, and counted order by order."""
+        counts, words, keys = cls({}, [np.empty(0, np.int64) for _ in range(order)])._count(captions)
+        return cls(words, keys), counts
 
     def count(self, captions: Sequence[Tokens]) -> list[Counts]:
         """Count other captions, order by order; n-grams never seen get numbers from sizes[n - 1] on, good for this call alone."""
         return self._count(captions)[0]
 
-    def _count(self, captions: Sequence[Tokens]) -> tuple[list[Counts], dict[str, int], list[np.ndarray]]:
+    def translated(self, other: "Numbering") -> list[Int[np.ndarray, " _"]]:
+        """The number in `other` of each n-gram, order by order; where it has none, its `sizes[n - 1]`."""
+        words = np.array([other.words.get(word, other.sizes[0]) for word in self.words], np.int64)
+        numbers = [words]
+        for known, theirs in zip(self.keys[1:], other.keys[1:], strict=True):
+            place, found = find(theirs, (numbers[-1][known >> 32] << 32) | words[known & 0xFFFFFFFF])
+            numbers.append(np.where(found, place, len(theirs)))
+        return numbers
+
+    def _count(self, captions: Sequence[Tokens]) -> tuple[list[Counts], dict[Hashable, int], list[np.ndarray]]:
         words = dict(self.words)
         number = words.setdefault
         flat = np.array([number(word, len(words)) for word in chain.from_iterable(captions)], np.int64)
@@ -112,8 +127,8 @@ class References:
         self.first = np.cumsum(self.per_image) - self.per_image
         self.image = np.repeat(np.arange(len(references)), self.per_image)
         self.lengths = lengths(self.captions)
-        self.numbering = Numbering(self.captions, order)
-        self.postings = [self._post(counts, size) for counts, size in zip(self.numbering.counts, self.numbering.sizes, strict=True)]
+        self.numbering, self.counts = Numbering.of(self.captions, order)
+        self.postings = [self._post(counts, size) for counts, size in zip(self.counts, self.numbering.sizes, strict=True)]
 
     def __len__(self) -> int:
         return len(self.per_image)

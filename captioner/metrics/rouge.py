@@ -1,6 +1,6 @@
 """ROUGE-L as coco-caption counts it: the longest common subsequence with the references."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -30,7 +30,7 @@ def f_measure(candidate: Tokens, references: Sequence[Tokens], beta: float) -> f
     if len(references) == 0:
         raise ValueError("references of an image are empty: each image needs one or more")
     words = candidate or [""]
-    places: dict[str, int] = {}
+    places: dict[Hashable, int] = {}
     for place, word in enumerate(words):
         places[word] = places.get(word, 0) | (1 << place)
     precision = recall = 0.0
@@ -43,7 +43,7 @@ def f_measure(candidate: Tokens, references: Sequence[Tokens], beta: float) -> f
     return (1 + beta**2) * precision * recall / (recall + beta**2 * precision)
 
 
-def common_length(places: dict[str, int], length: int, other: Tokens) -> int:
+def common_length(places: dict[Hashable, int], length: int, other: Tokens) -> int:
     """Length of the longest common subsequence of `other` and a caption given by its words' places, one bit a place.
 
     A row of the usual table never falls and rises by at most one a column, so it fits into bits: a zero where it rises, and a row

@@ -2,49 +2,72 @@
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
+from captioner.metrics.additive import Additive, corpus_scores, mean_of
 from captioner.metrics.bleu import Bleu
-from captioner.metrics.cider import CiderD
-from captioner.metrics.ngrams import References
+from captioner.metrics.cider import Cider
+from captioner.metrics.frequencies import Frequencies
+from captioner.metrics.ngrams import References, Tokens
 from captioner.metrics.rouge import rouge_l
 from captioner.tokenizer import tokenize
 
 METRICS = ("bleu", "rouge", "cider")
+"""What is scored unless something else is asked for."""
+EVERY = (*METRICS, "cider-plain")
+"""All that can be asked for."""
 
 
 class Scorer:
     """Scores for the same images again and again: their references are tokenised and counted once.
 
-    Raises: ValueError, no images, an image without references, or a metric of another name than METRICS.
+    `frequencies` are the document frequencies of both CIDErs; left out, the references' own.
+    Raises: ValueError, no images, an image without references, or a metric of another name than EVERY.
     """
 
-    def __init__(self, references: Mapping[int, Sequence[str]], metrics: Sequence[str] = METRICS) -> None:
+    def __init__(
+        self, references: Mapping[int, Sequence[str]], metrics: Sequence[str] = METRICS, frequencies: Frequencies | None = None
+    ) -> None:
         self.metrics = check_metrics(metrics)
         self.images = list(references)
+        """The order of all rows."""
         for image in self.images:
             if isinstance(references[image], str) or not references[image]:
                 raise ValueError(f"references of image {image} must be a list of one or more captions, not {references[image]!r}")
         self.references = References([[tokenize(caption) for caption in references[image]] for image in self.images])
-        self.bleu = Bleu(self.references)
-        self.cider = CiderD(self.references) if "cider" in self.metrics else None
+        self.ciders = {
+            name: Cider(self.references, plain=plain, frequencies=frequencies)
+            for name, key, plain in (("CIDEr", "cider", False), ("CIDEr-plain", "cider-plain", True))
+            if key in self.metrics
+        }
 
     def __call__(self, captions: Mapping[int, str]) -> dict[str, float]:
         """Corpus scores as fractions: BLEU-1 .. BLEU-4, ROUGE-L (0 to 1), CIDEr (0 to 10), and `images`, how many were scored.
 
         Raises: ValueError, captions are not of exactly the images of the references.
         """
+        return corpus_scores(self.statistics(captions)) | {"images": len(self.images)}
+
+    def statistics(self, captions: Mapping[int, str]) -> list[Additive]:
+        """What each image, in the order of `images`, adds to each score."""
         check_images(captions, self.images)
-        candidates = [tokenize(captions[image]) for image in self.images]
-        row: dict[str, float] = {}
+        return self.of_tokens([tokenize(captions[image]) for image in self.images])
+
+    def of_tokens(self, candidates: Sequence[Tokens]) -> list[Additive]:
+        """`statistics` of captions that are tokens already, in the order of `images`."""
+        parts = []
         if "bleu" in self.metrics:
-            row |= {f"BLEU-{n}": value for n, value in enumerate(self.bleu.scores(candidates), 1)}
+            parts.append(Bleu(self.references).statistics(candidates).additive())
         if "rouge" in self.metrics:
-            row["ROUGE-L"] = float(rouge_l(candidates, [self.references.of(image) for image in range(len(self.images))]).mean())
-        if self.cider is not None:
-            row["CIDEr"] = float(self.cider.scores(candidates).mean())
-        return row | {"images": len(self.images)}
+            parts.append(mean_of("ROUGE-L", rouge_l(candidates, [self.references.of(image) for image in range(len(self.images))])))
+        parts.extend(mean_of(name, cider.scores(candidates)) for name, cider in self.ciders.items())
+        return parts
 
 
-def score(captions: Mapping[int, str], references: Mapping[int, Sequence[str]], metrics: Sequence[str] = METRICS) -> dict[str, float]:
+def score(
+    captions: Mapping[int, str],
+    references: Mapping[int, Sequence[str]],
+    metrics: Sequence[str] = METRICS,
+    frequencies: Frequencies | None = None,
+) -> dict[str, float]:
     """Corpus scores of one caption an image; keys as `Scorer` gives them.
 
     Scored are the images of `captions`; references of others are left aside, of CIDEr's document frequencies too, as coco-caption does.
@@ -53,14 +76,14 @@ def score(captions: Mapping[int, str], references: Mapping[int, Sequence[str]], 
     without = [image for image in captions if image not in references]
     if without:
         raise ValueError(f"no references for {some(without)} of the {len(captions)} images with a caption")
-    return Scorer({image: references[image] for image in captions}, metrics)(captions)
+    return Scorer({image: references[image] for image in captions}, metrics, frequencies)(captions)
 
 
 def check_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
     chosen = tuple(metrics)
     for name in chosen:
-        if name not in METRICS:
-            raise ValueError(f"metrics are some of {', '.join(METRICS)}, not {name!r}")
+        if name not in EVERY:
+            raise ValueError(f"metrics are some of {', '.join(EVERY)}, not {name!r}")
     return chosen
 
 

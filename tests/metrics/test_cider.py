@@ -8,7 +8,7 @@ import pytest
 from corpora import as_coco, corpora, synthetic
 from hypothesis import given
 
-from captioner.metrics.cider import CiderD
+from captioner.metrics.cider import Cider
 from captioner.metrics.ngrams import References
 
 
@@ -35,23 +35,23 @@ def oracle(candidates, references, order=4, sigma=6.0):
 
 @given(corpora())
 def test_equals_an_oracle_in_dense_vectors(corpus):
-    assert CiderD(corpus[1]).scores(corpus[0]).tolist() == pytest.approx(oracle(*corpus).tolist(), abs=1e-10)
+    assert Cider(corpus[1]).scores(corpus[0]).tolist() == pytest.approx(oracle(*corpus).tolist(), abs=1e-10)
 
 
 @pytest.mark.parametrize(("order", "sigma"), [(1, 6.0), (2, 1.5), (3, 20.0)])
 def test_equals_the_oracle_at_other_orders_and_widths(order, sigma):
     corpus = synthetic(6, references=3, seed=3)
-    assert CiderD(corpus[1], order, sigma).scores(corpus[0]).tolist() == pytest.approx(oracle(*corpus, order, sigma).tolist(), abs=1e-10)
+    assert Cider(corpus[1], order, sigma).scores(corpus[0]).tolist() == pytest.approx(oracle(*corpus, order, sigma).tolist(), abs=1e-10)
 
 
 def test_a_copy_of_a_lone_reference_scores_ten():
     references = [[["a", "red", "dog", "runs", "fast"]], [["two", "cats", "sit", "on", "mats"]]]
-    assert CiderD(references).scores([r[0] for r in references]).tolist() == pytest.approx([10, 10])
+    assert Cider(references).scores([r[0] for r in references]).tolist() == pytest.approx([10, 10])
 
 
 def test_repeating_a_word_does_not_pay():
     references = [[["a", "dog", "runs"]], [["two", "cats", "sit"]]]
-    once, often = CiderD(references).scores([["dog"], ["dog", "dog", "dog"]], [0, 0])
+    once, often = Cider(references).scores([["dog"], ["dog", "dog", "dog"]], [0, 0])
     assert often < once
     unclipped = 10 / 4 / math.sqrt(3)
     assert often == pytest.approx(unclipped / 3)
@@ -59,13 +59,13 @@ def test_repeating_a_word_does_not_pay():
 
 def test_with_one_image_every_score_is_zero_and_the_log_says_so(caplog):
     with caplog.at_level(logging.WARNING, "captioner"):
-        assert CiderD([[["a", "dog"]]]).scores([["a", "dog"]]).tolist() == [0.0]
+        assert Cider([[["a", "dog"]]]).scores([["a", "dog"]]).tolist() == [0.0]
     assert "one image" in caplog.text
 
 
 def test_candidates_of_any_image_in_any_order():
     candidates, references = synthetic(30, seed=4)
-    scorer = CiderD(references)
+    scorer = Cider(references)
     everyone = scorer.scores(candidates)
     chosen = [7, 3, 3, 29]
     assert scorer.scores([candidates[i] for i in chosen], np.array(chosen)).tolist() == pytest.approx(everyone[chosen].tolist(), abs=1e-12)
@@ -74,7 +74,7 @@ def test_candidates_of_any_image_in_any_order():
 
 def test_counted_references_serve_again():
     candidates, references = synthetic(10, seed=5)
-    assert np.array_equal(CiderD(References(references)).scores(candidates), CiderD(references).scores(candidates))
+    assert np.array_equal(Cider(References(references)).scores(candidates), Cider(references).scores(candidates))
 
 
 def test_equals_pycocoevalcap():
@@ -82,7 +82,7 @@ def test_equals_pycocoevalcap():
     corpus = synthetic(300, seed=6)
     corpus[0][3], corpus[0][4], corpus[1][5][2] = [], ["qaab"], []
     mean, expected = theirs.Cider().compute_score(*as_coco(corpus))
-    ours = CiderD(corpus[1]).scores(corpus[0])
+    ours = Cider(corpus[1]).scores(corpus[0])
     assert ours.tolist() == pytest.approx(expected.tolist(), abs=1e-9)
     assert ours.mean() == pytest.approx(mean, abs=1e-9)
     assert mean > 0.5
@@ -90,4 +90,4 @@ def test_equals_pycocoevalcap():
 
 def test_sigma_must_be_a_length():
     with pytest.raises(ValueError, match=r"sigma .* not 0"):
-        CiderD([[["a"]]], sigma=0)
+        Cider([[["a"]]], sigma=0)

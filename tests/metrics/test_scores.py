@@ -4,7 +4,7 @@ import pytest
 from corpora import synthetic
 
 from captioner.metrics.bleu import Bleu
-from captioner.metrics.cider import CiderD
+from captioner.metrics.cider import Cider
 from captioner.metrics.rouge import rouge_l
 from captioner.metrics.scores import Scorer, score
 from captioner.tokenizer import tokenize
@@ -26,7 +26,7 @@ def test_the_row_holds_each_corpus_score_of_the_tokens():
     assert list(row) == KEYS
     assert [row[f"BLEU-{n}"] for n in (1, 2, 3, 4)] == pytest.approx(Bleu(corpus[1]).scores(corpus[0]))
     assert row["ROUGE-L"] == pytest.approx(rouge_l(*corpus).mean())
-    assert row["CIDEr"] == pytest.approx(CiderD(corpus[1]).scores(corpus[0]).mean())
+    assert row["CIDEr"] == pytest.approx(Cider(corpus[1]).scores(corpus[0]).mean())
     assert row["images"] == 12
 
 

@@ -1,0 +1,79 @@
+"""In how many images' references each n-gram stands: counted, saved and loaded."""
+
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from captioner.errors import InputError
+from captioner.files import whole_file
+from captioner.metrics.ngrams import Numbering, Postings, References
+
+
+class Frequencies:
+    """Document frequencies: `counts[n - 1]` of the n-grams of order n that `numbering` knows, among `images` images.
+
+    Raises: ValueError, no images, or a frequency outside 1 .. images.
+    """
+
+    def __init__(self, images: int, numbering: Numbering, counts: list[Int[np.ndarray, " _"]]) -> None:
+        if images < 1:
+            raise ValueError(f"images must be one or more, not {images}")
+        if [len(of_order) for of_order in counts] != numbering.sizes:
+            raise ValueError(f"{[len(of_order) for of_order in counts]} counts do not go with {numbering.sizes} n-grams")
+        if any(len(of_order) and not 1 <= of_order.min() <= of_order.max() <= images for of_order in counts):
+            raise ValueError(f"counts of images must lie in 1 .. {images}")
+        self.images = images
+        self.numbering = numbering
+        self.counts = counts
+
+    @classmethod
+    def of(cls, references: References) -> "Frequencies":
+        """Those of a corpus: the references of all its images."""
+        return cls(len(references), references.numbering, [documents(postings) for postings in references.postings])
+
+    def weights(self) -> list[Float[np.ndarray, " _"]]:
+        """idf = log(images) - log(max(1, frequency)) of each n-gram, order by order, and last that of all others, log(images)."""
+        most = float(np.log(self.images))
+        return [np.append(most - np.log(of_order), most) for of_order in self.counts]
+
+    def save(self, path: Path | str) -> None:
+        """Write a file of arrays (.npz), whole or not at all. Raises: ValueError, the tokens are ids, which mean nothing elsewhere."""
+        words = list(self.numbering.words)
+        if not all(isinstance(word, str) and "\n" not in word for word in words):
+            raise ValueError("frequencies are saved of words that hold no line break: count them over words, not over ids")
+        arrays = {f"counts_{n}": of_order for n, of_order in enumerate(self.counts, 1)}
+        arrays |= {f"keys_{n}": known for n, known in enumerate(self.numbering.keys, 1) if n > 1}
+        text = np.frombuffer("\n".join(map(str, words)).encode("utf-8", "surrogatepass"), np.uint8)
+        with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, words=text, images=np.array(self.images), **arrays)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Frequencies":
+        """Raises: InputError, the file is missing, unreadable or not what `save` writes."""
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return cls._from_arrays(dict(arrays))
+        except FileNotFoundError:
+            raise InputError(f"{path}: document frequencies not found; check the path") from None
+        except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+            raise InputError(f"{path}: not a file of document frequencies ({error}); write one with Frequencies.save") from None
+
+    @classmethod
+    def _from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Frequencies":
+        words = bytes(arrays["words"]).decode("utf-8", "surrogatepass").split("\n")
+        order = sum(name.startswith("counts_") for name in arrays)
+        keys = [np.empty(0, np.int64), *(arrays[f"keys_{n}"] for n in range(2, order + 1))]
+        counts = [arrays[f"counts_{n}"] for n in range(1, order + 1)]
+        if not counts or any(leaf.ndim != 1 or leaf.dtype != np.int64 for leaf in (*keys, *counts)):
+            raise ValueError("counts and keys must be rows of whole numbers")
+        if any((np.diff(known) <= 0).any() for known in keys):
+            raise ValueError("keys are not sorted")
+        numbering = Numbering({word: number for number, word in enumerate(words if len(counts[0]) else [])}, keys)
+        return cls(int(arrays["images"]), numbering, counts)
+
+
+def documents(postings: Postings) -> Int[np.ndarray, " ngrams"]:
+    """How many images' references hold each n-gram."""
+    return np.bincount(postings.pairs % max(postings.size, 1), minlength=postings.size).astype(np.int64)
