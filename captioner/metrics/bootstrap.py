@@ -1,0 +1,90 @@
+"""How far scores would move with other images: bootstrap intervals, and whether one system is better than another."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from captioner.metrics.additive import Additive
+
+Rows = Float[np.ndarray, "images columns"]
+AT_ONCE = 4_000_000
+"""Counts held in memory at a time."""
+
+
+class Interval(NamedTuple):
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """One system's score less another's, on the same images."""
+
+    value: float
+    low: float
+    high: float
+    noise: float
+    """The share of resamples in which the system with the lower score is as good or better; 1 where both have the same score."""
+
+
+def intervals(parts: Sequence[Additive], resamples: int = 1000, seed: int = 0, level: float = 0.95) -> dict[str, Interval]:
+    """The percentile bootstrap interval of every score, by name: images are drawn with replacement, as many as there are.
+
+    A resample's score is that of its sums (BLEU is no mean of images). What a score took from all images beforehand stays as it is:
+    CIDEr keeps its document frequencies, so its interval says nothing about those. One image has no spread to tell: width zero.
+    Source: Efron and Tibshirani 1993, sec. 13.3. Raises: ValueError, resamples below 1, level not inside 0 .. 1, or no images.
+    """
+    drawn = zip(parts, resampled(parts, resamples, seed), strict=True)
+    return {name: Interval(*ends(column, level)) for part, scores in drawn for name, column in by_name(part, scores)}
+
+
+def differences(
+    parts: Sequence[Additive], others: Sequence[Additive], resamples: int = 1000, seed: int = 0, level: float = 0.95
+) -> dict[str, Difference]:
+    """Paired bootstrap of `parts` less `others`, by name: both systems are scored on the same resamples of the images they share.
+
+    Source: Koehn 2004, "Statistical Significance Tests for Machine Translation Evaluation", sec. 4.
+    Raises: ValueError as `intervals`; or the two do not hold the same scores of the same number of images.
+    """
+    if [part.names for part in parts] != [other.names for other in others]:
+        raise ValueError(f"systems with different scores: {[part.names for part in parts]} and {[other.names for other in others]}")
+    if [len(part.rows) for part in parts] != [len(other.rows) for other in others]:
+        raise ValueError("systems are compared on the same images, but one has more of them")
+    both = resampled([*parts, *others], resamples, seed)
+    found: dict[str, Difference] = {}
+    for part, other, ours, theirs in zip(parts, others, both[: len(parts)], both[len(parts) :], strict=True):
+        values = part.scores(part.rows.sum(0)) - other.scores(other.rows.sum(0))
+        for value, (name, column) in zip(values.tolist(), by_name(part, ours - theirs), strict=True):
+            low, high = ends(column, level)
+            found[name] = Difference(value, low, high, float(np.mean(column * np.sign(value) <= 0)))
+    return found
+
+
+def resampled(parts: Sequence[Additive], resamples: int, seed: int) -> list[Float[np.ndarray, "resamples _"]]:
+    """The scores of each part on `resamples` resamples of the images, the same resamples for every part."""
+    if resamples < 1:
+        raise ValueError(f"resamples must be 1 or more, not {resamples}")
+    images = len(parts[0].rows) if parts else 0
+    if images == 0 or any(len(part.rows) != images for part in parts):
+        raise ValueError(f"parts must hold rows of the same images, one or more, not {[len(part.rows) for part in parts]}")
+    rng = np.random.default_rng(seed)
+    sums: list[list[np.ndarray]] = [[] for _ in parts]
+    at_once = max(1, AT_ONCE // images)
+    for first in range(0, resamples, at_once):
+        number = min(at_once, resamples - first)
+        drawn = rng.integers(images, size=(number, images)) + images * np.arange(number)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=number * images).reshape(number, images).astype(float)
+        for part, of_part in zip(parts, sums, strict=True):
+            of_part.append(times @ part.rows)
+    return [part.scores(np.concatenate(of_part)) for part, of_part in zip(parts, sums, strict=True)]
+
+
+def by_name(part: Additive, scores: Float[np.ndarray, "resamples names"]) -> list[tuple[str, Float[np.ndarray, " resamples"]]]:
+    return list(zip(part.names, scores.T, strict=True))
+
+
+def ends(drawn: Float[np.ndarray, " resamples"], level: float) -> list[float]:
+    if not 0 < level < 1:
+        raise ValueError(f"level is the share of resamples inside the interval, between 0 and 1, not {level}")
+    return np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]).tolist()
