@@ -16,23 +16,46 @@ class Attention(nn.Module):
 
         scores  = score(queries, keys) + locality(queries, cells, trail)
         alphas  = distribution(scores)            >= 0, sum to one over regions (with the sentinel, where there is one)
-        glimpse = readout(alphas, values)         soft: expectation; hard: one draw
+        context = sum_i w_i v_i,  w = readout(alphas)      soft: w = alphas; hard: w is one draw
 
     `context_size` projects the values once an image, before they are weighed (None: the regions themselves, as in the paper).
     Source: Xu et al. 2015, sec. 3.1.2 and 4; there the score is additive, the locality nothing, and the query the LSTM's state
     one step back (which state is asked is the decoder's choice: Luong's and Lu's decoders ask with the current one).
+
+    Where the score has several heads the values are split as the keys are, each head reads its part, and the contexts are put side by
+    side and projected (Vaswani et al. 2017, sec. 3.2.2). All heads share one locality, and the trail follows their mean.
+
+    With `sentinel_size` there is one thing more to look at: a vector that the decoder hands over at every step, projected to the size of a
+    region and from there on treated as one (Lu et al. 2017, sec. 2.3, eqs. 11 to 13; there the value is not projected). Masks and
+    localities do not act on it.
+    Raises: ValueError, a size not positive, `context_size` (or `features`) that the heads do not divide.
     """
 
     def __init__(
-        self, score: Score, locality: Locality, distribution: Distribution, readout: Readout, features: int, context_size: int | None = None
+        self,
+        score: Score,
+        locality: Locality,
+        distribution: Distribution,
+        readout: Readout,
+        features: int,
+        context_size: int | None = None,
+        sentinel_size: int | None = None,
     ) -> None:
         super().__init__()
+        for name, size in {"features": features, "context_size": context_size, "sentinel_size": sentinel_size}.items():
+            if size is not None and size < 1:
+                raise ValueError(f"{name} is a number of units and must be positive, not {size}")
+        self.context_size, self.sentinel_size = context_size or features, sentinel_size
+        if self.context_size % score.heads:
+            name = "context_size" if context_size else "features"
+            raise ValueError(f"{name} is split between {score.heads} heads, which must divide it; {self.context_size} they do not")
         self.score = score
         self.locality = locality
         self.distribution = distribution
         self.readout = readout
         self.value = nn.Linear(features, context_size) if context_size else nn.Identity()
-        self.context_size = context_size or features
+        self.output = nn.Linear(self.context_size, self.context_size) if score.heads > 1 else nn.Identity()
+        self.sentinel = nn.Linear(sentinel_size, features) if sentinel_size else None
 
     def remember(self, regions: Regions) -> Memory:
         """What is computed once an image. Raises: ValueError, an image without a region that may be looked at."""
@@ -52,14 +75,50 @@ class Attention(nn.Module):
         queries: Float[Tensor, "images queries hidden"],
         memory: Memory,
         trail: Trail,
+        sentinel: Float[Tensor, "images queries state"] | None = None,
     ) -> Glimpse:
-        scores = self.score(queries, memory.keys) + self.locality(queries, memory.cells, trail)
+        if (sentinel is None) != (self.sentinel is None):
+            raise ValueError(
+                f"sentinel_size is {self.sentinel_size}, and the decoder hands over {'no' if sentinel is None else 'a'} sentinel"
+            )
+        regions = memory.cells.shape[0]
+        scores = self.score(queries, memory.keys) + self.locality(queries, memory.cells, trail)[:, :, None]
         if memory.mask is not None:
-            scores = scores.masked_fill(~memory.mask[:, None], -torch.inf)
+            scores = scores.masked_fill(~memory.mask[:, None, None], -torch.inf)
+        besides = None if self.sentinel is None else self.sentinel(sentinel)
+        if besides is not None:
+            scores = torch.cat([scores, self.answer(queries, besides)], -1)
         alphas = self.distribution(scores)
-        context, log_prob = self.readout(alphas, memory.values, trail.mode)
-        return Glimpse(context, alphas, None, None, log_prob)
+        weights, log_prob = self.readout(alphas, trail.mode)
+        context = blend(weights[..., :regions], memory.values)
+        if besides is not None:
+            context = context + blend(weights[..., regions:].flatten(0, 1)[:, None], self.value(besides).flatten(0, 1)[:, None]).view_as(
+                context
+            )
+        seen = alphas[..., :regions]
+        return Glimpse(
+            self.output(context),
+            seen.mean(2),
+            seen if self.score.heads > 1 else None,
+            None if besides is None else alphas[..., regions].mean(2),
+            log_prob,
+        )
+
+    def answer(
+        self, queries: Float[Tensor, "images queries hidden"], besides: Float[Tensor, "images queries features"]
+    ) -> Float[Tensor, "images queries heads 1"]:
+        """The score of each query with something of its own, which is of a region's size."""
+        keys = self.score.keys(besides.flatten(0, 1)[:, None])
+        return self.score(queries.flatten(0, 1)[:, None], keys).view(*queries.shape[:2], self.score.heads, 1)
 
     def follow(self, trail: Trail, glimpse: Glimpse) -> Trail:
         """The trail after a look."""
         return Trail(glimpse.alphas, trail.seen + glimpse.alphas, trail.step + 1, trail.mode)
+
+
+def blend(
+    weights: Float[Tensor, "images queries heads regions"], values: Float[Tensor, "images regions features"]
+) -> Float[Tensor, "images queries features"]:
+    """The weighted sum of values, each head its part of them, side by side; with one head nothing is copied."""
+    parts = values.unflatten(-1, (weights.shape[2], -1)).transpose(1, 2)
+    return (weights.to(values.dtype).transpose(1, 2) @ parts).transpose(1, 2).flatten(2)

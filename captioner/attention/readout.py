@@ -1,4 +1,4 @@
-"""How do weights become one vector? By expectation (soft), by a draw (hard), or at the peak."""
+"""How do weights become one vector? As a sum of values: by expectation (soft), by a draw (hard), or at the peak."""
 
 from abc import ABC, abstractmethod
 
@@ -8,46 +8,31 @@ from torch import Tensor, nn
 
 from captioner.records import DRAW, EXPECT, PEAK
 
-Read = tuple[Float[Tensor, "images queries features"], Float[Tensor, "images queries"]]
-"""The context, and the log-probability of what was drawn (zero where nothing was)."""
+Read = tuple[Float[Tensor, "images queries heads regions"], Float[Tensor, "images queries"]]
+"""What each value weighs in the context, and the log-probability of what was drawn (zero where nothing was), summed over heads."""
 
 
 class Readout(nn.Module, ABC):
     @abstractmethod
-    def forward(
-        self,
-        alphas: Float[Tensor, "images queries regions"],
-        values: Float[Tensor, "images regions features"],
-        mode: Int[Tensor, "images queries"],
-    ) -> Read: ...
+    def forward(self, alphas: Float[Tensor, "images queries heads regions"], mode: Int[Tensor, "images queries"]) -> Read: ...
 
 
 class Expectation(Readout):
     """context = sum_i alpha_i a_i, whatever the mode. Source: Xu et al. 2015, sec. 4.2 (eq. 13)."""
 
-    def forward(
-        self,
-        alphas: Float[Tensor, "images queries regions"],
-        values: Float[Tensor, "images regions features"],
-        mode: Int[Tensor, "images queries"],
-    ) -> Read:
-        return alphas @ values, alphas.new_zeros(alphas.shape[:2])
+    def forward(self, alphas: Float[Tensor, "images queries heads regions"], mode: Int[Tensor, "images queries"]) -> Read:
+        return alphas, alphas.new_zeros(mode.shape)
 
 
 class Peak(Readout):
     """context = a_i of the highest alpha, whatever the mode; nothing is drawn, and no gradient reaches the weights."""
 
-    def forward(
-        self,
-        alphas: Float[Tensor, "images queries regions"],
-        values: Float[Tensor, "images regions features"],
-        mode: Int[Tensor, "images queries"],
-    ) -> Read:
-        return one_hot_peak(alphas) @ values, alphas.new_zeros(alphas.shape[:2])
+    def forward(self, alphas: Float[Tensor, "images queries heads regions"], mode: Int[Tensor, "images queries"]) -> Read:
+        return peak(alphas), alphas.new_zeros(mode.shape)
 
 
 class Sample(Readout):
-    """Hard attention: one region, drawn with probability alpha_i.
+    """Hard attention: one region, drawn with probability alpha_i; each head draws its own.
 
     In training each query follows its mode: DRAW draws, EXPECT takes the expectation, PEAK the highest. In evaluation EXPECT and PEAK do
     the same, and DRAW rests: `at_rest` is "expect", "peak" or "draw" (torch's seed decides). The log-probability of a draw carries the
@@ -57,26 +42,32 @@ class Sample(Readout):
 
     def __init__(self, at_rest: str = "expect") -> None:
         super().__init__()
-        modes = {"draw": DRAW, "expect": EXPECT, "peak": PEAK}
-        if at_rest not in modes:
-            raise ValueError(f"at_rest is one of {', '.join(modes)}, not {at_rest!r}")
-        self.at_rest = modes[at_rest]
+        self.at_rest = mode_named(at_rest)
 
-    def forward(
-        self,
-        alphas: Float[Tensor, "images queries regions"],
-        values: Float[Tensor, "images regions features"],
-        mode: Int[Tensor, "images queries"],
-    ) -> Read:
+    def forward(self, alphas: Float[Tensor, "images queries heads regions"], mode: Int[Tensor, "images queries"]) -> Read:
         if not self.training:
             mode = mode.masked_fill(mode == DRAW, self.at_rest)
-        drawn = torch.multinomial(alphas.detach().flatten(0, 1), 1).view(*alphas.shape[:2], 1)
-        once = torch.zeros_like(alphas).scatter_(-1, drawn, 1.0)
-        weights = torch.where((mode == PEAK)[..., None], one_hot_peak(alphas), once)
-        weights = torch.where((mode == EXPECT)[..., None], alphas, weights)
-        log_prob = alphas.gather(-1, drawn).squeeze(-1).clamp_min(torch.finfo(alphas.dtype).tiny).log()
-        return weights @ values, torch.where(mode == DRAW, log_prob, 0.0)
+        drawn = torch.multinomial(alphas.detach().flatten(0, -2), 1).view(*alphas.shape[:-1], 1)
+        log_prob = alphas.gather(-1, drawn).squeeze(-1).clamp_min(torch.finfo(alphas.dtype).tiny).log().sum(-1)
+        return as_asked(mode, one_hot(drawn, alphas), alphas), torch.where(mode == DRAW, log_prob, 0.0)
 
 
-def one_hot_peak(alphas: Float[Tensor, "images queries regions"]) -> Float[Tensor, "images queries regions"]:
-    return torch.zeros_like(alphas).scatter_(-1, alphas.argmax(-1, keepdim=True), 1.0)
+def mode_named(at_rest: str) -> int:
+    modes = {"draw": DRAW, "expect": EXPECT, "peak": PEAK}
+    if at_rest not in modes:
+        raise ValueError(f"at_rest is one of {', '.join(modes)}, not {at_rest!r}")
+    return modes[at_rest]
+
+
+def as_asked(mode: Tensor, drawn: Tensor, alphas: Tensor) -> Tensor:
+    """The weights that each query's mode asks for."""
+    mode = mode[..., None, None]
+    return torch.where(mode == DRAW, drawn, torch.where(mode == PEAK, peak(alphas), alphas))
+
+
+def peak(alphas: Float[Tensor, "*lead regions"]) -> Float[Tensor, "*lead regions"]:
+    return one_hot(alphas.argmax(-1, keepdim=True), alphas)
+
+
+def one_hot(index: Int[Tensor, "*lead 1"], like: Float[Tensor, "*lead regions"]) -> Float[Tensor, "*lead regions"]:
+    return torch.zeros_like(like).scatter_(-1, index, 1.0)

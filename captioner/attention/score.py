@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 
 class Score(nn.Module, ABC):
+    heads: int = 1
+    """Parts that the compared units are split into, each with scores of its own."""
+
     def keys(self, features: Float[Tensor, "images regions features"]) -> Float[Tensor, "images regions keys"]:
         """What of a region is compared with a query; computed once an image. Here the features themselves."""
         return features
@@ -15,22 +18,23 @@ class Score(nn.Module, ABC):
     @abstractmethod
     def forward(
         self, queries: Float[Tensor, "images queries hidden"], keys: Float[Tensor, "images regions keys"]
-    ) -> Float[Tensor, "images queries regions"]: ...
+    ) -> Float[Tensor, "images queries heads regions"]: ...
 
 
 class Additive(Score):
     """A small perceptron asks each region.
 
-        score_i = v . tanh(U a_i + W q + b)
+        score_i = v . tanh(U a_i + W q + b);    head n sums over its part of the hidden layer
 
     `features` is the size of a region, `hidden_size` that of a query, `attention_size` that of the hidden layer.
-    Source: Bahdanau et al. 2015, sec. 3.1 and A.1.2; the f_att of Xu et al. 2015, sec. 3.1.2.
-    Raises: ValueError, a size not positive.
+    Source: Bahdanau et al. 2015, sec. 3.1 and A.1.2; the f_att of Xu et al. 2015, sec. 3.1.2; the concat of Luong et al. 2015, sec. 3.1,
+    whose one matrix [W; U] reads query and region side by side. Raises: ValueError, a size not positive or not divided by `heads`.
     """
 
-    def __init__(self, features: int, hidden_size: int, attention_size: int) -> None:
+    def __init__(self, features: int, hidden_size: int, attention_size: int, heads: int = 1) -> None:
         super().__init__()
-        check_sizes(features=features, hidden_size=hidden_size, attention_size=attention_size)
+        check_sizes(heads, features=features, hidden_size=hidden_size, attention_size=attention_size)
+        self.heads = heads
         self.key = nn.Linear(features, attention_size)
         self.query = nn.Linear(hidden_size, attention_size, bias=False)
         self.energy = nn.Linear(attention_size, 1, bias=False)
@@ -40,36 +44,50 @@ class Additive(Score):
 
     def forward(
         self, queries: Float[Tensor, "images queries hidden"], keys: Float[Tensor, "images regions keys"]
-    ) -> Float[Tensor, "images queries regions"]:
-        return self.energy(torch.tanh(keys[:, None] + self.query(queries)[:, :, None])).squeeze(-1)
+    ) -> Float[Tensor, "images queries heads regions"]:
+        layer = torch.tanh(keys[:, None] + self.query(queries)[:, :, None])
+        parts = torch.block_diag(*self.energy.weight[0].chunk(self.heads))
+        return nn.functional.linear(layer, parts).movedim(-1, 2)
 
 
 class ScaledDot(Score):
     """A scaled product of projected query and region.
 
-        score_i = (W q) . (U a_i + b) / sqrt(d),    d = attention_size
+        score_i = (W q)_n . (U a_i + b)_n / sqrt(d / heads),    d = attention_size, for each head n
 
-    Source: Vaswani et al. 2017, sec. 3.2.1, with one head. Raises: ValueError, a size not positive.
+    Source: Vaswani et al. 2017, sec. 3.2.1 and 3.2.2. Raises: ValueError, a size not positive or not divided by `heads`.
     """
 
-    def __init__(self, features: int, hidden_size: int, attention_size: int) -> None:
+    def __init__(self, features: int, hidden_size: int, attention_size: int, heads: int = 1) -> None:
         super().__init__()
-        check_sizes(features=features, hidden_size=hidden_size, attention_size=attention_size)
+        check_sizes(heads, features=features, hidden_size=hidden_size, attention_size=attention_size)
+        self.heads = heads
         self.key = nn.Linear(features, attention_size)
         self.query = nn.Linear(hidden_size, attention_size)
-        self.scale = attention_size**-0.5
+        self.scale = (attention_size // heads) ** -0.5
 
     def keys(self, features: Float[Tensor, "images regions features"]) -> Float[Tensor, "images regions keys"]:
         return self.key(features)
 
     def forward(
         self, queries: Float[Tensor, "images queries hidden"], keys: Float[Tensor, "images regions keys"]
-    ) -> Float[Tensor, "images queries regions"]:
-        return (self.query(queries) * self.scale) @ keys.transpose(1, 2)
+    ) -> Float[Tensor, "images queries heads regions"]:
+        return products(self.query(queries) * self.scale, keys, self.heads)
 
 
-def check_sizes(**sizes: int) -> None:
-    """Raise ValueError, by name, unless each is a number of units."""
-    for name, size in sizes.items():
+def products(
+    queries: Float[Tensor, "images queries keys"], keys: Float[Tensor, "images regions keys"], heads: int
+) -> Float[Tensor, "images queries heads regions"]:
+    """The inner product of each part of a query with the same part of a key; with one head nothing is copied."""
+    asked = queries.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return (asked @ keys.unflatten(-1, (heads, -1)).permute(0, 2, 3, 1)).transpose(1, 2)
+
+
+def check_sizes(heads: int, **sizes: int) -> None:
+    """Raise ValueError, by name, unless each is a number of units, and the last, which is split, a multiple of `heads`."""
+    for name, size in {"heads": heads, **sizes}.items():
         if size < 1:
-            raise ValueError(f"{name} is a number of units and must be positive, not {size}")
+            raise ValueError(f"{name} is a number of {'parts' if name == 'heads' else 'units'} and must be positive, not {size}")
+    name, size = list(sizes.items())[-1]
+    if size % heads:
+        raise ValueError(f"heads splits {name}, {size} units, into equal parts, and must divide it, not {heads}")

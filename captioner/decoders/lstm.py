@@ -109,7 +109,7 @@ class LSTMDecoder(Decoder):
             queries = state.hidden if asked is None else state.hidden + asked
             glimpse, context, beta = self.glance(queries, state.hidden, memory, state.trail)
             hidden, cell = self.recur(gates, state.hidden, state.cell, context)
-        trace = Trace(glimpse.alphas, glimpse.log_prob, beta)
+        trace = Trace(glimpse.alphas, glimpse.log_prob, beta, glimpse.sentinel, glimpse.head_alphas)
         return LSTMState(hidden, cell, context, self.attention.follow(state.trail, glimpse)), trace, context
 
     def glance(self, queries: Tensor, hidden: Tensor, memory: Memory, trail: Trail) -> tuple[Glimpse, Tensor, Tensor | None]:

@@ -98,7 +98,7 @@ def test_additive_is_its_formula():
         for q in range(3):
             for r in range(5):
                 inner = score.key.weight @ features[i, r] + score.key.bias + score.query.weight @ queries[i, q]
-                assert torch.allclose(got[i, q, r], (score.energy.weight[0] * torch.tanh(inner)).sum())
+                assert torch.allclose(got[i, q, 0, r], (score.energy.weight[0] * torch.tanh(inner)).sum())
 
 
 def test_coverage_draws_to_the_last_look_or_away_from_all():
