@@ -1,19 +1,30 @@
 """Captions against references, from raw text to a row of corpus scores."""
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 from captioner.metrics.additive import Additive, corpus_scores, mean_of
 from captioner.metrics.bleu import Bleu
 from captioner.metrics.cider import Cider
 from captioner.metrics.frequencies import Frequencies
+from captioner.metrics.java import Unavailable, meteor, spice
+from captioner.metrics.meteor_nltk import meteor_nltk
 from captioner.metrics.ngrams import References, Tokens
 from captioner.metrics.rouge import rouge_l
 from captioner.tokenizer import tokenize
 
+logger = logging.getLogger(__name__)
+
 METRICS = ("bleu", "rouge", "cider")
 """What is scored unless something else is asked for."""
-EVERY = (*METRICS, "cider-plain")
+EVERY = (*METRICS, "cider-plain", "meteor", "meteor-nltk", "spice")
 """All that can be asked for."""
+
+PROGRAMS: dict[str, tuple[str, Callable[..., Additive]]] = {
+    "meteor": ("METEOR", meteor),
+    "meteor-nltk": ("METEOR-nltk", meteor_nltk),
+    "spice": ("SPICE", spice),
+}
 
 
 class Scorer:
@@ -40,26 +51,41 @@ class Scorer:
         }
 
     def __call__(self, captions: Mapping[int, str]) -> dict[str, float]:
-        """Corpus scores as fractions: BLEU-1 .. BLEU-4, ROUGE-L (0 to 1), CIDEr (0 to 10), and `images`, how many were scored.
+        """Corpus scores as fractions: BLEU-1 .. BLEU-4, ROUGE-L (0 to 1), CIDEr (0 to 10) ..., and `images`, how many were scored.
 
+        METEOR and SPICE are absent where they cannot be had, and the log says why; METEOR-nltk then stands in for METEOR, if it can.
         Raises: ValueError, captions are not of exactly the images of the references.
         """
         return corpus_scores(self.statistics(captions)) | {"images": len(self.images)}
 
     def statistics(self, captions: Mapping[int, str]) -> list[Additive]:
-        """What each image, in the order of `images`, adds to each score."""
+        """What each image, in the order of `images`, adds to each score that can be had."""
         check_images(captions, self.images)
         return self.of_tokens([tokenize(captions[image]) for image in self.images])
 
     def of_tokens(self, candidates: Sequence[Tokens]) -> list[Additive]:
         """`statistics` of captions that are tokens already, in the order of `images`."""
+        texts = [self.references.of(image) for image in range(len(self.images))]
         parts = []
         if "bleu" in self.metrics:
             parts.append(Bleu(self.references).statistics(candidates).additive())
         if "rouge" in self.metrics:
-            parts.append(mean_of("ROUGE-L", rouge_l(candidates, [self.references.of(image) for image in range(len(self.images))])))
+            parts.append(mean_of("ROUGE-L", rouge_l(candidates, texts)))
         parts.extend(mean_of(name, cider.scores(candidates)) for name, cider in self.ciders.items())
-        return parts
+        found: dict[str, Additive | None] = {name: attempt(name, candidates, texts) for name in ("meteor", "spice") if name in self.metrics}
+        if "meteor-nltk" in self.metrics or found.get("meteor", ()) is None:
+            found["meteor-nltk"] = attempt("meteor-nltk", candidates, texts)
+        return parts + [part for name in EVERY if (part := found.get(name)) is not None]
+
+
+def attempt(name: str, candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> Additive | None:
+    """A metric of another program; None where that cannot be had, which the log explains."""
+    title, function = PROGRAMS[name]
+    try:
+        return function(candidates, references)
+    except Unavailable as reason:
+        logger.warning("%s is left out: %s", title, reason)
+        return None
 
 
 def score(
