@@ -1,0 +1,168 @@
+"""Captions a second of beam search, beside bare decoder steps and beside the search that tutorials write (tutorial_search.py).
+
+The paper's decoder with random weights: vocabulary 9,490; hidden state, attention and embedding 512; float32 on the CPU, no gradients.
+<end> is never likely, so that every caption has as many words and both searches say equally many. Captions a second include what is
+computed once an image. Ratio: a search, begun from a ready memory, to the `step` calls that it made, on the same shapes. Runs alternate;
+medians are printed. With one thread the seconds are the process's own, so that a busy machine shows less. One process, one allocator.
+
+python benchmarks/search.py [--quick] [--regions 49x1280 ...] [--batches 50] [--beams 3] [--repeats 5] [--words 12] [--threads 1]
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tutorial_search import Caption, TutorialDecoder, caption_image
+
+from captioner.attention.attention import Attention
+from captioner.attention.distribution import Softmax
+from captioner.attention.locality import Everywhere
+from captioner.attention.readout import Expectation
+from captioner.attention.score import Additive
+from captioner.decoders.lstm import LSTMDecoder
+from captioner.records import Regions, map_tensors
+from captioner.search.beam import BeamSearch
+
+START, END, NEVER = 1, 2, [0, 1, 3]
+CEILING = 1.3
+FLOORS = {"196x2048": 12.0, "49x1280": 8.0}
+
+
+class Case(NamedTuple):
+    name: str
+    decoder: LSTMDecoder
+    regions: Regions
+    words: int
+    clock: Callable[[], float]
+
+
+def build(name: str, images: int, options: argparse.Namespace) -> Case:
+    torch.manual_seed(0)
+    regions, features = map(int, name.split("x"))
+    size = 512
+    attention = Attention(Additive(features, size, size), Everywhere(), Softmax(), Expectation(), features)
+    decoder = LSTMDecoder(9490, features, attention, embedding_size=size, hidden_size=size).eval()
+    with torch.no_grad():
+        decoder.output.weight.mul_(10)  # log-probabilities spread as a trained model's are, so that beams do not tie
+        decoder.output.bias[END] = -100.0
+    side = torch.arange(float(round(regions**0.5)))
+    clock = time.process_time if options.threads == 1 else time.perf_counter
+    seen = Regions(torch.randn(images, regions, features).clamp_min(0), torch.cartesian_prod(side, side))
+    return Case(name, decoder, seen, options.words, clock)
+
+
+def seconds(clock: Callable[[], float], function: Callable[[], Any]) -> tuple[float, Any]:
+    begun = clock()
+    result = function()
+    return clock() - begun, result
+
+
+class Times(NamedTuple):
+    start: float
+    search: float
+    steps: float
+
+
+@torch.no_grad()
+def measure(case: Case, batch: int, beams: int, repeats: int) -> tuple[Times, Any]:
+    """Median seconds of `start`, of the search, of the `step` calls it made; and what was found."""
+    regions = Regions(case.regions.features[:batch].contiguous(), case.regions.cells)
+    search, clock = BeamSearch(beams, case.words, "none"), case.clock
+    calls: list[Tensor] = []
+
+    def noted(state: Any, words: Tensor) -> Any:
+        calls.append(words)
+        return case.decoder.step(memory, state, words)
+
+    memory, first = case.decoder.start(regions)
+    search(noted, first, batch, START, END, NEVER)
+    states = [map_tensors(lambda leaf: leaf.repeat_interleave(words.shape[1], 1), first) for words in calls]  # noqa: B023
+
+    def bare() -> None:
+        for state, words in zip(states, calls, strict=True):
+            case.decoder.step(memory, state, words)
+
+    def searched() -> Any:
+        return search(lambda state, words: case.decoder.step(memory, state, words), first, batch, START, END, NEVER)
+
+    runs = []
+    for _ in range(repeats):
+        started, (memory, first) = seconds(clock, lambda: case.decoder.start(regions))
+        spent, found = seconds(clock, searched)
+        runs.append(Times(started, spent, seconds(clock, bare)[0]))
+    return Times(*map(statistics.median, zip(*runs, strict=True))), found
+
+
+def compare(case: Case, batch: int, beams: int, repeats: int, images: int) -> tuple[float, float, int]:
+    """Captions a second of ours and of the tutorials' search (on the first `images`), and how many of those captions are the same."""
+    tutorial = TutorialDecoder(case.decoder)
+
+    def theirs() -> list[Caption]:
+        return [caption_image(tutorial, regions, beams, case.words, START, END, NEVER)[0] for regions in case.regions.features[:images]]
+
+    caption_image(tutorial, case.regions.features[0], beams, case.words, START, END, NEVER)
+    ours, peer = [], []
+    for _ in range(repeats):
+        times, found = measure(case, batch, beams, 1)
+        spent, captions = seconds(case.clock, theirs)
+        ours.append(times.start + times.search)
+        peer.append(spent)
+    same = sum(found.words[i, 0, : found.lengths[i, 0]].tolist() == caption.words for i, caption in enumerate(captions))
+    return batch / statistics.median(ours), images / statistics.median(peer), same
+
+
+def verdict(met: bool) -> str:
+    return "met" if met else "MISSED"
+
+
+def ratios(cases: list[str], options: argparse.Namespace) -> None:
+    print(f"{'regions':<12}{'batch':>6}{'beams':>7}{'captions/s':>13}{'step calls':>13}{'search':>11}{'ratio':>8}")
+    for name in cases:
+        case = build(name, max(options.batches), options)
+        for batch in options.batches:
+            for beams in options.beams:
+                print(f"{name}, batch {batch}, beams {beams}", file=sys.stderr)
+                times, _ = measure(case, batch, beams, options.repeats)
+                ratio = times.search / times.steps
+                note = f"   at most {CEILING}: {verdict(ratio <= CEILING)}" if batch == 50 else ""
+                rate = batch / (times.start + times.search)
+                spent = f"{times.steps * 1e3:>10.0f} ms{times.search * 1e3:>8.0f} ms"
+                print(f"{name:<12}{batch:>6}{beams:>7}{rate:>13.1f}{spent}{ratio:>8.2f}{note}", flush=True)
+
+
+def against_tutorial(cases: list[str], options: argparse.Namespace) -> None:
+    print(f"\n{'regions':<12}{'batch':>6}{'beams':>7}{'captions/s':>13}{'tutorial':>11}{'times':>8}{'same captions':>16}")
+    for name in cases:
+        print(f"{name} against the tutorials' search", file=sys.stderr)
+        ours, peer, same = compare(build(name, 50, options), 50, 3, options.repeats, options.peer_images)
+        floor = FLOORS.get(name)
+        note = f"   at least {floor:g}: {verdict(ours / peer >= floor)}" if floor else ""
+        print(f"{name:<12}{50:>6}{3:>7}{ours:>13.1f}{peer:>11.2f}{ours / peer:>8.1f}{same:>10} of {options.peer_images}{note}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--regions", nargs="+", default=["49x1280", "196x512", "196x2048"], help="regions x features")
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 50])
+    parser.add_argument("--beams", nargs="+", type=int, default=[1, 3, 5])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--words", type=int, default=12, help="a caption; <end> is one more")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--peer-images", type=int, default=8, help="on which the tutorials' search is timed; it takes them one by one")
+    parser.add_argument("--quick", action="store_true", help="batch 50 and beam 3 only, three repeats")
+    options = parser.parse_args()
+    if options.quick:
+        options.batches, options.beams, options.repeats = [50], [3], 3
+    torch.set_num_threads(options.threads)
+    print(f"torch {torch.__version__}, {options.threads} thread(s), captions of {options.words} words, median of {options.repeats}\n")
+    ratios(options.regions, options)
+    against_tutorial(options.regions, options)
+
+
+if __name__ == "__main__":
+    main()
