@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from captioner.records import Memory, Regions, Rollout, Step
+from captioner.records import Regions, Rollout, Step
 
 LOGITS_AT_ONCE = 2**25
 """Logits made in one piece; beyond that a piece at a time, made again in the backward pass."""
@@ -16,11 +16,11 @@ LOGITS_AT_ONCE = 2**25
 
 class Decoder(nn.Module, ABC):
     @abstractmethod
-    def start(self, regions: Regions) -> tuple[Memory, Any]:
-        """The memory of each image, and a state of one query an image whose leaves begin (images queries ...)."""
+    def start(self, regions: Regions) -> tuple[Any, Any]:
+        """The memory of each image, and a state of one query an image: a record whose leaves begin (images queries ...), with a `trail`."""
 
     @abstractmethod
-    def step(self, memory: Memory, state: Any, words: Int[Tensor, "images queries"]) -> Step:
+    def step(self, memory: Any, state: Any, words: Int[Tensor, "images queries"]) -> Step:
         """Say one word more after `words`."""
 
     @abstractmethod
@@ -50,3 +50,31 @@ def said(
     pieces = [checkpoint(piece, rows, ids, use_reentrant=False) for rows, ids in pairs]
     log_probs, means = zip(*pieces, strict=True)
     return torch.cat(log_probs), torch.cat(means)
+
+
+def check_choices(dropout: float, **sizes: int) -> None:
+    """Raise ValueError, by name, unless each size is a number of units or layers and `dropout` a probability below one."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} is a number of {'layers' if name == 'layers' else 'units'} and must be positive, not {size}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout is a probability in [0, 1), not {dropout}")
+
+
+def last_layers(hidden_size: int, embedding: nn.Embedding, tie: bool) -> tuple[nn.Module, nn.Linear]:
+    """From a state to the logits: one layer, or where `tie` is true one to the embedding's size and the embedding itself."""
+    words, size = embedding.weight.shape
+    output = nn.Linear(size if tie else hidden_size, words)
+    nn.init.zeros_(output.bias)
+    if not tie:
+        return nn.Identity(), output
+    output.weight = embedding.weight
+    return nn.Linear(hidden_size, size), output
+
+
+def mean_region(regions: Regions) -> Float[Tensor, "images features"]:
+    """The mean annotation vector over the regions that may be looked at."""
+    if regions.mask is None:
+        return regions.features.mean(1)
+    weights = regions.mask.to(regions.features.dtype)
+    return (regions.features * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)

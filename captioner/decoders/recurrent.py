@@ -1,0 +1,269 @@
+"""Decoders that say one word after another: the loop over given captions, and the one-layer decoders that look at every step."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from captioner.attention.attention import Attention
+from captioner.decoders.decoder import Decoder, check_choices, mean_region, said
+from captioner.records import Glimpse, Memory, Regions, Rollout, Step, Trace, Trail, map_tensors, stack_records
+
+GATES = {"none": 0, "scalar": 1, "vector": None}
+QUERIES = ("previous", "word", "current")
+
+Shares = tuple[Tensor | None, ...]
+"""What a step owes to its word alone: projections (... queries, or queries and steps, units)."""
+Kept = tuple[Tensor, ...]
+"""What a word is said from: (images queries units) each."""
+
+
+class RecurrentDecoder(Decoder):
+    """One word after another. What is of the words alone is computed for all steps in one product (`shares`), `look` goes from one step to
+    the next, and `deep` makes of what it kept what the last layer reads, for all words in one product.
+    """
+
+    vocabulary_size: int
+    embedding: nn.Embedding
+    output: nn.Linear
+    drop: nn.Dropout
+
+    @abstractmethod
+    def shares(self, embedded: Float[Tensor, "*lead embedding"]) -> Shares: ...
+
+    @abstractmethod
+    def look(self, memory: Any, state: Any, shares: Shares) -> tuple[Any, Trace, Kept]:
+        """One step of the recurrence."""
+
+    @abstractmethod
+    def deep(self, embedded: Float[Tensor, "*lead embedding"], *kept: Float[Tensor, "*lead _"]) -> Float[Tensor, "*lead hidden"]: ...
+
+    def step(self, memory: Any, state: Any, words: Int[Tensor, "images queries"]) -> Step:
+        embedded = self.drop(self.embedding(words))
+        state, trace, kept = self.look(memory, state, self.shares(embedded))
+        return Step(self.output(self.deep(embedded, *kept)).log_softmax(-1), state, trace)
+
+    def rollout(
+        self,
+        regions: Regions,
+        captions: Int[Tensor, "images captions words"],
+        mode: Int[Tensor, "images captions"],
+    ) -> Rollout:
+        """Captions sorted by length within an image and images by their longest, so that at every step the unfinished ones fill a
+        rectangle of views: nothing is computed for what has ended beyond that rectangle, and words are scored only where there is one.
+        """
+        lengths = (captions[..., 1:] != 0).sum(-1)
+        by_length = lengths.argsort(dim=-1, descending=True, stable=True)
+        by_longest = lengths.amax(-1).argsort(descending=True, stable=True)
+        order = (by_longest[:, None], by_length[by_longest])
+        regions = Regions(regions.features[by_longest], regions.cells, None if regions.mask is None else regions.mask[by_longest])
+        rollout = self.sorted_rollout(regions, captions[order], lengths[order], mode[order])
+        images, rows = by_longest.argsort(), by_length.argsort(-1)
+        return map_tensors(lambda leaf: leaf[images[:, None], rows], rollout)
+
+    def sorted_rollout(self, regions: Regions, captions: Tensor, lengths: Tensor, mode: Tensor) -> Rollout:
+        memory, state = self.start(regions)
+        state = map_tensors(lambda leaf: leaf.expand(-1, captions.shape[1], *leaf.shape[2:]), state)
+        state = state._replace(trail=state.trail._replace(mode=mode))
+        embedded = self.drop(self.embedding(captions[..., :-1]))
+        shares = [None if share is None else share.unbind(2) for share in self.shares(embedded)]
+        steps = torch.arange(captions.shape[-1] - 1, device=lengths.device)
+        rows = [int(n) for n in (lengths.amax(1)[:, None] > steps).sum(0).tolist()]
+        cols = [int(n) for n in (lengths.amax(0)[:, None] > steps).sum(0).tolist()]
+        kept, traces = [], []
+        for t in range(len(steps)):
+            if t > 0 and rows[t] == 0:
+                break
+            still = (slice(rows[t]), slice(cols[t]))
+            if t == 0 or (rows[t], cols[t]) != (rows[t - 1], cols[t - 1]):
+                state = map_tensors(lambda leaf: leaf[still], state)  # noqa: B023
+                memory = first_images(memory, rows[t])
+            state, trace, outputs = self.look(memory, state, tuple(None if share is None else share[t][still] for share in shares))
+            alive = lengths[still] > t
+            kept.append([leaf[alive] for leaf in outputs])
+            traces.append(map_tensors(lambda leaf: spread(leaf * alive.view(*alive.shape, *[1] * (leaf.dim() - 2)), lengths.shape), trace))  # noqa: B023
+        return self.score_words(captions, lengths, mode, embedded, [torch.cat(leaves) for leaves in zip(*kept, strict=True)], traces)
+
+    def score_words(
+        self, captions: Tensor, lengths: Tensor, mode: Tensor, embedded: Tensor, kept: list[Tensor], traces: list[Trace]
+    ) -> Rollout:
+        """Log-probabilities of the words from what was kept, which lies one step after another."""
+        steps = captions.shape[-1] - 1
+        mask = lengths[..., None] > torch.arange(steps, device=lengths.device)
+        by_step = mask.permute(2, 0, 1)
+        outputs = self.deep(embedded.permute(2, 0, 1, 3)[by_step], *kept)
+        log_probs, means = said(self.output, outputs, captions[..., 1:].permute(2, 0, 1)[by_step], self.vocabulary_size)
+
+        def scattered(values: Tensor) -> Tensor:
+            return values.new_zeros(by_step.shape).masked_scatter(by_step, values).permute(1, 2, 0)
+
+        missing = steps - len(traces)
+        traces = traces + [map_tensors(torch.zeros_like, traces[0])] * missing
+        return Rollout(scattered(log_probs), scattered(means), mask, mode, stack_records(traces, 2))
+
+
+def first_images(memory: Any, count: int) -> Any:
+    """A memory of the first images; cells belong to all."""
+    if isinstance(memory, Memory):
+        mask = None if memory.mask is None else memory.mask[:count]
+        return Memory(memory.keys[:count], memory.values[:count], memory.cells, mask)
+    if isinstance(memory, Tensor):
+        return memory[:count]
+    return type(memory)(*(first_images(leaf, count) for leaf in memory))
+
+
+def spread(leaf: Tensor, size: torch.Size) -> Tensor:
+    """Zeros of (images, captions, ...) with `leaf` in its first rows and columns."""
+    pad = [0, 0] * (leaf.dim() - 2) + [0, size[1] - leaf.shape[1], 0, size[0] - leaf.shape[0]]
+    return nn.functional.pad(leaf, pad)
+
+
+def sentinel_layers(attention: Attention, word_size: int, state_size: int, hidden_size: int) -> tuple[nn.Linear | None, nn.Linear | None]:
+    """The two shares of a sentinel's gate, of the word and of the rest, or nothing where `attention` wants none.
+
+    Raises: ValueError, `attention.sentinel_size` is not the decoder's hidden size.
+    """
+    if attention.sentinel_size is None:
+        return None, None
+    if attention.sentinel_size != hidden_size:
+        raise ValueError(
+            f"attention.sentinel_size is the size of the decoder's state, hidden_size={hidden_size} units, not {attention.sentinel_size}"
+        )
+    return nn.Linear(word_size, hidden_size), nn.Linear(state_size, hidden_size, bias=False)
+
+
+def lstm_cell(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """(h, c) of gates (write, forget, read, new) before their nonlinearities. Source: Xu et al. 2015, eqs. 1 to 3."""
+    write, forget, read, new = gates.chunk(4, -1)
+    cell = torch.sigmoid(forget) * cell + torch.sigmoid(write) * torch.tanh(new)
+    return torch.sigmoid(read) * torch.tanh(cell), cell
+
+
+class LayerState(NamedTuple):
+    hidden: Float[Tensor, "images queries hidden"]
+    cell: Float[Tensor, "images queries hidden"] | None
+    """An LSTM's memory; a GRU has none."""
+    context: Float[Tensor, "images queries features"]
+    """The last gated context: fed back where the query is the current state, and read by a sentinel's gate."""
+    trail: Trail
+
+
+class LayerDecoder(RecurrentDecoder):
+    """One recurrent layer: look, then say a word.
+
+        h_0 (c_0) = tanh(init(mean_i a_i))
+        z_t       = beta_t attention(q_t, a),               beta_t = sigmoid(f_beta(h_{t-1}))
+        h_t       = recur([E y_{t-1}; z_t], h_{t-1})
+        p(y_t)    = softmax(L_o dropout(tanh(E' y_{t-1} + L_h h_t + L_z z_t)))
+
+    `query` is what is asked with: "previous", q_t = h_{t-1}; "word", q_t = h_{t-1} + W E y_{t-1}, so that a look knows the word just said;
+    "current", where the layer reads [E y_{t-1}; z_{t-1}] first, q_t = h_t and beta_t is of h_t (as in Luong et al. 2015, sec. 3, with input
+    feeding). `gate`: "scalar" (Xu et al. 2015, sec. 4.2.1), "vector" (a gate a feature, as in re-implementations), "none".
+    Where attention has a sentinel, s_t = sigmoid(W_x [E y_{t-1}; z_{t-1}] + W_h h_{t-1}) * tanh(m) with m the memory that goes with the
+    query, c_t for "current" (Lu et al. 2017, sec. 2.2, eqs. 9 and 10) and c_{t-1} for the others, a departure.
+    Raises: ValueError, a size not positive, a dropout outside [0, 1), an unknown `query` or `gate`, a sentinel of another size.
+    """
+
+    gates: ClassVar[int]
+    """Gates of the recurrence, the candidate with them."""
+    has_cell: ClassVar[bool]
+    opened: ClassVar[tuple[int, ...]] = ()
+    """Gates that begin open (bias one)."""
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        features: int,
+        attention: Attention,
+        embedding_size: int,
+        hidden_size: int,
+        query: str = "previous",
+        gate: str = "scalar",
+        dropout: float = 0.5,
+        tie: bool = False,
+    ) -> None:
+        super().__init__()
+        check_choices(dropout, vocabulary_size=vocabulary_size, embedding_size=embedding_size, hidden_size=hidden_size)
+        if query not in QUERIES:
+            raise ValueError(f"query is one of {', '.join(QUERIES)}, not {query!r}")
+        if gate not in GATES:
+            raise ValueError(f"gate is one of {', '.join(GATES)}, not {gate!r}")
+        self.vocabulary_size, self.hidden_size, self.query = vocabulary_size, hidden_size, query
+        self.attention = attention
+        context = attention.context_size
+        self.embedding = nn.Embedding(vocabulary_size, embedding_size, padding_idx=0)
+        self.initial = nn.Linear(features, (1 + self.has_cell) * hidden_size)
+        self.word_gates = nn.Linear(embedding_size, self.gates * hidden_size)
+        self.state_gates = nn.Linear(hidden_size + context, self.gates * hidden_size, bias=False)
+        self.word_query = nn.Linear(embedding_size, hidden_size, bias=False) if query == "word" else None
+        width = GATES[gate] if GATES[gate] is not None else context
+        self.beta = nn.Linear(hidden_size, width) if width else None
+        self.word_output = nn.Linear(embedding_size, embedding_size)
+        self.hidden_output = nn.Linear(hidden_size, embedding_size, bias=False)
+        self.context_output = nn.Linear(context, embedding_size, bias=False)
+        self.output = nn.Linear(embedding_size, vocabulary_size)
+        self.drop = nn.Dropout(dropout)
+        self.word_sentinel, self.state_sentinel = sentinel_layers(attention, embedding_size, hidden_size + context, hidden_size)
+        self.reset_parameters()
+        if tie:
+            self.output.weight = self.embedding.weight
+
+    def reset_parameters(self) -> None:
+        """Embeddings small, recurrent matrices orthogonal, gates that should begin open so."""
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        nn.init.zeros_(self.embedding.weight[0].detach())
+        for gate in self.state_gates.weight.detach()[:, : self.hidden_size].chunk(self.gates):
+            nn.init.orthogonal_(gate)
+        nn.init.zeros_(self.word_gates.bias)
+        for gate in self.opened:
+            nn.init.ones_(self.word_gates.bias.detach().chunk(self.gates)[gate])
+        nn.init.zeros_(self.output.bias)
+
+    @abstractmethod
+    def recur(self, gates: Tensor, hidden: Tensor, cell: Tensor | None, context: Tensor) -> tuple[Tensor, Tensor | None]:
+        """h_t (and c_t), given the word's share of the gates."""
+
+    def start(self, regions: Regions) -> tuple[Memory, LayerState]:
+        memory = self.attention.remember(regions)
+        hidden, *cell = torch.tanh(self.initial(mean_region(regions)))[:, None].chunk(1 + self.has_cell, -1)
+        context = hidden.new_zeros(*hidden.shape[:2], self.attention.context_size)
+        return memory, LayerState(hidden, cell[0] if cell else None, context, self.attention.begin(memory, 1))
+
+    def shares(self, embedded: Float[Tensor, "*lead embedding"]) -> Shares:
+        """Of the gates, of the query, of the sentinel's gate."""
+        return tuple(None if layer is None else layer(embedded) for layer in (self.word_gates, self.word_query, self.word_sentinel))
+
+    def look(self, memory: Memory, state: LayerState, shares: Shares) -> tuple[LayerState, Trace, Kept]:
+        gates, asked, watched = shares
+        assert gates is not None
+        hidden, cell = state.hidden, state.cell
+        if self.query == "current":
+            hidden, cell = self.recur(gates, hidden, cell, state.context)
+        queries = hidden if asked is None else hidden + asked
+        glimpse = self.attention(queries, memory, state.trail, self.known(watched, state, hidden, cell))
+        context, beta = self.gated(hidden, glimpse)
+        if self.query != "current":
+            hidden, cell = self.recur(gates, hidden, cell, context)
+        trace = Trace(glimpse.alphas, glimpse.log_prob, beta, glimpse.sentinel, glimpse.head_alphas)
+        return LayerState(hidden, cell, context, self.attention.follow(state.trail, glimpse)), trace, (hidden, context)
+
+    def gated(self, hidden: Tensor, glimpse: Glimpse) -> tuple[Tensor, Tensor | None]:
+        """The gated context, and the gate (the mean of a vector)."""
+        if self.beta is None:
+            return glimpse.context, None
+        beta = torch.sigmoid(self.beta(hidden))
+        return beta * glimpse.context, beta.mean(-1)
+
+    def known(self, watched: Tensor | None, state: LayerState, hidden: Tensor, cell: Tensor | None) -> Tensor | None:
+        """The sentinel s_t: what the decoder knows without looking."""
+        if watched is None or self.state_sentinel is None:
+            return None
+        gate = torch.sigmoid(watched + self.state_sentinel(torch.cat([state.hidden, state.context], -1)))
+        return gate * (hidden if cell is None else torch.tanh(cell))
+
+    def deep(self, embedded: Float[Tensor, "*lead embedding"], *kept: Float[Tensor, "*lead _"]) -> Float[Tensor, "*lead hidden"]:
+        """The deep output before its last layer (Xu et al. 2015, eq. 7)."""
+        hidden, context = kept
+        return self.drop(torch.tanh(self.word_output(embedded) + self.hidden_output(self.drop(hidden)) + self.context_output(context)))
