@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from captioner.metrics.metric import CorpusScores
 from captioner.model import Captioner
 from captioner.records import Batch
 from captioner.search.hypotheses import Found
-from captioner.training.scoring import CorpusScores
 
 
 class CaptioningModule(LightningModule):

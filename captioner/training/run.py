@@ -29,6 +29,7 @@ from captioner.data.source import DataSource
 from captioner.decoders.decoder import Decoder
 from captioner.errors import InputError
 from captioner.files import read_json, write_whole
+from captioner.metrics.metric import CorpusScores
 from captioner.model import Captioner, read_checkpoint
 from captioner.progress import progress
 from captioner.records import Regions
@@ -37,7 +38,6 @@ from captioner.training.configuration import name_key, plain
 from captioner.training.data import CaptioningData
 from captioner.training.loggers import carry_rows
 from captioner.training.module import CaptioningModule
-from captioner.training.scoring import CorpusScores
 from captioner.training.transfer import carry_over, grown_vocabulary
 from captioner.training.writer import link_latest, rescore, write_results
 from captioner.vocabulary import Vocabulary

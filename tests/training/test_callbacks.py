@@ -1,4 +1,4 @@
-"""Averages, random states, the metrics file, the link to the newest run, the scores of a split, and what `init=` carries over."""
+"""Averages, random states, the metrics file, the link to the newest run, and what `init=` carries over."""
 
 import random
 from pathlib import Path
@@ -12,12 +12,10 @@ from torch import nn
 from captioner.data.captions import CaptionSet
 from captioner.data.transforms import Transform
 from captioner.encoders.small import SmallConv
-from captioner.metrics.scores import score
 from captioner.model import Captioner
 from captioner.training.averaging import Averaging
 from captioner.training.callbacks import RandomStates, restore_random_states
 from captioner.training.loggers import MetricsFile, carry_rows, read_rows
-from captioner.training.scoring import CorpusScores
 from captioner.training.transfer import Carried, carry_over
 from captioner.training.writer import link_latest
 from captioner.vocabulary import Vocabulary
@@ -80,18 +78,6 @@ def test_latest_leads_to_the_newest_run_and_replaces_no_real_folder(tmp_path: Pa
     (tmp_path / "runs" / "latest").mkdir()
     link_latest(tmp_path / "runs" / "latest", tmp_path / "runs" / "one")
     assert not (tmp_path / "runs" / "latest").is_symlink()
-
-
-def test_a_corpus_score_is_no_mean_of_batches_and_counts_a_repeated_image_once() -> None:
-    references = {3: ["a red dog", "the dog runs"], 5: ["two blue cats sit"], 8: ["a bird on grass", "one bird"]}
-    said = {3: "a red dog runs", 5: "two cats", 8: "a bird"}
-    scores = CorpusScores(references)
-    scores.update(torch.tensor([3, 5]), [said[3], said[5]])
-    scores.update(torch.tensor([8, 3]), [said[8], said[3]])
-    assert scores.compute() == score(said, references)
-    scores.reset()
-    scores.update(torch.tensor([5, 3]), [said[5], said[3]])  # a part of the split, as with limit_val_batches
-    assert scores.compute() == score({3: said[3], 5: said[5]}, references)
 
 
 def captioner(words: str) -> Captioner:
