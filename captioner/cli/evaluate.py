@@ -3,22 +3,30 @@
 import argparse
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from captioner.cli.report import sentences, table
 from captioner.data.captions import CaptionSet, read_coco_captions, read_references
 from captioner.errors import InputError
 from captioner.files import read_json, write_whole
-from captioner.metrics.scores import METRICS, score, some
+from captioner.metrics.additive import Additive, corpus_scores
+from captioner.metrics.bootstrap import differences, intervals
+from captioner.metrics.diversity import diversity
+from captioner.metrics.frequencies import Frequencies
+from captioner.metrics.ngrams import References
+from captioner.metrics.scores import EVERY, METRICS, Scorer, some
 from captioner.progress import progress
 from captioner.tokenizer import tokenize
 
 log = logging.getLogger(__name__)
 
-LATER = {"meteor": "METEOR", "spice": "SPICE"}
+ORDER = 4
 
-USAGE = """captioner evaluate RESULTS.json ANNOTATIONS.json [--metrics bleu,rouge,cider] [--partial] [--json FILE]
+USAGE = """captioner evaluate RESULTS.json ANNOTATIONS.json [--metrics bleu,rouge,cider] [--compare OTHER.json] [--diversity]
+                          [--partial] [--bootstrap 1000] [--df FILE] [--json FILE] ...
        captioner evaluate --model MODEL ANNOTATIONS.json --images DIR [--beam 3] [--batch-size 16] [--device auto] [--results FILE] ..."""
 
 RULES = """rules:
@@ -26,53 +34,109 @@ RULES = """rules:
   Every image that has references needs exactly one caption: a missing one is an error (--partial scores those that are there, and
   CIDEr then counts its document frequencies over these), so is an image captioned twice, or one without references.
   A caption without words is scored as it is: 0.
-  The table shows scores x 100, the JSON file fractions. CIDEr is coco-caption's, which is CIDEr-D.
+  With --model, an image that is absent or cannot be read is named and left out, the others are scored, and the exit code is 1
+  (--partial: absent ones are not asked for).
+  A metric that cannot run here is left out of table and file, and a line says why. CIDEr is coco-caption's, which is CIDEr-D.
+  The table shows scores and shares x 100, the vocabulary as a number of words and the length in words; the file holds fractions.
+
+  95 % intervals: percentile bootstrap over images; CIDEr keeps its document frequencies, so its interval is for these.
+  --compare resamples the images for both systems together (Koehn 2004). Noise is the share of resamples in which the system with the
+  lower score is as good or better; where the interval of the difference holds 0, the verdict says that it may be noise.
+  --diversity: distinct-1 and -2 (different words and bigrams a word), self-BLEU (each caption against all others), vocabulary,
+  length, captions not among the training captions, captions that end in a function word ("a dog on the"), captions with <unk>.
+
+exit codes: 0 scored; 1 scored without the images that failed; 2 usage or configuration
 
 examples:
   captioner evaluate outputs/latest/results/captions_val.json data/annotations/captions_val2017.json
-  captioner evaluate results.json captions_val2017.json --metrics cider --json scores.json
+  captioner evaluate results.json captions_val2017.json --metrics bleu,cider,meteor --json scores.json
+  captioner evaluate results.json captions_val2017.json --compare others.json
+  captioner evaluate results.json captions_val2017.json --diversity --training-captions captions_train2017.json
   captioner evaluate --model outputs/latest/model captions_val2017.json --images val2017 --beam 5 --results results.json"""
 
 
+class System(NamedTuple):
+    """Who said what: `about` goes into the file beside the scores, `failed` are images that it could not caption."""
+
+    name: str
+    captions: dict[int, str]
+    about: dict[str, Any]
+    failed: list[int]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 scored; 1 scored without the images that could not be read (`--partial`)."""
+    """Exit codes: 0 scored; 1 scored without the images that could not be captioned."""
+    options = parse(arguments)
+    metrics = choose_metrics(options.metrics)
+    annotations = options.files[-1]
+    references = read_references(annotations)
+    frequencies = None if options.df is None else read_frequencies(options.df)
+    training = None if options.training_captions is None else read_references(options.training_captions, "training captions")
+    others = [] if options.compare is None else [from_file(options.compare)]
+    systems = [from_file(options.files[0]) if options.model is None else from_model(annotations, references, options), *others]
+    failed = systems[0].failed
+    if failed and not systems[0].captions:
+        log.error("no image could be captioned; there is nothing to score")
+        return 1
+    images = common_images(systems, references, annotations, options.partial)
+    scorer = Scorer({image: references[image] for image in images}, metrics, frequencies)
+    if options.save_df is not None:
+        with writing(options.save_df):
+            (frequencies or Frequencies.of(scorer.references)).save(options.save_df)
+    known = None if training is None else [tokenize(caption) for captions in training.values() for caption in captions]
+    reports, parts = [], []
+    for system in systems:
+        tokens = [tokenize(system.captions[image]) for image in images]
+        warn_of_empty(system, [image for image, words in zip(images, tokens, strict=True) if not words])
+        parts.append(scorer.of_tokens(tokens))
+        more = {"diversity": diversity(tokens, known)} if options.diversity or known is not None else {}
+        reports.append(report(parts[-1], len(images), options) | more | system.about)
+    record = reports[0] | {"annotations": str(annotations)} | ({"failed": failed} if failed else {})
+    if others:
+        record |= {"compare": reports[1], "differences": compared(parts[0], parts[1], options)}
+    print(table(record, len(references)))
+    for line in sentences(record, [system.name for system in systems]):
+        print(line)
+    if options.json is not None:
+        save(options.json, record)
+    return 1 if failed else 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser()
     options = parser.parse_args(arguments)
-    metrics = choose_metrics(options.metrics)
-    if options.model is None:
-        if len(options.files) != 2 or options.images is not None:
-            parser.error("give RESULTS.json and ANNOTATIONS.json, or --model MODEL with ANNOTATIONS.json and --images DIR")
-        results, annotations = options.files
-        references = read_references(annotations)
-        captions, failed = read_results(results), 0
-        about: dict[str, Any] = {"results": str(results)}
-    else:
-        if len(options.files) != 1 or options.images is None:
-            parser.error("--model needs one file, ANNOTATIONS.json, and --images DIR, the folder of its images")
-        annotations = options.files[0]
-        images = read_coco_captions(annotations, options.images, missing="skip" if options.partial else "error")
-        references = read_references(annotations)
-        captions, failed = caption_all(images, options)
-        failed += len(references) - len(images)
-        about = {"model": str(options.model), "search": f"beam {options.beam}"}
-        if options.results is not None:
-            write_whole(options.results, json.dumps([{"image_id": image, "caption": said} for image, said in captions.items()]) + "\n")
-    check_coverage(captions, references, str(about.get("results", "captions")), annotations, options.partial)
-    scores = score(captions, references, metrics)
-    print(table(scores))
-    if options.json is not None:
-        write_whole(options.json, json.dumps(scores | about | {"annotations": str(annotations)}, indent=1) + "\n")
-    return 1 if failed else 0
+    if options.model is None and (len(options.files) != 2 or options.images is not None or options.results is not None):
+        parser.error("give RESULTS.json and ANNOTATIONS.json, or --model MODEL with ANNOTATIONS.json and --images DIR")
+    if options.model is not None and (len(options.files) != 1 or options.images is None):
+        parser.error("--model needs one file, ANNOTATIONS.json, and --images DIR, the folder of its images")
+    if options.compare is not None and not options.bootstrap:
+        parser.error("--compare resamples the images: --bootstrap must be 1 or more")
+    read = [*options.files, options.compare, options.df, options.training_captions]
+    for name in ("json", "results", "save_df"):
+        path = getattr(options, name)
+        if path is not None and (path.is_dir() or path.resolve() in [other.resolve() for other in read if other is not None]):
+            parser.error(
+                f"--{name.replace('_', '-')} {path} is {'a folder' if path.is_dir() else 'read by this command'}; name another file"
+            )
+        read.append(path)
+    return options
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "captioner evaluate", USAGE, "Score captions.", RULES, formatter_class=argparse.RawDescriptionHelpFormatter
+        "captioner evaluate", USAGE, "Score captions.", RULES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
     add("files", nargs="+", type=Path, metavar="FILE", help="RESULTS.json ANNOTATIONS.json; with --model only ANNOTATIONS.json")
-    add("--metrics", default=",".join(METRICS), help="some of bleu,rouge,cider,meteor,spice (default: %(default)s)")
+    add("--metrics", default=",".join(METRICS), help=f"some of {','.join(EVERY)} (default: %(default)s)")
     add("--partial", action="store_true", help="score the captions that are there, though others are missing")
+    add("--compare", type=Path, metavar="OTHER", help="another system's results: which is better, and is it noise")
+    add("--diversity", action="store_true", help="how diverse and how healthy the captions are, without references")
+    add("--training-captions", type=Path, metavar="FILE", help="COCO captions: --diversity, and the share of captions not among these")
+    add("--bootstrap", type=natural, default=1000, metavar="N", help="resamples for the intervals; 0: none (default: %(default)s)")
+    add("--seed", type=natural, default=0, help="of the resamples (default: %(default)s)")
+    add("--df", type=Path, metavar="FILE", help="CIDEr's document frequencies: saved ones (.npz), or COCO captions to count (.json)")
+    add("--save-df", type=Path, metavar="FILE", help="save the document frequencies (.npz)")
     add("--json", type=Path, metavar="FILE", help="write the scores, as fractions")
     model = parser.add_argument_group("captioning first")
     add = model.add_argument
@@ -85,24 +149,40 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def natural(text: str, least: int = 0) -> int:
+    number = int(text) if text.isdecimal() else -1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"a whole number from {least} on is expected, not {text!r}")
+    return number
+
+
 def positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on is expected, not {text!r}")
-    return int(text)
+    return natural(text, 1)
 
 
 def choose_metrics(text: str) -> list[str]:
-    """Names to score by; those that cannot be had are left out and named on standard error."""
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in METRICS and name not in LATER:
-            raise InputError(f"--metrics: there is no metric {name!r}; choose from {', '.join([*METRICS, *LATER])}")
-        if name in LATER:
-            log.warning("%s is left out: this version does not compute it", LATER[name])
-    chosen = [name for name in METRICS if name in names]
-    if not chosen:
-        raise InputError(f"--metrics: no metric is left to compute; choose from {', '.join(METRICS)}")
-    return chosen
+        if name not in EVERY:
+            raise InputError(f"--metrics: there is no metric {name!r}; choose from {', '.join(EVERY)}")
+    if not names:
+        raise InputError(f"--metrics: no metric is named; choose from {', '.join(EVERY)}")
+    return [name for name in EVERY if name in names]
+
+
+def read_frequencies(path: Path) -> Frequencies:
+    """Saved document frequencies, or those of the captions in a file in COCO captions format (.json)."""
+    if path.suffix.lower() == ".json":
+        captions = read_references(path, "captions for document frequencies")
+        return Frequencies.of(References([[tokenize(text) for text in texts] for texts in captions.values()], ORDER))
+    found = Frequencies.load(path)
+    if len(found.counts) != ORDER:
+        raise InputError(f"{path}: document frequencies of n-grams up to {len(found.counts)} words; CIDEr needs up to {ORDER}")
+    return found
+
+
+def from_file(path: Path) -> System:
+    return System(str(path), read_results(path), {"results": str(path)}, [])
 
 
 def read_results(path: Path) -> dict[int, str]:
@@ -132,50 +212,104 @@ def kind(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-def check_coverage(
-    captions: Mapping[int, str], references: Mapping[int, Sequence[str]], name: str, annotations: Path, partial: bool
-) -> None:
-    """Hold the images captioned against those with references; log what the stated rules make of the rest."""
-    unknown = [image for image in captions if image not in references]
-    if unknown:
-        raise InputError(f"{name}: images without a reference in {annotations}: {some(unknown)} of {len(captions)}")
-    missing = [image for image in references if image not in captions]
-    if missing and not (partial and captions):
-        raise InputError(f"{name}: images without a caption: {some(missing)} of {len(references)}; --partial scores the others")
-    if missing:
-        log.warning("partial: %d of %d images have a caption and are scored", len(captions), len(references))
-    empty = [image for image, caption in captions.items() if not tokenize(caption)]
-    if empty:
-        log.warning("captions without a word, which score 0: images %s", some(empty))
+def from_model(annotations: Path, references: Mapping[int, Sequence[str]], options: argparse.Namespace) -> System:
+    """Captions of all images that can be read, written to --results."""
+    images = read_coco_captions(annotations, options.images, missing="skip")
+    captions = caption_all(images, options)
+    asked = images.image_ids.tolist() if options.partial else references
+    about = {"model": str(options.model), "search": f"beam {options.beam}"}
+    if options.results is not None and captions:
+        save(options.results, [{"image_id": image, "caption": said} for image, said in captions.items()], indent=None)
+    return System(str(options.model), captions, about, [image for image in asked if image not in captions])
 
 
-def caption_all(images: CaptionSet, options: argparse.Namespace) -> tuple[dict[int, str], int]:
-    """Captions of all images, and how many could not be read (only with `--partial`, otherwise the first one is the error)."""
+def caption_all(images: CaptionSet, options: argparse.Namespace) -> dict[int, str]:
+    """A caption by image id of each image that can be read; the others are named."""
     from captioner.cli.predict import load  # here, so that scoring a results file needs neither torch nor an image library
     from captioner.data.images import open_image
     from captioner.model import batches
 
     model = load(options.model, options.device)
     captions: dict[int, str] = {}
-    failed = 0
     for batch in batches(progress(range(len(images)), "captioning", total=len(images)), options.batch_size):
         opened = {}
         for index in batch:
             try:
-                opened[int(images.image_ids[index])] = open_image(images.path(index))
+                opened[index] = open_image(images.path(index))
             except InputError as error:
-                if not options.partial:
-                    raise
                 log.warning("%s; it is left out", error)
-                failed += 1
-        if opened:
-            said = model.caption(list(opened.values()), beam=options.beam, batch_size=options.batch_size)
-            captions |= {image: caption.text for image, caption in zip(opened, said, strict=True)}
-    return captions, failed
+        for index, said in caption_batch(model, opened, images, options).items():
+            captions[int(images.image_ids[index])] = said
+    return captions
 
 
-def table(scores: Mapping[str, float]) -> str:
-    """One row under its names, x 100 but for the number of images."""
-    cells = {name: f"{value:.0f}" if name == "images" else f"{100 * value:.1f}" for name, value in scores.items()}
-    widths = {name: max(len(name), len(cell)) for name, cell in cells.items()}
-    return "\n".join("  ".join(texts[name].rjust(widths[name]) for name in cells) for texts in ({name: name for name in cells}, cells))
+def caption_batch(model: Any, opened: Mapping[int, Any], images: CaptionSet, options: argparse.Namespace) -> dict[int, str]:
+    """Together; where that fails, one by one, so that one image does not take the others with it."""
+    if not opened:
+        return {}
+    try:
+        said = model.caption(list(opened.values()), beam=options.beam, batch_size=options.batch_size)
+        return {index: caption.text for index, caption in zip(opened, said, strict=True)}
+    except (RuntimeError, ValueError) as error:
+        if len(opened) > 1:
+            return {i: said for index in opened for i, said in caption_batch(model, {index: opened[index]}, images, options).items()}
+        log.warning("%s: %s; it is left out", images.path(next(iter(opened))), " ".join(str(error).split()) or type(error).__name__)
+        return {}
+
+
+def common_images(systems: Sequence[System], references: Mapping[int, Sequence[str]], annotations: Path, partial: bool) -> list[int]:
+    """The images to score, in the references' order: all of them, or where images may be missing those that every system captions."""
+    for system in systems:
+        unknown = [image for image in system.captions if image not in references]
+        if unknown:
+            raise InputError(f"{system.name}: images without a reference in {annotations}: {some(unknown)} of {len(system.captions)}")
+        excused = set(system.failed)
+        missing = [image for image in references if image not in system.captions and image not in excused]
+        if missing and not partial:
+            raise InputError(f"{system.name}: images without a caption: {some(missing)} of {len(references)}; --partial scores the others")
+    images = [image for image in references if all(image in system.captions for system in systems)]
+    if not images:
+        raise InputError(f"{' and '.join(system.name for system in systems)} caption no image in common")
+    if len(images) < len(references):
+        log.warning("%d of %d images have a caption and are scored", len(images), len(references))
+    return images
+
+
+def warn_of_empty(system: System, images: Sequence[int]) -> None:
+    if images:
+        log.warning("%s: captions without a word, which score 0: images %s", system.name, some(images))
+
+
+def report(parts: Sequence[Additive], images: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Scores, how many images, and intervals where they are asked for and there is more than one image."""
+    if not parts:
+        raise InputError(f"--metrics {options.metrics}: none of them can be had here")
+    row: dict[str, Any] = corpus_scores(parts) | {"images": images}
+    if options.bootstrap and images > 1:
+        row["intervals"] = {name: list(ends) for name, ends in intervals(parts, options.bootstrap, options.seed).items()}
+        row["bootstrap"] = {"resamples": options.bootstrap, "seed": options.seed, "level": 0.95}
+    return row
+
+
+def compared(ours: Sequence[Additive], theirs: Sequence[Additive], options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Of the scores that both systems have: a metric of another program may have failed for one of them."""
+    both = {part.names for part in ours} & {part.names for part in theirs}
+    if not both:
+        return {}
+    if len(ours[0].rows) < 2:
+        raise InputError("--compare: one image does not tell two systems apart; give two or more")
+    ours, theirs = ([part for part in parts if part.names in both] for parts in (ours, theirs))
+    return {name: found._asdict() for name, found in differences(ours, theirs, options.bootstrap, options.seed).items()}
+
+
+def save(path: Path, record: Mapping[str, Any] | Sequence[Any], indent: int | None = 1) -> None:
+    with writing(path):
+        write_whole(path, json.dumps(record, indent=indent) + "\n")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None

@@ -10,7 +10,12 @@ import pytest
 from PIL import Image
 
 from captioner.cli.main import main
-from captioner.metrics.scores import score
+from captioner.metrics.bootstrap import intervals
+from captioner.metrics.diversity import diversity
+from captioner.metrics.frequencies import Frequencies
+from captioner.metrics.ngrams import References
+from captioner.metrics.scores import Scorer, score
+from captioner.tokenizer import tokenize
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REFERENCES = {
@@ -48,33 +53,55 @@ def evaluate(tmp_path, capsys):
     return run
 
 
+def rows(printed):
+    """The table's lines by name, as words."""
+    return {line.split()[0]: line.split()[1:] for line in printed.splitlines()[1:]}
+
+
 def test_the_table_shows_a_hundred_times_and_the_file_fractions(evaluate, tmp_path):
-    code, printed, error = evaluate(None, REFERENCES, "--json", tmp_path / "deep" / "scores.json")
+    code, printed, error = evaluate(None, REFERENCES, "--json", tmp_path / "deep" / "scores.json", "--bootstrap", 0)
     assert (code, error) == (0, "")
     expected = score(CAPTIONS, REFERENCES)
-    names, values = (line.split() for line in printed.splitlines())
-    assert names == list(expected)
-    assert [float(value) for value in values[:-1]] == pytest.approx([100 * value for value in list(expected.values())[:-1]], abs=0.051)
-    assert values[-1] == "3"
+    found = rows(printed)
+    assert list(found) == list(expected)
+    assert found.pop("images") == ["3"]
+    assert [float(value) for (value,) in found.values()] == pytest.approx([100 * expected[name] for name in found], abs=0.051)
     written = json.loads((tmp_path / "deep" / "scores.json").read_text())
     assert {name: written[name] for name in expected} == expected
     assert written["images"] == 3
     assert written["results"].endswith("results.json")
+    assert "intervals" not in written
+
+
+def test_intervals_stand_beside_the_scores_and_in_the_file(evaluate, tmp_path):
+    printed = evaluate(None, REFERENCES, "--json", tmp_path / "scores.json", "--bootstrap", 200, "--seed", 5)[1]
+    written = json.loads((tmp_path / "scores.json").read_text())
+    scorer = Scorer(REFERENCES)
+    assert written["intervals"] == {name: list(ends) for name, ends in intervals(scorer.statistics(CAPTIONS), 200, 5).items()}
+    assert written["bootstrap"] == {"resamples": 200, "seed": 5, "level": 0.95}
+    low, high = written["intervals"]["CIDEr"]
+    assert low < written["CIDEr"] < high
+    assert f"{100 * written['CIDEr']:.1f}  [{100 * low:.1f}, {100 * high:.1f}]" in printed
+    assert evaluate(None, REFERENCES, "--bootstrap", 200, "--seed", 5)[1] == printed
 
 
 def test_columns_stand_under_their_names(evaluate):
-    names, values = evaluate()[1].splitlines()
-    assert len(names) == len(values)
-    assert [i for i, c in enumerate(names) if c != " " and names[i + 1 : i + 2] in (" ", "")] == [
-        i for i, c in enumerate(values) if c != " " and values[i + 1 : i + 2] in (" ", "")
-    ]
+    lines = evaluate(None, REFERENCES, "--diversity")[1].splitlines()
+    value = lines[0].index("x 100") + len("x 100")
+    assert {line[value - 1] == " " for line in lines} == {False}
+    assert {line[value : value + 1] for line in lines} <= {" ", ""}
 
 
-def test_metrics_are_chosen_and_those_that_cannot_be_had_left_out(evaluate):
-    code, printed, error = evaluate(None, REFERENCES, "--metrics", "METEOR,cider, rouge")
+def test_metrics_are_chosen_and_those_that_cannot_be_had_left_out(evaluate, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", "")  # no Java
+    code, printed, error = evaluate(None, REFERENCES, "--metrics", "SPICE,cider, rouge", "--json", tmp_path / "scores.json")
     assert code == 0
-    assert printed.split()[:3] == ["ROUGE-L", "CIDEr", "images"]
-    assert error == "captioner: METEOR is left out: this version does not compute it\n"
+    assert list(rows(printed)) == ["ROUGE-L", "CIDEr", "images"]
+    assert "SPICE is left out: it is a Java program and there is no `java`" in error
+    assert "SPICE" not in json.loads((tmp_path / "scores.json").read_text())
+    code, printed, error = evaluate(None, REFERENCES, "--metrics", "spice")
+    assert (code, printed) == (2, "")
+    assert "--metrics spice: none of them can be had here" in error
 
 
 def test_partial_results_are_scored_only_when_asked(evaluate):
@@ -85,7 +112,7 @@ def test_partial_results_are_scored_only_when_asked(evaluate):
     assert "--partial" in error
     code, printed, error = evaluate(some, REFERENCES, "--partial")
     assert code == 0
-    assert printed.split()[-1] == "2"
+    assert rows(printed)["images"] == ["2", "of", "3"]
     assert "2 of 3 images" in error
 
 
@@ -95,11 +122,129 @@ def test_a_caption_without_words_is_scored_and_named(evaluate):
     assert "score 0: images 1 (7)" in error
 
 
-def test_one_image_alone_says_that_cider_is_zero(evaluate):
+def test_one_image_alone_says_that_cider_is_zero_and_has_no_interval(evaluate):
     code, printed, error = evaluate(results({7: "a dog"}), {7: REFERENCES[7]})
     assert code == 0
-    assert printed.split()[-2:] == ["0.0", "1"]
+    assert rows(printed)["CIDEr"] == ["0.0"]
     assert "CIDEr is 0 with one image" in error
+
+
+def test_diversity_is_shown_and_written(evaluate, tmp_path):
+    said = {**CAPTIONS, 4: "a man rides a <unk> on the"}
+    training = tmp_path / "training.json"
+    training.write_text(json.dumps(annotations({1: ["A red dog runs.", "the sun"]})))
+    words = ["--training-captions", training, "--json", tmp_path / "scores.json"]
+    code, printed, _ = evaluate(results(said), REFERENCES, *words)
+    written = json.loads((tmp_path / "scores.json").read_text())["diversity"]
+    assert code == 0
+    assert written == pytest.approx(diversity([tokenize(said[image]) for image in REFERENCES], [["a", "red", "dog", "runs"]]))
+    assert written["novel"] == 2 / 3
+    found = rows(printed)
+    assert (found["novel"], found["vocabulary"], found["length"]) == (["66.7"], ["13"], ["5.7"])
+    assert printed.count("33.3") == 2  # ends in a function word, holds <unk>
+    assert "novel" not in evaluate(results(said), REFERENCES, "--diversity")[1]
+    assert "distinct" not in evaluate(results(said), REFERENCES)[1]
+
+
+def test_document_frequencies_of_another_corpus_count_for_cider_alone(evaluate, tmp_path):
+    other, saved = tmp_path / "other.json", tmp_path / "df.npz"
+    corpus = {**REFERENCES, 12: ["a dog"], 13: ["a cat"], 14: ["a dog", "a blue bike"]}
+    other.write_text(json.dumps(annotations(corpus)))
+    own = rows(evaluate()[1])
+    code, printed, _ = evaluate(None, REFERENCES, "--df", other, "--save-df", saved, "--json", tmp_path / "s.json")
+    assert code == 0
+    expected = score(CAPTIONS, REFERENCES, frequencies=Frequencies.of(Scorer(corpus).references))
+    assert json.loads((tmp_path / "s.json").read_text())["CIDEr"] == pytest.approx(expected["CIDEr"])
+    found = rows(printed)
+    assert {name for name in own if own[name] != found[name]} == {"CIDEr"}
+    assert evaluate(None, REFERENCES, "--df", saved)[1] == printed
+    saved.write_bytes(b"no archive")
+    code, _, error = evaluate(None, REFERENCES, "--df", saved)
+    assert code == 2
+    assert "df.npz" in error
+
+
+def test_document_frequencies_of_shorter_n_grams_are_refused(evaluate, tmp_path):
+    Frequencies.of(References([[["a", "dog"]]], 2)).save(tmp_path / "df.npz")
+    code, _, error = evaluate(None, REFERENCES, "--df", tmp_path / "df.npz")
+    assert code == 2
+    assert "n-grams up to 2 words" in error
+
+
+@pytest.fixture
+def compare(evaluate, tmp_path):
+    def run(other, *options, record=None):
+        (tmp_path / "other.json").write_text(json.dumps(results(other)))
+        return evaluate(record, REFERENCES, "--compare", tmp_path / "other.json", *options)
+
+    return run
+
+
+def test_a_comparison_shows_both_the_difference_and_says_who_is_better(compare, tmp_path):
+    worse = {**CAPTIONS, 7: "red", 9: "a cat", 4: "man"}
+    code, printed, error = compare(worse, "--json", tmp_path / "scores.json")
+    assert (code, error) == (0, "")
+    written = json.loads((tmp_path / "scores.json").read_text())
+    expected = score(worse, REFERENCES)
+    assert {name: written["compare"][name] for name in expected} == expected
+    gain = written["differences"]["ROUGE-L"]
+    assert gain["value"] == pytest.approx(written["ROUGE-L"] - expected["ROUGE-L"])
+    assert 0 < gain["low"] <= gain["value"] <= gain["high"]
+    assert f"A is {tmp_path / 'results.json'}, B is {tmp_path / 'other.json'}" in printed
+    ends = f"{100 * gain['value']:.1f} [{100 * gain['low']:.1f}, {100 * gain['high']:.1f}]"
+    assert f"A is better than B on ROUGE-L by {ends}; noise in 0.0 % of resamples" in printed
+
+
+def test_changing_sides_names_the_other_as_better(compare):
+    record = results({7: "red", 9: "a cat", 4: "man"})
+    assert "B is better than A on ROUGE-L by " in compare(CAPTIONS, record=record)[1]
+
+
+def test_what_may_be_noise_is_called_so(compare):
+    mixed = {**CAPTIONS, 7: "the red dog", 9: "two cats sit on a mat"}  # one worse, one better
+    assert "ROUGE-L by" in (said := compare(mixed)[1])
+    assert "which may be noise; noise in" in said
+
+
+def test_a_system_compared_with_itself_is_the_same(compare):
+    printed = compare(CAPTIONS)[1]
+    for name in ("BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr"):
+        assert f"A and B have the same {name}\n" in printed
+
+
+def test_systems_are_compared_on_the_images_that_both_caption(compare):
+    code, _, error = compare({7: "a dog", 9: "cats"})
+    assert code == 2
+    assert "other.json: images without a caption: 1 (4) of 3" in error
+    code, printed, _ = compare({7: "a dog", 9: "cats"}, "--partial")
+    assert code == 0
+    assert rows(printed)["images"] == ["2", "of", "3", "2", "of", "3"]
+    code, _, error = compare({7: "a dog"}, "--partial", record=results({9: "cats"}))
+    assert code == 2
+    assert "no image in common" in error
+    code, _, error = compare({7: "a dog"}, "--partial")
+    assert code == 2
+    assert "one image does not tell two systems apart" in error
+    code, _, error = compare({**CAPTIONS, 8: "a stranger"})
+    assert code == 2
+    assert "other.json: images without a reference" in error
+
+
+def test_files_that_were_read_are_not_written_over(evaluate, tmp_path, capsys):
+    for path, why in (("results.json", "read by this command"), ("annotations.json", "read by this command"), (".", "a folder")):
+        with pytest.raises(SystemExit) as end:
+            evaluate(None, REFERENCES, "--json", tmp_path / path)
+        assert end.value.code == 2
+        assert why in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_ends_with_one_line(evaluate, tmp_path):
+    (tmp_path / "file").write_text("")
+    for option in ("--json", "--save-df"):
+        code, _, error = evaluate(None, REFERENCES, option, tmp_path / "file" / "below")
+        assert code == 2
+        assert "cannot be written" in error
+        assert error.count("\n") == 1
 
 
 good = results(CAPTIONS)
@@ -145,7 +290,7 @@ def test_missing_files_and_files_that_are_not_json(evaluate, tmp_path, capsys):
     assert "none.json: caption annotations not found" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("metrics", "line"), [("blue", "'blue'"), ("meteor", "no metric is left"), (",", "no metric is left")])
+@pytest.mark.parametrize(("metrics", "line"), [("blue", "'blue'"), (",", "no metric is named")])
 def test_metrics_nobody_knows(evaluate, metrics, line):
     code, _, error = evaluate(None, REFERENCES, "--metrics", metrics)
     assert code == 2
@@ -153,11 +298,22 @@ def test_metrics_nobody_knows(evaluate, metrics, line):
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["one.json"], ["a", "b", "c"], ["--model", "m", "a.json"], ["a", "b", "--images", "d"], ["a", "b", "--beam", "0"]]
+    "words",
+    [
+        "a b --compare c --bootstrap 0",
+        "",
+        "one.json",
+        "a b c",
+        "--model m a.json",
+        "a b --images d",
+        "a b --beam 0",
+        "a b --bootstrap -1",
+        "a b --results c",
+    ],
 )
 def test_usage_mistakes_exit_with_two(words, capsys):
     with pytest.raises(SystemExit) as end:
-        main(["evaluate", *words])
+        main(["evaluate", *words.split()])
     assert end.value.code == 2
     assert "usage" in capsys.readouterr().err
 
@@ -175,10 +331,12 @@ class Parrot:
     """Says what CAPTIONS has for the image's grey."""
 
     def __init__(self):
-        self.asked = []
+        self.asked, self.dumb_at = [], []
 
     def caption(self, images, beam, batch_size):
         self.asked.append((len(images), beam, batch_size))
+        if any(image.getpixel((0, 0))[0] in self.dumb_at for image in images):
+            raise RuntimeError("out of memory")
         return [SimpleNamespace(text=CAPTIONS[image.getpixel((0, 0))[0]]) for image in images]
 
 
@@ -205,23 +363,45 @@ def test_a_model_captions_every_image_and_is_scored(photos, parrot, capsys):
     assert capsys.readouterr().out == table
 
 
-def test_an_image_that_cannot_be_read_is_an_error_and_left_out_only_when_asked(photos, parrot, capsys):
-    (photos / "9.png").write_bytes(b"no image")
-    words = ["evaluate", "--model", "m", str(photos / "annotations.json"), "--images", str(photos)]
-    assert main(words) == 2
-    assert "9.png" in capsys.readouterr().err
-    assert main([*words, "--partial"]) == 1
+@pytest.mark.parametrize("fate", ["damaged", "absent", "not captioned"])
+def test_an_image_that_fails_is_named_and_the_others_are_scored(photos, parrot, capsys, fate):
+    if fate == "damaged":
+        (photos / "9.png").write_bytes(b"no image")
+    elif fate == "absent":
+        (photos / "9.png").unlink()
+    else:
+        parrot.dumb_at = [9]
+    files = [str(photos / name) for name in ("scores.json", "said.json", "annotations.json")]
+    words = ["evaluate", "--model", "m", files[2], "--images", str(photos), "--json", files[0], "--results", files[1]]
+    assert main(words) == 1
     printed = capsys.readouterr()
-    assert printed.out.split()[-1] == "2"
+    assert rows(printed.out)["images"] == ["2", "of", "3"]
     assert "9.png" in printed.err
+    others = {image: CAPTIONS[image] for image in (7, 4)}
+    written = json.loads(Path(files[0]).read_text())
+    assert written["failed"] == [9]
+    assert written | score(others, REFERENCES) == written
+    assert json.loads(Path(files[1]).read_text()) == results(others)
+    assert main([*words, "--partial"]) == (0 if fate == "absent" else 1)
 
 
-def test_a_listed_image_that_is_not_there_likewise(photos, parrot, capsys):
-    (photos / "9.png").unlink()
-    words = ["evaluate", "--model", "m", str(photos / "annotations.json"), "--images", str(photos)]
-    assert main(words) == 2
-    assert "9.png" in capsys.readouterr().err
-    assert main([*words, "--partial"]) == 1
+def test_when_every_image_fails_nothing_is_scored(photos, parrot, capsys):
+    for image in REFERENCES:
+        (photos / f"{image}.png").write_bytes(b"no image")
+    assert main(["evaluate", "--model", "m", str(photos / "annotations.json"), "--images", str(photos)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "no image could be captioned" in printed.err
+
+
+def test_a_model_is_compared_with_a_file_on_the_images_that_it_captioned(photos, parrot, capsys):
+    (photos / "9.png").write_bytes(b"no image")
+    (photos / "other.json").write_text(json.dumps(results({**CAPTIONS, 4: "a bike"})))
+    words = ["--images", str(photos), "--compare", str(photos / "other.json")]
+    assert main(["evaluate", "--model", "m", str(photos / "annotations.json"), *words]) == 1
+    printed = capsys.readouterr().out
+    assert rows(printed)["images"] == ["2", "of", "3", "2", "of", "3"]
+    assert f"A is m, B is {photos / 'other.json'}" in printed
 
 
 def test_a_model_that_is_none_ends_with_one_line(photos, capsys):
