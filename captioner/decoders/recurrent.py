@@ -217,8 +217,8 @@ class LayerDecoder(RecurrentDecoder):
         for gate in self.state_gates.weight.detach()[:, : self.hidden_size].chunk(self.gates):
             nn.init.orthogonal_(gate)
         nn.init.zeros_(self.word_gates.bias)
-        for gate in self.opened:
-            nn.init.ones_(self.word_gates.bias.detach().chunk(self.gates)[gate])
+        for index in self.opened:
+            nn.init.ones_(self.word_gates.bias.detach().chunk(self.gates)[index])
         nn.init.zeros_(self.output.bias)
 
     @abstractmethod

@@ -34,10 +34,10 @@ class TopDownDecoder(RecurrentDecoder):
         h2_t, c2_t = LSTM_2([z_t; h1_t], h2_{t-1}, c2_{t-1})
         p(y_t)     = softmax(L_o dropout(h2_t))
 
-    Both start from zeros. Where attention has a sentinel, s_t = sigmoid(W_x [h2_{t-1}; E y_{t-1}] + W_h h1_{t-1}) * tanh(c1_t), as Lu et al.
-    2017, sec. 2.2, make it of their one LSTM. `tie`: L_o is a layer to the embedding's size and the embedding itself.
-    Source: Anderson et al. 2018, sec. 3.2 (eqs. 1 to 7). Departures: regions are those of a grid and not of detected objects; any attention in
-    the place of the additive one; dropout, on embeddings and before the output.
+    Both start from zeros. Where attention has a sentinel, s_t = sigmoid(W_x [h2_{t-1}; E y_{t-1}] + W_h h1_{t-1}) * tanh(c1_t), as Lu et
+    al. 2017, sec. 2.2, make it of their one LSTM. `tie`: L_o is a layer to the embedding's size and the embedding itself.
+    Source: Anderson et al. 2018, sec. 3.2 (eqs. 1 to 7). Departures: regions are those of a grid and not of detected objects; any attention
+    in the place of the additive one; dropout, on embeddings and before the output.
     Raises: ValueError, a size not positive, a dropout outside [0, 1), a sentinel of another size.
     """
 
@@ -87,6 +87,7 @@ class TopDownDecoder(RecurrentDecoder):
 
     def look(self, memory: TopDownMemory, state: TopDownState, shares: Shares) -> tuple[TopDownState, Trace, Kept]:
         gates, watched = shares
+        assert gates is not None
         before = torch.cat([state.looking, state.speaking], -1)
         looking, looking_cell = lstm_cell(gates + memory.gates[:, None] + self.looking_gates(before), state.looking_cell)
         sentinel = None

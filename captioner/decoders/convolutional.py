@@ -1,0 +1,72 @@
+"""A decoder of causal convolutions, each of which looks."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from captioner.attention.attention import Attention
+from captioner.decoders.decoder import check_choices
+from captioner.decoders.parallel import Layer, ParallelDecoder, Read, an_attention_each
+from captioner.records import Memory, Trail
+
+
+class Convolution(Layer):
+    """One block.
+
+    v_t = GLU(convolution(x_{t-k+1} ... x_t))
+    z_t = attention((W v_t + g_t) / sqrt 2, a),             g_t the word's embedding
+    x_t <- ((v_t + U z_t) / sqrt 2 + x_t) / sqrt 2
+    """
+
+    def __init__(self, attention: Attention, hidden_size: int, kernel_size: int, dropout: float) -> None:
+        super().__init__(attention, hidden_size)
+        self.past = (kernel_size - 1, hidden_size)
+        self.convolution = nn.Conv1d(hidden_size, 2 * hidden_size, kernel_size)
+        self.ask = nn.Linear(hidden_size, hidden_size)
+        self.drop = nn.Dropout(dropout)
+        nn.init.normal_(self.convolution.weight, std=(4 * (1 - dropout) / (kernel_size * hidden_size)) ** 0.5)
+        nn.init.zeros_(self.convolution.bias.detach())  # type: ignore[union-attr]
+
+    def forward(
+        self,
+        inputs: Float[Tensor, "images queries steps hidden"],
+        words: Float[Tensor, "images queries steps hidden"],
+        past: Float[Tensor, "images queries past units"],
+        memory: Memory,
+        trail: Trail,
+    ) -> Read:
+        read = torch.cat([past, self.drop(inputs)], 2)
+        signal = self.convolution(read.flatten(0, 1).transpose(1, 2)).transpose(1, 2).unflatten(0, inputs.shape[:2])
+        signal = nn.functional.glu(signal, -1)
+        seen, glimpse = self.look((self.ask(signal) + words) * 0.5**0.5, memory, trail)
+        outputs = ((signal + seen) * 0.5**0.5 + inputs) * 0.5**0.5
+        return outputs, read[:, :, inputs.shape[2] :], glimpse
+
+
+class ConvolutionalDecoder(ParallelDecoder):
+    """Causal convolutions with gated linear units over the words so far, and an attention in every layer.
+
+    A word reads `layers` x (`kernel_size` - 1) words before it, and asks anew in each layer, knowing what the layer below saw: multi-step
+    attention. Source: Gehring et al. 2017, sec. 3 (its init in sec. 3.5); Aneja et al. 2018 for captions, where the image is read beside
+    the words and one attention looks. Departures: no weight normalisation; positions are not learned (`ParallelDecoder`); the regions' keys
+    and values are those of `attention` (there values are sums of outputs and embeddings).
+    Raises: ValueError, a size not positive, a dropout outside [0, 1), a locality that needs the past, a sentinel.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        attention: Attention,
+        embedding_size: int,
+        hidden_size: int,
+        layers: int = 3,
+        kernel_size: int = 5,
+        dropout: float = 0.1,
+        tie: bool = False,
+    ) -> None:
+        sizes = {"embedding_size": embedding_size, "hidden_size": hidden_size, "layers": layers}
+        check_choices(dropout, vocabulary_size=vocabulary_size, **sizes)
+        if kernel_size < 1:
+            raise ValueError(f"kernel_size is a number of words and must be positive, not {kernel_size}")
+        blocks = [Convolution(own, hidden_size, kernel_size, dropout) for own in an_attention_each(attention, layers)]
+        super().__init__(vocabulary_size, blocks, nn.Identity(), embedding_size, hidden_size, dropout, tie)
