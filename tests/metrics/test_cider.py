@@ -1,4 +1,4 @@
-"""CIDEr-D against an oracle in dense vectors, a count by hand, and pycocoevalcap where it is installed."""
+"""Both CIDErs against oracles in dense vectors, counts by hand, and pycocoevalcap where it is installed."""
 
 import logging
 import math
@@ -8,21 +8,24 @@ import pytest
 from corpora import as_coco, corpora, synthetic
 from hypothesis import given
 
-from captioner.metrics.cider import Cider
+from captioner.metrics.cider import Cider, CiderReward
+from captioner.metrics.frequencies import Frequencies
 from captioner.metrics.ngrams import References
+from captioner.tokenizer import tokenize
 
 
 def grams(words, n):
     return [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
 
 
-def oracle(candidates, references, order=4, sigma=6.0):
-    """The definition with one dense vector a caption, over all n-grams of the corpus."""
-    images, total = len(references), np.zeros(len(candidates))
+def oracle(candidates, references, order=4, sigma=6.0, corpus=None):
+    """The definition with one dense vector a caption, over all n-grams of all captions."""
+    corpus = references if corpus is None else corpus
+    total = np.zeros(len(candidates))
     for n in range(1, order + 1):
-        documents = [{g for r in captions for g in grams(r, n)} for captions in references]
-        names = sorted(set().union(*documents, *(grams(c, n) for c in candidates)))
-        idf = np.array([math.log(images / max(1, sum(g in d for d in documents))) for g in names])
+        documents = [{g for r in captions for g in grams(r, n)} for captions in corpus]
+        names = sorted({g for captions in [candidates, *references] for text in captions for g in grams(text, n)})
+        idf = np.array([math.log(len(corpus) / max(1, sum(g in d for d in documents))) for g in names])
         for i, (candidate, captions) in enumerate(zip(candidates, references, strict=True)):
             c = idf * [grams(candidate, n).count(g) for g in names]
             for caption in captions:
@@ -86,6 +89,82 @@ def test_equals_pycocoevalcap():
     assert ours.tolist() == pytest.approx(expected.tolist(), abs=1e-9)
     assert ours.mean() == pytest.approx(mean, abs=1e-9)
     assert mean > 0.5
+
+
+def plain_oracle(candidates, references, corpus=None, order=4):
+    """Vedantam et al. 2015, sec. 3, as it is printed: term frequencies are shares, the vectors hold every n-gram of everybody."""
+    corpus = references if corpus is None else corpus
+    scores = []
+    for candidate, captions in zip(candidates, references, strict=True):
+        cider_n = []
+        for n in range(1, order + 1):
+            names = sorted({g for text in [candidate, *captions] for g in grams(text, n)})
+
+            def vector(text, n=n, names=names):
+                said = grams(text, n)
+                term = np.array([said.count(g) / max(1, len(said)) for g in names])
+                images = np.array([sum(min(1, sum(grams(r, n).count(g) for r in image)) for image in corpus) for g in names])
+                return term * np.log(len(corpus) / np.maximum(1, images))
+
+            pairs = [(vector(candidate), vector(caption)) for caption in captions]
+            cosines = [c @ r / norm if (norm := np.linalg.norm(c) * np.linalg.norm(r)) > 0 else 0 for c, r in pairs]
+            cider_n.append(sum(cosines) / len(captions))
+        scores.append(sum(cider_n) / order)
+    return scores
+
+
+@given(corpora())
+def test_plain_equals_the_formulas_of_the_paper(corpus):
+    assert Cider(corpus[1], plain=True).scores(corpus[0]).tolist() == pytest.approx(plain_oracle(*corpus), abs=1e-10)
+
+
+def test_plain_is_one_for_a_copy_and_forgives_repetition_and_length():
+    references = [[["a", "red", "dog", "runs", "fast"]], [["two", "cats", "sit", "on", "mats"]]]
+    assert Cider(references, plain=True).scores([r[0] for r in references]).tolist() == pytest.approx([1, 1])
+    once, often = Cider([[["dog"]], [["cat"]]], 1, plain=True).scores([["dog"], ["dog"] * 9], [0, 0])
+    assert (once, often) == pytest.approx((1, 1))
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@given(corpus=corpora(), other=corpora(fewest=2))
+def test_frequencies_of_another_corpus_are_the_ones_that_weigh(plain, corpus, other):
+    found = Cider(corpus[1], plain=plain, frequencies=Frequencies.of(References(other[1]))).scores(corpus[0])
+    expected = plain_oracle(*corpus, other[1]) if plain else oracle(*corpus, corpus=other[1])
+    assert found.tolist() == pytest.approx(list(expected), abs=1e-10)
+
+
+def test_with_frequencies_of_another_corpus_one_image_has_a_score(caplog):
+    frequencies = Frequencies.of(References(synthetic(5, seed=1)[1]))
+    with caplog.at_level(logging.WARNING, "captioner"):
+        assert Cider([[["a", "dog", "runs", "off"]]], frequencies=frequencies).scores([["a", "dog", "runs", "off"]])[0] == pytest.approx(10)
+    assert caplog.text == ""
+
+
+def test_frequencies_must_be_of_the_same_order():
+    with pytest.raises(ValueError, match="order is 4 words, but the frequencies were counted up to 2"):
+        Cider([[["a"]]], frequencies=Frequencies.of(References([[["a"]]], order=2)))
+
+
+def test_the_reward_of_a_caption_is_its_score_over_words_and_over_ids():
+    spoken = {50: ["A red dog runs.", "the dog is running"], 20: ["Two cats sit on a mat"], 30: ["a man rides a bike"]}
+    said = ["a dog runs", "two cats sit", "two cats sit", "a man on a bike"]
+    images = [50, 20, 30, 30]
+    rewards = CiderReward(spoken)(images, [caption.split() for caption in said])
+    expected = Cider([[tokenize(text) for text in texts] for texts in spoken.values()]).scores([c.split() for c in said], [0, 1, 2, 2])
+    assert rewards.tolist() == expected.tolist()
+    assert rewards[1] > rewards[2] == 0
+    ids = {word: number for number, word in enumerate(sorted({w for texts in spoken.values() for t in texts for w in tokenize(t)}), 7)}
+    of_ids = CiderReward(spoken, lambda text: [ids[word] for word in tokenize(text)])
+    assert of_ids(images, [[ids.get(w, 999) for w in c.split()] for c in said]).tolist() == pytest.approx(rewards.tolist())
+    with pytest.raises(ValueError, match="image 31 has no references"):
+        of_ids([31], [[7]])
+
+
+def test_an_end_that_is_a_word_rewards_captions_that_end():
+    spoken = {1: ["a dog runs on the grass", "the dog runs"], 2: ["two cats sit on a bench", "cats on a bench"]}
+    reward = CiderReward(spoken, lambda text: [*tokenize(text), "<end>"])
+    cut, ended = reward([1, 1], [["the", "dog"], ["the", "dog", "runs", "<end>"]])
+    assert ended > cut
 
 
 def test_sigma_must_be_a_length():
