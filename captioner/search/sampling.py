@@ -1,0 +1,151 @@
+"""Captions drawn from the model."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from captioner.records import stack_records
+from captioner.search.constraints import Constraints, Rules
+from captioner.search.hypotheses import Found, Say, device_of, in_order, normalised, payable, pick
+from captioner.search.search import Search
+
+
+class Sampling(Search):
+    """`captions` independent captions of each image, word by word; given by score, the best first.
+
+    The next word is drawn from q(w) ~ p(w)^(1 / temperature) over the words (and `<end>`) that the constraints allow, cut down in turn to
+
+        top_k    the k most probable
+        top_p    the fewest that together have at least that probability, the most probable first (nucleus)
+        typical  the fewest that together have at least that probability, those first whose -log q is nearest to q's entropy
+
+    and scaled to one again after each cut (ties at the edge of top_k all stay). After `max_length` words every caption ends. `log_prob` and
+    `score` are of p itself, so that they compare with those of other searches. Draws come from a generator of our own: they go on from
+    call to call and image by image, so that the batch size changes nothing, and are the same on every device; `seed` None takes a new one.
+    Source: Holtzman et al. 2020, sec. 3 (top_p; top_k is Fan et al. 2018); Meister et al. 2023, sec. 4 (typical).
+    Raises: ValueError, captions or top_k below 1, a temperature not positive, top_p or typical outside (0, 1]; see `Search`.
+    """
+
+    def __init__(
+        self,
+        captions: int = 1,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        typical: float | None = None,
+        seed: int | None = None,
+        max_length: int = 20,
+        normalisation: str = "mean",
+        alpha: float = 1.0,
+        constraints: Constraints | None = None,
+    ) -> None:
+        super().__init__(max_length, normalisation, alpha, constraints)
+        if captions < 1:
+            raise ValueError(f"captions is a number of draws an image and at least 1, not {captions}")
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature is a positive number, not {temperature}")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k is a number of words and at least 1, not {top_k}")
+        for name, share in {"top_p": top_p, "typical": typical}.items():
+            if share is not None and not 0 < share <= 1:
+                raise ValueError(f"{name} is a probability above 0 and at most 1, not {share}")
+        self.captions, self.temperature, self.top_k, self.top_p, self.typical = captions, temperature, top_k, top_p, typical
+        self.generator = torch.Generator()
+        if seed is None:
+            self.generator.seed()
+        else:
+            self.generator.manual_seed(seed)
+
+    def __str__(self) -> str:
+        cuts = {"top_k": self.top_k, "top_p": self.top_p, "typical": self.typical}
+        told = [f"{name} {value}" for name, value in cuts.items() if value is not None]
+        return ", ".join(filter(None, [f"sampling {self.captions} at temperature {self.temperature:g}", *told, str(self.constraints)]))
+
+    @torch.no_grad()
+    def __call__(self, step: Say, state: Any, images: int, start: int, end: int, never: list[int]) -> Found:
+        device = device_of(state)
+        chances = self.chances(images).to(device)
+        rules = Rules(self.constraints, self.max_length, end, never, device)
+        everyone = torch.arange(self.captions, device=device).expand(images, -1)
+        first = torch.zeros_like(everyone)
+        state, said = pick(state, first), pick(rules.begin(images), first)
+        words, lengths = torch.full_like(first, start), first
+        going, satisfied = torch.ones_like(first, dtype=torch.bool), torch.zeros_like(first, dtype=torch.bool)
+        total = end_log_prob = torch.zeros(images, self.captions, device=device)
+        kept: list[tuple[Tensor, Tensor, Any]] = []
+        for length in range(self.max_length + 1):
+            log_probs, state, trace = step(state, words)
+            ends = log_probs[..., end].clone()
+            may_end = rules.may_end(said, words, length)
+            rules.ban(log_probs, said, length)
+            words = self.draw(log_probs, ends.masked_fill(~may_end, -torch.inf), end, chances[..., length])
+            ended = going & ((words == end) | (length == self.max_length))
+            end_log_prob, satisfied = torch.where(ended, ends, end_log_prob), satisfied | (ended & may_end)
+            total = torch.where(ended, payable(total + ends), total)
+            going = going & ~ended
+            if length == self.max_length or not bool(going.any()):
+                break
+            words = words * going
+            value = log_probs.gather(-1, words[..., None]).squeeze(-1).masked_fill(~going, 0.0)
+            total, lengths = total + value, lengths + going.long()
+            kept.append((words, value, trace))
+            said = rules.follow(said, everyone, words)
+        score = normalised(total, lengths + 1, self.normalisation, self.alpha)
+        return ordered(kept, lengths, end_log_prob, total, score, satisfied)
+
+    def chances(self, images: int) -> Float[Tensor, "images captions steps"]:
+        """Numbers in [0, 1), the same for an image whatever batch it comes in."""
+        return torch.stack([torch.rand(self.captions, self.max_length + 1, generator=self.generator) for _ in range(images)])
+
+    def draw(self, log_probs: Tensor, ends: Tensor, end: int, chances: Tensor) -> Int[Tensor, "images captions"]:
+        """A word, or `end`, for each query: where the distribution function passes its chance. `end` where nothing is allowed."""
+        logits = log_probs.index_copy(-1, torch.tensor([end], device=ends.device), ends[..., None]) / self.temperature
+        logits[..., end].masked_fill_((logits == -torch.inf).all(-1), 0.0)
+        for cut, size in ((most_probable, self.top_k), (nucleus, self.top_p), (typical, self.typical)):
+            if size is not None:
+                logits = cut(logits.log_softmax(-1), size)
+        chance = logits.softmax(-1)
+        reached = chance.cumsum(-1)
+        point = chances[..., None].to(reached.dtype) * reached[..., -1:]
+        place = torch.searchsorted(reached, point, right=True).clamp_max(chance.shape[-1] - 1)
+        rounded_off = chance.gather(-1, place) == 0
+        return torch.where(rounded_off, chance.argmax(-1, keepdim=True), place).squeeze(-1)
+
+
+def most_probable(log_probs: Float[Tensor, "*lead vocab"], count: int) -> Float[Tensor, "*lead vocab"]:
+    """-inf below the `count`-th highest."""
+    least = log_probs.topk(min(count, log_probs.shape[-1]), -1).values[..., -1:]
+    return log_probs.masked_fill(log_probs < least, -torch.inf)
+
+
+def nucleus(log_probs: Float[Tensor, "*lead vocab"], share: float) -> Float[Tensor, "*lead vocab"]:
+    return fewest(log_probs, -log_probs, share)
+
+
+def typical(log_probs: Float[Tensor, "*lead vocab"], share: float) -> Float[Tensor, "*lead vocab"]:
+    entropy = -(log_probs.exp() * log_probs.masked_fill(log_probs == -torch.inf, 0.0)).sum(-1, keepdim=True)
+    return fewest(log_probs, (-log_probs - entropy).abs(), share)
+
+
+def fewest(log_probs: Float[Tensor, "*lead vocab"], key: Float[Tensor, "*lead vocab"], share: float) -> Float[Tensor, "*lead vocab"]:
+    """-inf but for the words of the lowest keys that together reach the probability `share`; one word stays at least."""
+    order = key.argsort(dim=-1, stable=True)
+    ordered = log_probs.gather(-1, order).exp()
+    before = ordered.cumsum(-1) - ordered
+    enough = (before >= share).scatter(-1, order, before >= share)
+    return log_probs.masked_fill(enough, -torch.inf)
+
+
+def ordered(
+    kept: list[tuple[Tensor, Tensor, Any]], lengths: Tensor, ends: Tensor, total: Tensor, score: Tensor, satisfied: Tensor
+) -> Found:
+    """What was drawn, the satisfied first and then by score."""
+    order = in_order(score, satisfied)
+    lengths, ends, total, score, satisfied = pick((lengths, ends, total, score, satisfied), order)
+    if not kept:
+        nothing = score.new_zeros(*score.shape, 0)
+        return Found(nothing.long(), lengths, nothing, ends, total, score, None, satisfied)
+    words, values, trace = (pick(stack_records(list(leaves), 2), order) for leaves in zip(*kept, strict=True))
+    return Found(words, lengths, values, ends, total, score, trace, satisfied)

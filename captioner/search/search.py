@@ -1,0 +1,37 @@
+"""The one way into every search."""
+
+import copy
+from abc import ABC, abstractmethod
+from typing import Any
+
+from captioner.search.constraints import Constraints
+from captioner.search.hypotheses import NORMALISATIONS, Found, Say
+from captioner.vocabulary import Vocabulary
+
+
+class Search(ABC):
+    """Captions of up to `max_length` words that keep to `constraints`; those of different lengths are ranked by `normalisation`
+    ("mean", "wu", "none") with exponent `alpha`, see `hypotheses.normalised`.
+
+    Raises: ValueError, max_length below 1 or below constraints.min_length, an unknown normalisation.
+    """
+
+    def __init__(self, max_length: int, normalisation: str, alpha: float, constraints: Constraints | None) -> None:
+        if max_length < 1:
+            raise ValueError(f"max_length is a number of words and at least 1, not {max_length}")
+        if normalisation not in NORMALISATIONS:
+            raise ValueError(f"normalisation is one of {', '.join(NORMALISATIONS)}, not {normalisation!r}")
+        self.max_length, self.normalisation, self.alpha = max_length, normalisation, alpha
+        self.constraints = constraints or Constraints()
+        if self.constraints.min_length > max_length:
+            raise ValueError(f"min_length is a number of words and at most max_length, {max_length}, not {self.constraints.min_length}")
+
+    @abstractmethod
+    def __call__(self, step: Say, state: Any, images: int, start: int, end: int, never: list[int]) -> Found:
+        """Search from a `state` of one query an image. `never` are the ids that may not be said."""
+
+    def within(self, vocabulary: Vocabulary) -> "Search":
+        """The same search with the words of its constraints as ids. Raises: InputError, a word that the vocabulary lacks."""
+        search = copy.copy(self)
+        search.constraints = self.constraints.within(vocabulary)
+        return search
