@@ -26,7 +26,7 @@ class Attention(nn.Module):
     side and projected (Vaswani et al. 2017, sec. 3.2.2). All heads share one locality, and the trail follows their mean.
 
     With `sentinel_size` there is one thing more to look at: a vector that the decoder hands over at every step, projected to the size of a
-    region and from there on treated as one (Lu et al. 2017, sec. 2.3, eqs. 11 to 13; there the value is not projected). Masks and
+    region and from there on treated as one (Lu et al. 2017, sec. 2.3; there its value is the vector itself). Masks and
     localities do not act on it.
     Raises: ValueError, a size not positive, `context_size` (or `features`) that the heads do not divide.
     """
@@ -78,10 +78,7 @@ class Attention(nn.Module):
         sentinel: Float[Tensor, "images queries state"] | None = None,
     ) -> Glimpse:
         if (sentinel is None) != (self.sentinel is None):
-            raise ValueError(
-                f"sentinel_size is {self.sentinel_size}, and the decoder hands over {'no' if sentinel is None else 'a'} sentinel"
-            )
-        regions = memory.cells.shape[0]
+            raise ValueError(f"sentinel_size is {self.sentinel_size}, and a sentinel was {'not ' if sentinel is None else ''}handed over")
         scores = self.score(queries, memory.keys) + self.locality(queries, memory.cells, trail)[:, :, None]
         if memory.mask is not None:
             scores = scores.masked_fill(~memory.mask[:, None, None], -torch.inf)
@@ -90,17 +87,16 @@ class Attention(nn.Module):
             scores = torch.cat([scores, self.answer(queries, besides)], -1)
         alphas = self.distribution(scores)
         weights, log_prob = self.readout(alphas, trail.mode)
-        context = blend(weights[..., :regions], memory.values)
+        seen, unseen = alphas.tensor_split([memory.cells.shape[0]], -1)
+        weights, shares = weights.tensor_split([memory.cells.shape[0]], -1)
+        context = blend(weights, memory.values)
         if besides is not None:
-            context = context + blend(weights[..., regions:].flatten(0, 1)[:, None], self.value(besides).flatten(0, 1)[:, None]).view_as(
-                context
-            )
-        seen = alphas[..., :regions]
+            context = context + (shares * self.value(besides).unflatten(-1, (self.score.heads, -1))).flatten(2)
         return Glimpse(
             self.output(context),
             seen.mean(2),
             seen if self.score.heads > 1 else None,
-            None if besides is None else alphas[..., regions].mean(2),
+            unseen.mean(2).squeeze(-1) if besides is not None else None,
             log_prob,
         )
 

@@ -31,6 +31,21 @@ class Peak(Readout):
         return peak(alphas), alphas.new_zeros(mode.shape)
 
 
+class TopK(Readout):
+    """The expectation over the k highest alphas, made to sum to one again, whatever the mode. Raises: ValueError, k not positive."""
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        if k < 1:
+            raise ValueError(f"k is a number of regions and must be positive, not {k}")
+        self.k = k
+
+    def forward(self, alphas: Float[Tensor, "images queries heads regions"], mode: Int[Tensor, "images queries"]) -> Read:
+        highest = alphas.topk(min(self.k, alphas.shape[-1])).indices
+        kept = alphas * one_hot(highest, alphas)
+        return kept / kept.sum(-1, keepdim=True), alphas.new_zeros(mode.shape)
+
+
 class Sample(Readout):
     """Hard attention: one region, drawn with probability alpha_i; each head draws its own.
 
@@ -52,6 +67,32 @@ class Sample(Readout):
         return as_asked(mode, one_hot(drawn, alphas), alphas), torch.where(mode == DRAW, log_prob, 0.0)
 
 
+class Gumbel(Readout):
+    """One region drawn as `Sample` draws it, with the gradient of a soft choice in the place of REINFORCE.
+
+        y = softmax((log alpha + g) / T),    g_i = -log(-log(u_i));    forward: one at the highest y_i; backward: the gradient of y
+
+    Biased, less so for a lower `temperature` T, with more variance. Nothing is left for REINFORCE: the log-probability is zero. Modes and
+    `at_rest` as for `Sample`. Source: Jang et al. 2017, sec. 2.1 and 2.2 (straight-through).
+    Raises: ValueError, temperature not positive, or another `at_rest`.
+    """
+
+    def __init__(self, temperature: float = 1.0, at_rest: str = "expect") -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"temperature divides the perturbed log-weights and must be positive, not {temperature}")
+        self.temperature, self.at_rest = temperature, mode_named(at_rest)
+
+    def forward(self, alphas: Float[Tensor, "images queries heads regions"], mode: Int[Tensor, "images queries"]) -> Read:
+        if not self.training:
+            mode = mode.masked_fill(mode == DRAW, self.at_rest)
+        logs = alphas.clamp_min(torch.finfo(alphas.dtype).tiny).log().masked_fill(alphas == 0, -torch.inf)
+        perturbed = logs - torch.empty_like(alphas).exponential_().log()
+        soft = (perturbed / self.temperature).softmax(-1)
+        drawn = peak(perturbed.detach()) + (soft - soft.detach())
+        return as_asked(mode, drawn, alphas), alphas.new_zeros(mode.shape)
+
+
 def mode_named(at_rest: str) -> int:
     modes = {"draw": DRAW, "expect": EXPECT, "peak": PEAK}
     if at_rest not in modes:
@@ -69,5 +110,6 @@ def peak(alphas: Float[Tensor, "*lead regions"]) -> Float[Tensor, "*lead regions
     return one_hot(alphas.argmax(-1, keepdim=True), alphas)
 
 
-def one_hot(index: Int[Tensor, "*lead 1"], like: Float[Tensor, "*lead regions"]) -> Float[Tensor, "*lead regions"]:
+def one_hot(index: Int[Tensor, "*lead some"], like: Float[Tensor, "*lead regions"]) -> Float[Tensor, "*lead regions"]:
+    """One at each index, zero elsewhere."""
     return torch.zeros_like(like).scatter_(-1, index, 1.0)

@@ -1,5 +1,6 @@
 """How well does region i answer the decoder?"""
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -73,6 +74,86 @@ class ScaledDot(Score):
         self, queries: Float[Tensor, "images queries hidden"], keys: Float[Tensor, "images regions keys"]
     ) -> Float[Tensor, "images queries heads regions"]:
         return products(self.query(queries) * self.scale, keys, self.heads)
+
+
+class Dot(Score):
+    """The product of query and region, as they are.
+
+        score_i = q_n . a_i,n    for each head n
+
+    A product needs one size: where a region has another than a query, a learned matrix brings it there, and this is `Bilinear`.
+    Source: Luong et al. 2015, sec. 3.1 (dot). Raises: ValueError, a size not positive or not divided by `heads`.
+    """
+
+    def __init__(self, features: int, hidden_size: int, heads: int = 1) -> None:
+        super().__init__()
+        check_sizes(heads, features=features, hidden_size=hidden_size)
+        self.heads = heads
+        self.key = nn.Identity() if features == hidden_size else nn.Linear(features, hidden_size, bias=False)
+
+    def keys(self, features: Float[Tensor, "images regions features"]) -> Float[Tensor, "images regions keys"]:
+        return self.key(features)
+
+    def forward(
+        self, queries: Float[Tensor, "images queries hidden"], keys: Float[Tensor, "images regions keys"]
+    ) -> Float[Tensor, "images queries heads regions"]:
+        return products(queries, keys, self.heads)
+
+
+class Bilinear(Score):
+    """A learned form of query and region.
+
+        score_i = q_n . (W a_i)_n    for each head n;    q^T W a_i with one
+
+    Source: Luong et al. 2015, sec. 3.1 (general). Raises: ValueError, a size not positive or not divided by `heads`.
+    """
+
+    def __init__(self, features: int, hidden_size: int, heads: int = 1) -> None:
+        super().__init__()
+        check_sizes(heads, features=features, hidden_size=hidden_size)
+        self.heads = heads
+        self.key = nn.Linear(features, hidden_size, bias=False)
+
+    def keys(self, features: Float[Tensor, "images regions features"]) -> Float[Tensor, "images regions keys"]:
+        return self.key(features)
+
+    def forward(
+        self, queries: Float[Tensor, "images queries hidden"], keys: Float[Tensor, "images regions keys"]
+    ) -> Float[Tensor, "images queries heads regions"]:
+        return products(queries, keys, self.heads)
+
+
+class Cosine(Score):
+    """The angle between projected query and region; their lengths play no part.
+
+        score_i = s cos((W q)_n, (U a_i)_n)    for each head n
+
+    A cosine alone chooses little: a softmax of values in [-1, 1] gives no region more than e^2 times another's weight. So s > 0 is
+    learned, and starts at `scale`. Source: Graves et al. 2014, sec. 3.3.1 (eqs. 5 and 6), where s comes anew with every query.
+    Raises: ValueError, a size not positive or not divided by `heads`, a scale not positive.
+    """
+
+    def __init__(self, features: int, hidden_size: int, attention_size: int, scale: float = 10.0, heads: int = 1) -> None:
+        super().__init__()
+        check_sizes(heads, features=features, hidden_size=hidden_size, attention_size=attention_size)
+        if scale <= 0:
+            raise ValueError(f"scale multiplies the cosine and must be positive, not {scale}")
+        self.heads = heads
+        self.key = nn.Linear(features, attention_size, bias=False)
+        self.query = nn.Linear(hidden_size, attention_size, bias=False)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+
+    def keys(self, features: Float[Tensor, "images regions features"]) -> Float[Tensor, "images regions keys"]:
+        return self.directions(self.key(features))
+
+    def forward(
+        self, queries: Float[Tensor, "images queries hidden"], keys: Float[Tensor, "images regions keys"]
+    ) -> Float[Tensor, "images queries heads regions"]:
+        return products(self.log_scale.exp() * self.directions(self.query(queries)), keys, self.heads)
+
+    def directions(self, vectors: Float[Tensor, "images some keys"]) -> Float[Tensor, "images some keys"]:
+        """Each head's part at length one."""
+        return nn.functional.normalize(vectors.unflatten(-1, (self.heads, -1)), dim=-1).flatten(-2)
 
 
 def products(
