@@ -11,6 +11,7 @@ from captioner import bundle
 from captioner.errors import InputError
 from captioner.model import Caption, Captioner
 from captioner.objectives.likelihood import Likelihood
+from captioner.objectives.term import Given
 from captioner.records import Batch
 from captioner.search.beam import BeamSearch
 from captioner.tokenizer import tokenize
@@ -55,7 +56,7 @@ def test_two_images_can_be_overfitted():
     optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
     for _ in range(150):
         optimizer.zero_grad()
-        Likelihood()(model.rollout(batch)).backward()
+        Likelihood()(Given(model.rollout(batch))).backward()
         optimizer.step()
     model.encoder.train(False)
     with torch.no_grad():  # two images are too few for the running statistics of batch norm: take theirs

@@ -1,12 +1,12 @@
 """Every region its share of attention over the caption."""
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from captioner.records import Rollout
+from captioner.objectives.term import Given, Term
 
 
-class DoublyStochastic(nn.Module):
+class DoublyStochastic(Term):
     """weight * mean over captions of mean_i (tau - sum_t alpha_ti)^2, tau = words / regions where `share` is true, else 1 as in the paper.
 
     Departures from the source, Xu et al. 2015, sec. 4.2.1 (eq. 14): the mean over regions instead of the sum, so that a weight means the
@@ -19,7 +19,8 @@ class DoublyStochastic(nn.Module):
             raise ValueError(f"weight must not be negative, not {weight}")
         self.weight, self.share = weight, share
 
-    def forward(self, rollout: Rollout) -> Float[Tensor, ""]:
+    def forward(self, given: Given) -> Float[Tensor, ""]:
+        rollout = given.rollout
         looked = rollout.trace.alphas.sum(2)
         words = rollout.mask.sum(-1)
         target = (words / looked.shape[-1])[..., None] if self.share else 1.0

@@ -1,16 +1,16 @@
 """How spread the maps are."""
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from captioner.records import DRAW, Rollout
+from captioner.objectives.term import Given, Term
+from captioner.records import DRAW
 
 
-class Entropy(nn.Module):
-    """-weight * mean entropy, in nats a word, of the maps that captions drew from: a bonus that keeps hard attention exploring.
+class Entropy(Term):
+    """-weight * the entropy, in nats, of the maps that captions drew from, divided by all words: a bonus that keeps it exploring.
 
-    Captions that looked by expectation or at the peak do not count. Source: Xu et al. 2015, sec. 4.1, eq. 12. Raises: ValueError, weight
-    negative.
+    Captions that looked by expectation add nothing. Source: Xu et al. 2015, sec. 4.1, eq. 12. Raises: ValueError, weight negative.
     """
 
     def __init__(self, weight: float = 0.01) -> None:
@@ -19,9 +19,10 @@ class Entropy(nn.Module):
             raise ValueError(f"weight must not be negative, not {weight}")
         self.weight = weight
 
-    def forward(self, rollout: Rollout) -> Float[Tensor, ""]:
+    def forward(self, given: Given) -> Float[Tensor, ""]:
+        rollout = given.rollout
         drew = rollout.mask & (rollout.mode == DRAW)[..., None]
-        return -self.weight * (map_entropy(rollout.trace.alphas) * drew).sum() / drew.sum().clamp_min(1)
+        return -self.weight * (map_entropy(rollout.trace.alphas) * drew).sum() / rollout.mask.sum()
 
 
 def map_entropy(alphas: Float[Tensor, "*lead regions"]) -> Float[Tensor, "*lead"]:

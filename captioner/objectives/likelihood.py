@@ -1,12 +1,12 @@
 """The likelihood of the given words."""
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from captioner.records import Rollout
+from captioner.objectives.term import Given, Term
 
 
-class Likelihood(nn.Module):
+class Likelihood(Term):
     """Negative log-likelihood a word, with label smoothing e: -mean_t [(1 - e) log p(y_t) + e mean_v log p(v)].
 
     In nats, averaged over all words of the batch with `<end>`. Source: Xu et al. 2015, eq. 14, first term; smoothing after Szegedy et
@@ -19,6 +19,7 @@ class Likelihood(nn.Module):
             raise ValueError(f"label_smoothing is a share in [0, 1), not {label_smoothing}")
         self.label_smoothing = label_smoothing
 
-    def forward(self, rollout: Rollout) -> Float[Tensor, ""]:
+    def forward(self, given: Given) -> Float[Tensor, ""]:
+        rollout = given.rollout
         smoothed = (1 - self.label_smoothing) * rollout.log_probs + self.label_smoothing * rollout.mean_log_probs
         return -(smoothed * rollout.mask).sum() / rollout.mask.sum()

@@ -4,43 +4,73 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from captioner.records import DRAW, EXPECT, Batch, Rollout
+from captioner.objectives.term import Given, Term, reward
+from captioner.records import DRAW, EXPECT, PEAK, Batch, Regions, Rollout
 
 
 @runtime_checkable
 class Rolls(Protocol):
-    """A captioner, as far as an objective knows it."""
+    """A captioner, as far as an objective knows it. Regions are encoded images: they pass through `encode` as they are."""
 
-    training: bool
+    def encode(self, images: Float[Tensor, "images 3 height width"] | Regions) -> Regions: ...
 
     def rollout(self, batch: Batch, mode: Int[Tensor, "images captions"] | None = None) -> Rollout: ...
 
 
 class Objective(nn.Module):
-    """Terms over one rollout of the batch's captions.
+    """Terms over one rollout of the batch's captions, each caption `draws` times over; the encoder runs once.
 
-    `terms` are modules rollout -> scalar, already weighted.
     `expect` is the share of captions that look by expectation: the coin of Xu et al. 2015, sec. 4.1, where it falls once for a batch and
-    here, a departure, for each caption. It decides nothing where the readout is an expectation.
-    Raises: ValueError, no terms, or a share outside [0, 1].
+    here, a departure, for each caption (all its draws alike). It decides nothing where the readout is an expectation.
+    Cost: the decoder runs `draws` rows a caption, those by expectation among them; one more without gradient for each caption that drew
+    where a term needs peaks. Raises: ValueError, no terms, a share outside [0, 1], or fewer draws than a term needs.
     """
 
-    def __init__(self, terms: Mapping[str, nn.Module], expect: float = 0.0) -> None:
+    def __init__(self, terms: Mapping[str, Term], expect: float = 0.0, draws: int = 1) -> None:
         super().__init__()
         if not terms:
             raise ValueError("an objective needs at least one term")
         if not 0 <= expect <= 1:
             raise ValueError(f"expect is a share of captions in [0, 1], not {expect}")
+        least = max(term.least_draws for term in terms.values())
+        if draws < least:
+            raise ValueError(f"draws is a number of rows a caption and at least {least} for these terms, not {draws}")
         self.terms = nn.ModuleDict(dict(terms))
-        self.expect = expect
+        self.expect, self.draws = expect, draws
+        self.needs_peaks = any(term.needs_peaks for term in terms.values())
 
     def forward(self, captioner: Rolls, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Each term, by name. A batch without a single word is a ValueError."""
+        return self.judge(self.ask(captioner, batch))
+
+    def ask(self, captioner: Rolls, batch: Batch) -> Given:
+        """The rollouts that the terms need."""
+        batch = batch._replace(images=captioner.encode(batch.images))
         coin = torch.rand(batch.captions.shape[:2], device=batch.captions.device) < self.expect
-        rollout = captioner.rollout(batch, torch.where(coin, EXPECT, DRAW))
+        mode = torch.where(coin, EXPECT, DRAW).repeat_interleave(self.draws, 1)
+        rollout = captioner.rollout(batch._replace(captions=batch.captions.repeat_interleave(self.draws, 1)), mode)
         if not bool(rollout.mask.any()):
             raise ValueError("the batch holds no word to learn from")
-        return {name: term(rollout) for name, term in self.terms.items()}
+        return Given(rollout, self.draws, self.peaks(captioner, batch, ~coin))
+
+    @torch.no_grad()
+    def peaks(self, captioner: Rolls, batch: Batch, drew: Bool[Tensor, "images captions"]) -> Float[Tensor, "images captions"] | None:
+        """After the rollout with gradient: under autocast, weights that are first cast without one would keep none."""
+        captions = batch.captions * drew[..., None]
+        if not self.needs_peaks or not bool(captions.any()):
+            return None
+        return reward(captioner.rollout(batch._replace(captions=captions), torch.full_like(drew, PEAK, dtype=torch.long)))
+
+    def judge(self, given: Given) -> dict[str, Float[Tensor, ""]]:
+        return {name: term(given) for name, term in self.terms.items()}
+
+    def measure(self, given: Given) -> dict[str, Float[Tensor, ""]]:
+        """What the terms have to tell beside their values; to be called before `judge`, which may move averages."""
+        found: dict[str, Float[Tensor, ""]] = {}
+        for term in self.terms.values():
+            assert isinstance(term, Term)
+            found |= term.measure(given)
+        return found

@@ -1,15 +1,17 @@
 import itertools
 
+import numpy as np
 import pytest
 import torch
-from kinds import lstm
 
+from captioner.objectives.baseline import LeaveOneOut, MovingAverage, SelfCritical
 from captioner.objectives.doubly_stochastic import DoublyStochastic
 from captioner.objectives.entropy import Entropy
 from captioner.objectives.likelihood import Likelihood
 from captioner.objectives.objective import Objective
 from captioner.objectives.reinforce import Reinforce
-from captioner.records import DRAW, EXPECT, Batch, Regions, Rollout, Trace
+from captioner.objectives.term import Given
+from captioner.records import DRAW, EXPECT, PEAK, Batch, Regions, Rollout, Trace
 
 
 def some_rollout(images=2, captions=3, steps=4, regions=5):
@@ -30,7 +32,7 @@ def words_of(rollout):
 def test_likelihood_is_the_mean_over_words_whatever_the_padding():
     rollout = some_rollout()
     values = [0.9 * rollout.log_probs[w] + 0.1 * rollout.mean_log_probs[w] for w in words_of(rollout)]
-    assert Likelihood(0.1)(rollout).item() == pytest.approx(-sum(v.item() for v in values) / len(values))
+    assert Likelihood(0.1)(Given(rollout)).item() == pytest.approx(-sum(v.item() for v in values) / len(values))
 
 
 @pytest.mark.parametrize("share", [False, True])
@@ -42,90 +44,130 @@ def test_doubly_stochastic_is_its_formula_and_leaves_out_empty_rows(share):
         if words:
             target = words / 5 if share else 1.0
             penalties.append(sum((target - rollout.trace.alphas[i, c, :, r].sum().item()) ** 2 for r in range(5)) / 5)
-    assert DoublyStochastic(0.7, share)(rollout).item() == pytest.approx(0.7 * sum(penalties) / len(penalties))
+    assert DoublyStochastic(0.7, share)(Given(rollout)).item() == pytest.approx(0.7 * sum(penalties) / len(penalties))
 
 
-def test_entropy_counts_only_what_was_drawn():
+def test_entropy_counts_only_what_was_drawn_and_is_shared_by_all_words():
     rollout = some_rollout()
     drew = [w for w in words_of(rollout) if rollout.mode[w[:2]] == DRAW]
     entropies = [torch.distributions.Categorical(rollout.trace.alphas[w]).entropy().item() for w in drew]
-    assert Entropy(0.3)(rollout).item() == pytest.approx(-0.3 * sum(entropies) / len(entropies))
+    assert Entropy(0.3)(Given(rollout)).item() == pytest.approx(-0.3 * sum(entropies) / len(words_of(rollout)))
+
+
+def moving(value):
+    baseline = MovingAverage(decay=0.75)
+    baseline.value.fill_(value)
+    baseline.started.fill_(True)
+    return baseline
 
 
 def test_reinforce_reads_the_moving_average_before_it_moves():
     rollout = some_rollout()
-    term = Reinforce(weight=2.0, decay=0.75)
-    term.baseline.fill_(-0.3)
-    term.started.fill_(True)
+    term = Reinforce(moving(-0.3), weight=2.0)
     rows = [(i, c) for i, c in itertools.product(range(2), range(3)) if rollout.mode[i, c] == DRAW and rollout.mask[i, c].any()]
     rewards = [rollout.log_probs[r].sum().item() / int(rollout.mask[r].sum()) for r in rows]
     loss = -2.0 * sum(
         (reward + 0.3) * int(rollout.mask[r].sum()) * rollout.trace.log_prob[r].sum().item()
         for reward, r in zip(rewards, rows, strict=True)
     )
-    assert term(rollout).item() == pytest.approx(loss / sum(int(rollout.mask[r].sum()) for r in rows), rel=1e-6)
-    assert term.baseline.item() == pytest.approx(0.75 * -0.3 + 0.25 * sum(rewards) / len(rewards), rel=1e-6)
+    measured = term.measure(Given(rollout))
+    assert measured["baseline"].item() == pytest.approx(-0.3)
+    assert measured["advantage_variance"].item() == pytest.approx(np.var(rewards), rel=1e-6)
+    assert term(Given(rollout)).item() == pytest.approx(loss / len(words_of(rollout)), rel=1e-6)
+    assert term.baseline.value.item() == pytest.approx(0.75 * -0.3 + 0.25 * sum(rewards) / len(rewards), rel=1e-6)
+    moved = term.baseline.value.item()
+    term.eval()(Given(rollout))
+    assert term.baseline.value.item() == moved
 
 
-def test_the_reinforce_gradient_is_the_enumerated_one():
-    """3 regions, 2 words and the end: the gradient of E[log p(caption | path)] over all 27 paths against the mean of many draws."""
-    torch.manual_seed(3)
-    decoder = lstm(readout="sample", dropout=0.0, gate="none").double().train()
-    regions = Regions(torch.randn(1, 3, 7).double() * 2, torch.tensor([[0.0, 0], [0, 1], [0, 2]]).double())
-    caption = torch.tensor([[[1, 5, 6, 2]]])
-    parameters = [decoder.attention.score.query.weight, decoder.attention.score.energy.weight, decoder.initial.weight]
-    paths = list(itertools.product(range(3), repeat=3))
-    total = 0.0
-    for path in paths:
-        decoder.attention.readout = Forced(path)
-        rollout = decoder.rollout(regions, caption, torch.full((1, 1), DRAW))
-        total = total + rollout.trace.log_prob.sum().exp() * rollout.log_probs.sum() / 3
-    exact = torch.cat([g.flatten() for g in torch.autograd.grad(total, parameters)])
+class Captioner:
+    """Keeps what it was asked; log p of a row is minus its number among all rows, one word each."""
 
-    decoder.attention.readout = type(lstm(readout="sample").attention.readout)()
-    draws, gradients, term = 4000, [], Reinforce()
-    for _ in range(12):
-        rollout = decoder.rollout(regions, caption.expand(1, draws, 4), torch.full((1, draws), DRAW))
-        loss = Likelihood()(rollout) + term(rollout)
-        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(-loss, parameters)]))
-    estimates = torch.stack(gradients)
-    error = (estimates.mean(0) - exact).abs()
-    assert (error < 6 * estimates.std(0) / len(gradients) ** 0.5 + 1e-9).all()
-    assert exact.abs().max() > 1e-3
+    def __init__(self):
+        self.asked, self.encoded = [], 0
+
+    def encode(self, images):
+        self.encoded += 1
+        return Regions(images.flatten(1)[:, None], torch.zeros(1, 2))
+
+    def rollout(self, batch, mode=None):
+        self.asked.append((batch, mode, torch.is_grad_enabled()))
+        rows = batch.captions.shape[:2]
+        mask = batch.captions[..., 1:] != 0
+        log_probs = -torch.arange(1.0, 1 + rows.numel()).view(*rows, 1) * mask
+        alphas = torch.ones(*mask.shape, 1) * mask[..., None]
+        return Rollout(log_probs, log_probs, mask, mode, Trace(alphas, torch.zeros(mask.shape)))
 
 
-class Forced(torch.nn.Module):
-    """A readout that takes a given path instead of drawing one."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.path = list(path)
-
-    def forward(self, alphas, values, mode):
-        region = self.path.pop(0)
-        once = torch.zeros_like(alphas)
-        once[..., region] = 1.0
-        return once @ values, alphas[..., region].log()
+def some_batch(images, captions):
+    words = torch.tensor([1, 5]) + torch.zeros(images, captions, 1, dtype=torch.long)
+    words[..., 1] += torch.arange(captions)
+    return Batch(torch.zeros(images, 3, 1, 1), words, torch.arange(images))
 
 
 def test_an_objective_asks_for_one_rollout_and_tosses_a_coin_for_each_caption():
-    modes = []
-
-    class Captioner:
-        training = True
-
-        def rollout(self, batch, mode=None):
-            modes.append(mode)
-            return some_rollout()
-
     torch.manual_seed(0)
-    batch = Batch(torch.zeros(200, 3, 1, 1), torch.zeros(200, 5, 4, dtype=torch.long), torch.arange(200))
-    objective = Objective({"likelihood": Likelihood(), "entropy": Entropy()}, expect=0.25)
-    terms = objective(Captioner(), batch)
-    assert set(terms) == {"likelihood", "entropy"}
-    assert len(modes) == 1
-    assert (modes[0] == EXPECT).float().mean().item() == pytest.approx(0.25, abs=0.07)
-    assert (modes[0] != modes[0][:, :1]).any()
+    captioner = Captioner()
+    objective = Objective({"likelihood": Likelihood(), "entropy": Entropy()}, expect=0.25, draws=3)
+    assert set(objective(captioner, some_batch(200, 5))) == {"likelihood", "entropy"}
+    assert captioner.encoded == 1
+    [(asked, mode, learning)] = captioner.asked
+    assert learning
+    assert mode.shape == (200, 15)
+    mode, words = mode.view(200, 5, 3), asked.captions.view(200, 5, 3, 2)
+    assert (mode == mode[..., :1]).all()
+    assert (words == words[:, :, :1]).all()
+    assert (mode == EXPECT).float().mean().item() == pytest.approx(0.25, abs=0.05)
+    assert (mode != mode[:, :1]).any()
+
+
+def test_peaks_are_asked_for_captions_that_drew_only_without_gradient_and_enter_no_other_term():
+    torch.manual_seed(0)
+    captioner = Captioner()
+    terms = {"likelihood": Likelihood(), "reinforce": Reinforce(SelfCritical())}
+    objective, batch = Objective(terms, expect=0.5, draws=2), some_batch(20, 3)
+    given = objective.ask(captioner, batch)
+    assert captioner.encoded == 1
+    (_, mode, _), (peaked, peak_mode, learning) = captioner.asked
+    assert (peak_mode == PEAK).all()
+    assert not learning
+    drew = mode[:, ::2] == DRAW
+    assert torch.equal(peaked.captions, batch.captions * drew[..., None])
+    assert torch.equal(given.peaks, -torch.arange(1.0, 61).view(20, 3) * drew)
+    assert given.rollout.mask.shape[:2] == (20, 6)
+    assert objective.judge(given)["likelihood"].item() == pytest.approx(121 / 2)
+    rewards = -torch.arange(1.0, 121).view(20, 3, 2)
+    assert objective.measure(given)["advantage_variance"].item() == pytest.approx(
+        (rewards - given.peaks[..., None])[drew].var(correction=0).item()
+    )
+
+
+def test_where_nothing_drew_reinforce_is_silent_and_no_peak_is_asked_for():
+    captioner = Captioner()
+    objective = Objective({"reinforce": Reinforce(SelfCritical())}, expect=1.0)
+    given = objective.ask(captioner, some_batch(2, 3))
+    assert given.peaks is None
+    assert len(captioner.asked) == 1
+    assert objective.measure(given) == {}
+    assert objective.judge(given)["reinforce"].item() == 0.0
+
+
+def test_leave_one_out_is_the_mean_of_the_other_draws_of_the_same_caption():
+    rewards, drew = torch.rand(2, 5, 3), torch.ones(2, 5, 3, dtype=torch.bool)
+    found = LeaveOneOut()(rewards, drew, None)
+    for i, c, k in itertools.product(range(2), range(5), range(3)):
+        others = [rewards[i, c, j].item() for j in range(3) if j != k]
+        assert found[i, c, k].item() == pytest.approx(sum(others) / 2)
+
+
+def test_the_first_moving_average_is_of_the_other_rewards_of_the_batch():
+    rewards, drew = torch.rand(2, 5, 3), torch.rand(2, 5, 3) < 0.6
+    found = MovingAverage()(rewards, drew, None)
+    for place in drew.nonzero().tolist():
+        others = [rewards[tuple(other)].item() for other in drew.nonzero().tolist() if other != place]
+        assert found[tuple(place)].item() == pytest.approx(sum(others) / len(others))
+    alone = torch.zeros(1, 1, 1) - 2
+    assert MovingAverage()(alone, alone < 0, None).item() == 0.0
 
 
 @pytest.mark.parametrize(
@@ -134,10 +176,12 @@ def test_an_objective_asks_for_one_rollout_and_tosses_a_coin_for_each_caption():
         (lambda: Likelihood(1.0), "label_smoothing"),
         (lambda: DoublyStochastic(-1), "weight"),
         (lambda: Entropy(-1), "weight"),
-        (lambda: Reinforce(-1), "weight"),
-        (lambda: Reinforce(decay=1.0), "decay"),
+        (lambda: Reinforce(MovingAverage(), -1), "weight"),
+        (lambda: MovingAverage(1.0), "decay"),
         (lambda: Objective({}), "term"),
         (lambda: Objective({"a": Entropy()}, 2.0), "expect"),
+        (lambda: Objective({"a": Entropy()}, draws=0), "draws"),
+        (lambda: Objective({"a": Reinforce(LeaveOneOut())}, draws=1), "draws"),
     ],
 )
 def test_bad_values_are_refused_by_name(make, names):

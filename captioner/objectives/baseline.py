@@ -1,0 +1,105 @@
+"""What a reward is held against: the lower the variance of the difference, the less noise in the gradient of REINFORCE."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+class Baseline(nn.Module, ABC):
+    """A guess at a reward that does not look at the draw which earned it, so that the gradient stays unbiased. In nats a word."""
+
+    needs_peaks = False
+    least_draws = 1
+    """Of each caption."""
+
+    @abstractmethod
+    def forward(
+        self,
+        rewards: Float[Tensor, "images captions draws"],
+        drew: Bool[Tensor, "images captions draws"],
+        peaks: Float[Tensor, "images captions"] | None,
+    ) -> Float[Tensor, "images captions draws"]:
+        """Only what is at `drew` is read. Moves nothing: `learn` does."""
+
+    def learn(self, rewards: Float[Tensor, "images captions draws"], drew: Bool[Tensor, "images captions draws"]) -> None:
+        """Called in training after `forward` was read, where anything drew."""
+
+
+class MovingAverage(Baseline):
+    """b <- decay b + (1 - decay) mean reward, read before it is updated; before the first update, the mean of the batch's other rewards.
+
+    Source: Xu et al. 2015, sec. 4.1, where b is of whole captions; a departure: a word, so that a long caption is not worse than the
+    baseline for its length alone. Raises: ValueError, decay outside [0, 1).
+    """
+
+    value: Tensor
+    started: Tensor
+
+    def __init__(self, decay: float = 0.9) -> None:
+        super().__init__()
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay is a share in [0, 1), not {decay}")
+        self.decay = decay
+        self.register_buffer("value", torch.zeros(()))
+        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+
+    def forward(
+        self,
+        rewards: Float[Tensor, "images captions draws"],
+        drew: Bool[Tensor, "images captions draws"],
+        peaks: Float[Tensor, "images captions"] | None,
+    ) -> Float[Tensor, "images captions draws"]:
+        others = mean_of_others(rewards.flatten(), drew.flatten()).view_as(rewards)
+        return torch.where(self.started, self.value.to(rewards.dtype), others)
+
+    def learn(self, rewards: Float[Tensor, "images captions draws"], drew: Bool[Tensor, "images captions draws"]) -> None:
+        mean = rewards[drew].mean()
+        self.value.copy_(torch.where(self.started, self.decay * self.value + (1 - self.decay) * mean, mean))
+        self.started.fill_(True)
+
+
+class LeaveOneOut(Baseline):
+    """b of a draw = mean reward of the other K - 1 draws of the same caption: it knows how hard image and caption are.
+
+    Source: Mnih and Rezende 2016, sec. 2.3 (there of the multi-sample bound); Kool et al. 2019. Costs K rows a caption in the decoder,
+    and one pass of the encoder.
+    """
+
+    least_draws = 2
+
+    def forward(
+        self,
+        rewards: Float[Tensor, "images captions draws"],
+        drew: Bool[Tensor, "images captions draws"],
+        peaks: Float[Tensor, "images captions"] | None,
+    ) -> Float[Tensor, "images captions draws"]:
+        return mean_of_others(rewards, drew)
+
+
+class SelfCritical(Baseline):
+    """b = log p of the same caption when every look goes to the peak.
+
+    Source: Rennie et al. 2017, sec. 3, for words; here the draws are looks, the words are given. Dropout falls anew for that row, as it
+    does for every row (there it is evaluation without dropout). Costs one row more a caption that drew, without a backward pass.
+    """
+
+    needs_peaks = True
+
+    def forward(
+        self,
+        rewards: Float[Tensor, "images captions draws"],
+        drew: Bool[Tensor, "images captions draws"],
+        peaks: Float[Tensor, "images captions"] | None,
+    ) -> Float[Tensor, "images captions draws"]:
+        if peaks is None:
+            raise ValueError("peaks are needed: the log-likelihood of each caption with every look at the peak")
+        return peaks[..., None].expand_as(rewards)
+
+
+def mean_of_others(rewards: Float[Tensor, "*lead draws"], drew: Bool[Tensor, "*lead draws"]) -> Float[Tensor, "*lead draws"]:
+    """Along the last axis, the mean over every other entry that drew; zero where there is none."""
+    others = drew.sum(-1, keepdim=True) - drew.int()
+    total = (rewards * drew).sum(-1, keepdim=True) - rewards * drew
+    return total * (others > 0) / others.clamp_min(1)

@@ -1,0 +1,38 @@
+"""What every term of an objective is: a number made of rollouts."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from captioner.records import Rollout
+
+
+class Given(NamedTuple):
+    """What an objective asked for."""
+
+    rollout: Rollout
+    """`draws` rows of each caption, side by side: row caption * draws + k."""
+    draws: int = 1
+    peaks: Float[Tensor, "images captions"] | None = None
+    """log p of each caption that drew, in nats a word, when every look goes to the peak; no gradient. None where no term needs it."""
+
+
+class Term(nn.Module, ABC):
+    needs_peaks = False
+    least_draws = 1
+    """Of each caption."""
+
+    @abstractmethod
+    def forward(self, given: Given) -> Float[Tensor, ""]:
+        """Already weighted; to be minimised."""
+
+    def measure(self, given: Given) -> dict[str, Float[Tensor, ""]]:
+        """Numbers to log, before `forward` has moved any average."""
+        return {}
+
+
+def reward(rollout: Rollout) -> Float[Tensor, "images captions"]:
+    """log p of each caption in nats a word, without gradient; zero for what is no caption."""
+    return rollout.log_probs.detach().sum(-1) / rollout.mask.sum(-1).clamp_min(1)
