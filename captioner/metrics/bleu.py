@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from captioner.metrics.additive import Additive
-from captioner.metrics.ngrams import References, Tokens, counted, lengths
+from captioner.metrics.ngrams import References, Tokens, counted, find, lengths
 
 
 class BleuStatistics(NamedTuple):
@@ -51,11 +51,10 @@ class Bleu:
         for counts, postings in zip(references.numbering.count(candidates), references.postings, strict=True):
             known = counts.ngram < postings.size
             pair = image[counts.caption[known]] * postings.size + counts.ngram[known]
-            limit = np.append(most_in_one(postings.times, postings.first), 0)
-            place = np.searchsorted(postings.pairs, pair)
-            there = np.append(postings.pairs, -1)[place] == pair
-            match = np.where(there, np.minimum(counts.times[known], limit[place]), 0)
-            matches.append(np.bincount(counts.caption[known], match, len(candidates)).astype(np.int64))
+            place, there = find(postings.pairs, pair)
+            limit = most_in_one(postings.times, postings.first)[place[there]]
+            match = np.minimum(counts.times[known][there], limit)
+            matches.append(np.bincount(counts.caption[known][there], match, len(candidates)).astype(np.int64))
         guesses = np.maximum(size[:, None] - np.arange(len(matches)), 0)
         return BleuStatistics(np.stack(matches, 1), guesses, size, self._closest(image, size))
 

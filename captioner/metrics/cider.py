@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from captioner.metrics.frequencies import Frequencies
-from captioner.metrics.ngrams import Counts, Postings, References, Tokens, counted, lengths
+from captioner.metrics.ngrams import Counts, Postings, References, Tokens, counted, find, lengths
 from captioner.tokenizer import tokenize
 
 logger = logging.getLogger(__name__)
@@ -129,8 +129,7 @@ def meet(
     """Every place where an n-gram of a candidate stands in a reference of its image: (entry of counts, entry of postings)."""
     entry = np.flatnonzero(counts.ngram < postings.size)
     pair = image[counts.caption[entry]] * postings.size + counts.ngram[entry]
-    place = np.searchsorted(postings.pairs, pair)
-    there = np.append(postings.pairs, -1)[place] == pair
+    place, there = find(postings.pairs, pair)
     entry, place = entry[there], place[there]
     number = postings.number[place]
     before = np.cumsum(number) - number

@@ -35,8 +35,8 @@ class Numbering:
     @classmethod
     def of(cls, captions: Sequence[Tokens], order: int) -> tuple["Numbering", list[Counts]]:
         """The n-grams of these captions numbered, and counted order by order."""
-        counts, words, keys = cls({}, [np.empty(0, np.int64) for _ in range(order)])._count(captions)
-        return cls(words, keys), counts
+        counts, fresh, keys = cls({}, [np.empty(0, np.int64) for _ in range(order)])._count(captions)
+        return cls(fresh, keys), counts
 
     def count(self, captions: Sequence[Tokens]) -> list[Counts]:
         """Count other captions, order by order; n-grams never seen get numbers from sizes[n - 1] on, good for this call alone."""
@@ -52,13 +52,17 @@ class Numbering:
         return numbers
 
     def _count(self, captions: Sequence[Tokens]) -> tuple[list[Counts], dict[Hashable, int], list[np.ndarray]]:
-        words = dict(self.words)
-        number = words.setdefault
-        flat = np.array([number(word, len(words)) for word in chain.from_iterable(captions)], np.int64)
+        """Counts, and the words and keys that are new."""
+        words, first = self.words, len(self.words)
+        fresh: dict[Hashable, int] = {}
+        number = fresh.setdefault
+        flat = np.array(
+            [words[word] if word in words else number(word, first + len(fresh)) for word in chain.from_iterable(captions)], np.int64
+        )
         sizes = lengths(captions)
         caption = np.repeat(np.arange(len(captions)), sizes)
         left = np.repeat(np.cumsum(sizes), sizes) - np.arange(len(flat))
-        counts, new_keys = [tally(caption, flat, len(words))], [np.empty(0, np.int64)]
+        counts, new_keys = [tally(caption, flat, first + len(fresh))], [np.empty(0, np.int64)]
         ngram = flat.copy()
         for n in range(2, len(self.keys) + 1):
             at = np.flatnonzero(left >= n)
@@ -67,7 +71,7 @@ class Numbering:
             ngram[at], new = number_keys(known, key)
             counts.append(tally(caption[at], ngram[at], len(known) + len(new)))
             new_keys.append(new)
-        return counts, words, new_keys
+        return counts, fresh, new_keys
 
 
 def number_keys(known: Integers, keys: Int[np.ndarray, " keys"]) -> tuple[Int[np.ndarray, " keys"], Int[np.ndarray, " new"]]:
@@ -140,8 +144,10 @@ class References:
     def _post(self, counts: Counts, size: int) -> Postings:
         pair = self.image[counts.caption] * size + counts.ngram
         order = np.argsort(pair, kind="stable")
-        pairs, first, number = np.unique(pair[order], return_index=True, return_counts=True)
-        return Postings(pairs, first, number, counts.caption[order], counts.times[order], size)
+        pair = pair[order]
+        first = np.flatnonzero(np.diff(pair, prepend=-1))
+        number = np.diff(first, append=len(pair))
+        return Postings(pair[first], first, number, counts.caption[order], counts.times[order], size)
 
     def images_of(self, candidates: Sequence[Tokens], images: Sequence[int] | np.ndarray | None) -> Int[np.ndarray, " candidates"]:
         """The image of each candidate, checked; without `images`, one candidate an image in their order."""
