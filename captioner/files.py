@@ -44,7 +44,7 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(Path(path).read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path}: {what} not found; check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {what} cannot be read ({error})") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: {what} is not JSON ({error.msg} at line {error.lineno} column {error.colno})") from None
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8; a number of too many digits; brackets too deep
+        raise InputError(f"{path}: {what} cannot be read ({error})") from None

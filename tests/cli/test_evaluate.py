@@ -284,6 +284,10 @@ def test_missing_files_and_files_that_are_not_json(evaluate, tmp_path, capsys):
     (tmp_path / "broken.json").write_text('[{"image_id": 1,')
     assert main(["evaluate", str(tmp_path / "broken.json"), str(tmp_path / "annotations.json")]) == 2
     assert "broken.json: caption results is not JSON" in capsys.readouterr().err
+    for strange in (b"[" * 100_000, b'[{"image_id": ' + b"9" * 5000 + b"}]", b'["\xff"]'):
+        (tmp_path / "broken.json").write_bytes(strange)
+        assert main(["evaluate", str(tmp_path / "broken.json"), str(tmp_path / "annotations.json")]) == 2
+        assert "broken.json: caption results cannot be read" in capsys.readouterr().err
     assert main(["evaluate", good_file, good_file]) == 2
     assert "COCO captions format" in capsys.readouterr().err
     assert main(["evaluate", good_file, str(tmp_path / "none.json")]) == 2
