@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioner.objectives.term import Given, Term, reward
@@ -13,11 +13,19 @@ from captioner.records import DRAW, EXPECT, PEAK, Batch, Regions, Rollout
 
 @runtime_checkable
 class Rolls(Protocol):
-    """A captioner, as far as an objective knows it. Regions are encoded images: they pass through `encode` as they are."""
+    """A captioner, as far as an objective knows it: what sees, and what says."""
+
+    @property
+    def decoder(self) -> "Says": ...
 
     def encode(self, images: Float[Tensor, "images 3 height width"] | Regions) -> Regions: ...
 
-    def rollout(self, batch: Batch, mode: Int[Tensor, "images captions"] | None = None) -> Rollout: ...
+
+@runtime_checkable
+class Says(Protocol):
+    def rollout(
+        self, regions: Regions, captions: Int[Tensor, "images captions words"], mode: Int[Tensor, "images captions"]
+    ) -> Rollout: ...
 
 
 class Objective(nn.Module):
@@ -48,21 +56,22 @@ class Objective(nn.Module):
 
     def ask(self, captioner: Rolls, batch: Batch) -> Given:
         """The rollouts that the terms need."""
-        batch = batch._replace(images=captioner.encode(batch.images))
+        regions = captioner.encode(batch.images)
         coin = torch.rand(batch.captions.shape[:2], device=batch.captions.device) < self.expect
         mode = torch.where(coin, EXPECT, DRAW).repeat_interleave(self.draws, 1)
-        rollout = captioner.rollout(batch._replace(captions=batch.captions.repeat_interleave(self.draws, 1)), mode)
+        rollout = captioner.decoder.rollout(regions, batch.captions.repeat_interleave(self.draws, 1), mode)
         if not bool(rollout.mask.any()):
             raise ValueError("the batch holds no word to learn from")
-        return Given(rollout, self.draws, self.peaks(captioner, batch, ~coin))
+        return Given(rollout, self.draws, self.peaks(captioner.decoder, regions, batch.captions * ~coin[..., None]))
 
     @torch.no_grad()
-    def peaks(self, captioner: Rolls, batch: Batch, drew: Bool[Tensor, "images captions"]) -> Float[Tensor, "images captions"] | None:
+    def peaks(
+        self, decoder: Says, regions: Regions, captions: Int[Tensor, "images captions words"]
+    ) -> Float[Tensor, "images captions"] | None:
         """After the rollout with gradient: under autocast, weights that are first cast without one would keep none."""
-        captions = batch.captions * drew[..., None]
         if not self.needs_peaks or not bool(captions.any()):
             return None
-        return reward(captioner.rollout(batch._replace(captions=captions), torch.full_like(drew, PEAK, dtype=torch.long)))
+        return reward(decoder.rollout(regions, captions, torch.full_like(captions[..., 0], PEAK)))
 
     def judge(self, given: Given) -> dict[str, Float[Tensor, ""]]:
         return {name: term(given) for name, term in self.terms.items()}

@@ -35,9 +35,6 @@ class Small:
     def encode(self, images):
         return images
 
-    def rollout(self, batch, mode=None):
-        return self.decoder.rollout(batch.images, batch.captions, mode)
-
     def gradient(self, value):
         return torch.cat([part.flatten() for part in torch.autograd.grad(value, self.parameters)])
 

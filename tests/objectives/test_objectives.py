@@ -84,16 +84,16 @@ class Captioner:
     """Keeps what it was asked; log p of a row is minus its number among all rows, one word each."""
 
     def __init__(self):
-        self.asked, self.encoded = [], 0
+        self.asked, self.encoded, self.decoder = [], 0, self
 
     def encode(self, images):
         self.encoded += 1
         return Regions(images.flatten(1)[:, None], torch.zeros(1, 2))
 
-    def rollout(self, batch, mode=None):
-        self.asked.append((batch, mode, torch.is_grad_enabled()))
-        rows = batch.captions.shape[:2]
-        mask = batch.captions[..., 1:] != 0
+    def rollout(self, regions, captions, mode):
+        self.asked.append((captions, mode, torch.is_grad_enabled()))
+        rows = captions.shape[:2]
+        mask = captions[..., 1:] != 0
         log_probs = -torch.arange(1.0, 1 + rows.numel()).view(*rows, 1) * mask
         alphas = torch.ones(*mask.shape, 1) * mask[..., None]
         return Rollout(log_probs, log_probs, mask, mode, Trace(alphas, torch.zeros(mask.shape)))
@@ -114,7 +114,7 @@ def test_an_objective_asks_for_one_rollout_and_tosses_a_coin_for_each_caption():
     [(asked, mode, learning)] = captioner.asked
     assert learning
     assert mode.shape == (200, 15)
-    mode, words = mode.view(200, 5, 3), asked.captions.view(200, 5, 3, 2)
+    mode, words = mode.view(200, 5, 3), asked.view(200, 5, 3, 2)
     assert (mode == mode[..., :1]).all()
     assert (words == words[:, :, :1]).all()
     assert (mode == EXPECT).float().mean().item() == pytest.approx(0.25, abs=0.05)
@@ -132,7 +132,7 @@ def test_peaks_are_asked_for_captions_that_drew_only_without_gradient_and_enter_
     assert (peak_mode == PEAK).all()
     assert not learning
     drew = mode[:, ::2] == DRAW
-    assert torch.equal(peaked.captions, batch.captions * drew[..., None])
+    assert torch.equal(peaked, batch.captions * drew[..., None])
     assert torch.equal(given.peaks, -torch.arange(1.0, 61).view(20, 3) * drew)
     assert given.rollout.mask.shape[:2] == (20, 6)
     assert objective.judge(given)["likelihood"].item() == pytest.approx(121 / 2)
