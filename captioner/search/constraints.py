@@ -23,7 +23,7 @@ class Constraints:
 
     `forbid` and `no_repeat` always hold, since a caption can end before it breaks them. The others say where a caption may end, and
     are kept in sight: a word that would leave too few words for what is still required, or for an ending that is allowed, is
-    not said. So greedy search and sampling say what is required at the latest when the remaining length only just suffices; a beam of
+    not said (what `no_repeat` may take away later is not foreseen). So greedy search and sampling say what is required at the latest when the remaining length only just suffices; a beam of
     several shares its places out by how much of it was said (`BeamSearch`). Where no hypothesis may end, the best that had to is given
     with `satisfied` false.
     Raises: ValueError, a negative number, a list that is none, a word that is both required and forbidden.

@@ -1,69 +1,13 @@
 import itertools
-from typing import NamedTuple
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from trees import END, NEVER, START, UNKNOWN, RandomTree, Said, run, said
 
-from captioner.records import Step
 from captioner.search.beam import BeamSearch
-
-START, END, UNKNOWN = 1, 2, 3
-NEVER = [0, START, UNKNOWN]
-
-
-class Said(NamedTuple):
-    prefix: Tensor
-    """(images, queries, 1): a number that tells every prefix from every other."""
-    image: Tensor
-
-
-class Seen(NamedTuple):
-    prefix: Tensor
-
-
-class RandomTree:
-    """A language model without structure: the next word's logits are a random function of the image and of the whole prefix."""
-
-    def __init__(self, seed: int, vocab: int, images: int, sharpness: float = 2.0) -> None:
-        self.seed, self.vocab, self.images, self.sharpness = seed, vocab, images, sharpness
-
-    def logits(self, image: int, prefix: int) -> Tensor:
-        generator = torch.Generator().manual_seed(hash((self.seed, image, prefix)) % 2**31)
-        return (self.sharpness * torch.randn(self.vocab, generator=generator, dtype=torch.float64)).log_softmax(-1)
-
-    def start(self) -> Said:
-        return Said(torch.zeros(self.images, 1, 1, dtype=torch.long), torch.arange(self.images)[:, None, None])
-
-    def step(self, state: Said, words: Tensor) -> Step:
-        prefix = state.prefix * self.vocab + words[..., None]
-        rows = [
-            [self.logits(i, p) for i, p in zip(a, b, strict=True)]
-            for a, b in zip(state.image[..., 0].tolist(), prefix[..., 0].tolist(), strict=True)
-        ]
-        return Step(torch.stack([torch.stack(row) for row in rows]), Said(prefix, state.image), Seen(prefix))
-
-    def enumerate(self, image: int, max_length: int, normalise) -> list[tuple[float, float, tuple[int, ...]]]:
-        """Every caption up to a length, by recursion: the oracle."""
-        found = []
-
-        def go(prefix: int, total: float, words: tuple[int, ...]) -> None:
-            log_probs = self.logits(image, prefix).tolist()
-            whole = total + log_probs[END]
-            found.append((normalise(whole, len(words) + 1), whole, words))
-            if len(words) < max_length:
-                for word in range(4, self.vocab):
-                    go(prefix * self.vocab + word, total + log_probs[word], (*words, word))
-
-        go(START, 0.0, ())
-        return sorted(found, reverse=True)
-
-
-def run(search: BeamSearch, model: RandomTree):
-    return search(model.step, model.start(), model.images, START, END, NEVER)
-
+from captioner.search.hypotheses import best
 
 NORMALISE = {
     "mean": lambda total, tokens: total / tokens,
@@ -148,7 +92,81 @@ def test_a_beam_that_never_ends_still_has_a_caption():
     assert torch.isfinite(found.score).all()
 
 
-@pytest.mark.parametrize("bad", [{"beams": 0}, {"max_length": 0}, {"normalisation": "length"}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"beams": 0},
+        {"max_length": 0},
+        {"normalisation": "length"},
+        {"groups": 2},
+        {"diversity": -0.5},
+        {"diversity": float("nan")},
+    ],
+)
 def test_a_bad_value_is_refused_by_name(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         BeamSearch(**bad)
+
+
+def test_a_beam_for_which_the_model_gives_end_no_chance_still_has_a_caption():
+    class Endless(RandomTree):
+        def logits(self, image, prefix):
+            return super().logits(image, prefix).index_fill(0, torch.tensor([END]), -torch.inf)
+
+    found = run(BeamSearch(3, 4), Endless(3, 9, images=2))
+    assert (found.lengths == 4).all()
+    assert torch.isfinite(found.score).all()
+    assert (found.end_log_prob == -torch.inf).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), cols=st.integers(1, 2000), count=st.integers(1, 9))
+def test_the_best_found_by_blocks_are_the_best(seed, cols, count):
+    values = torch.randn(3, 2, cols, generator=torch.Generator().manual_seed(seed))
+    values[0, 0, : cols // 2] = -torch.inf
+    top, place = best(values, count)
+    assert torch.equal(top, values.topk(min(count, cols)).values)
+    assert torch.equal(values.gather(-1, place), top)
+
+
+def by_lists(model, image, beams, groups, diversity, max_length):
+    """Diverse beam search as the paper writes it: lists, one image, one group after the other."""
+    width = beams // groups
+    alive = [[(0.0, (), START)] for _ in range(groups)]
+    finished = [[] for _ in range(groups)]
+    for length in range(max_length + 1):
+        taken = []
+        for g in range(groups):
+            options = []
+            for total, words, prefix in alive[g]:
+                log_probs = model.logits(image, prefix).tolist()
+                options.append((total + log_probs[END], total + log_probs[END], words, None))
+                if length < max_length:
+                    for word in range(4, model.vocab):
+                        now = total + log_probs[word]
+                        options.append((now - diversity * taken.count(word), now, (*words, word), prefix * model.vocab + word))
+            options.sort(key=lambda option: -option[0])
+            ends = [option for option in (options if length == max_length else options[:width]) if option[3] is None]
+            if len(finished[g]) < width:
+                finished[g] = sorted(finished[g] + [(total / (length + 1), words) for _, total, words, _ in ends], reverse=True)[:width]
+            alive[g] = [(total, words, prefix) for _, total, words, prefix in options if prefix is not None][:width]
+            taken += [words[-1] for _, words, _ in alive[g]]
+    return sorted((found for group in finished for found in group), reverse=True)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), width=st.integers(1, 3), groups=st.integers(1, 3), diversity=st.sampled_from([0.0, 0.3, 2.0]))
+def test_groups_find_what_lists_find(seed, width, groups, diversity):
+    model = RandomTree(seed, 9, images=3)
+    found = run(BeamSearch(width * groups, 4, groups=groups, diversity=diversity), model)
+    for i in range(3):
+        truth = by_lists(model, i, width * groups, groups, diversity, 4)
+        assert [said(found, i, k) for k in range(len(truth))] == [words for _, words in truth]
+        assert found.score[i, : len(truth)].tolist() == pytest.approx([score for score, _ in truth], abs=1e-9)
+
+
+def test_a_strong_penalty_makes_groups_begin_with_different_words():
+    found = run(BeamSearch(4, 5, groups=4, diversity=100.0), RandomTree(5, 12, images=3, sharpness=0.5))
+    for i in range(3):
+        begun = [words[0] for k in range(4) if (words := said(found, i, k))]
+        assert len(set(begun)) == len(begun) > 1
