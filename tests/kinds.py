@@ -34,8 +34,18 @@ def attention(
     return {"_target_": "captioner.attention.attention.Attention", "features": 7, **parts, **changes}
 
 
+SMALL = {"embedding_size": 4, "hidden_size": 6, "heads": 2, "feedforward_size": 5, "layers": 2, "kernel_size": 3}
+"""Of decoders: where a kind has the key."""
+
+
+def decoder(kind: str, vocabulary_size: int = 11, **changes: Any) -> Any:
+    """A small decoder; keys of the attention rooms choose their kinds, the others of `attention` its values."""
+    chosen = ("score", "locality", "distribution", "readout", "context_size", "sentinel_size")
+    rooms = {key: changes.pop(key) for key in chosen if key in changes}
+    config = part("decoder", kind)
+    small = {key: SMALL.get(key, value) for key, value in config.items()}
+    return bundle.build({**small, "attention": attention(**rooms), **changes}, vocabulary_size=vocabulary_size)
+
+
 def lstm(vocabulary_size: int = 11, **changes: Any) -> Any:
-    """A small decoder; keys of the attention rooms choose their kinds, `context_size` its projection."""
-    rooms = {key: changes.pop(key) for key in ("score", "locality", "distribution", "readout", "context_size") if key in changes}
-    config = part("decoder", "lstm", attention=attention(**rooms), features=7, embedding_size=4, hidden_size=6, **changes)
-    return bundle.build(config, vocabulary_size=vocabulary_size)
+    return decoder("lstm", vocabulary_size, **changes)

@@ -1,0 +1,81 @@
+"""What the laws of decoders share: small grids, unequal captions, `step` repeated, draws that can be repeated."""
+
+import itertools
+
+import pytest
+import torch
+
+from captioner.records import DRAW, EXPECT, PEAK, Regions, Rollout, map_tensors, stack_records
+
+
+def grid(images=3, rows=2, cols=4, features=7, dtype=torch.float64, masked=False):
+    cells = torch.cartesian_prod(torch.arange(rows), torch.arange(cols)).to(dtype)
+    mask = None
+    if masked:
+        mask = torch.rand(images, rows * cols) < 0.6
+        mask[:, 2] = True
+    return Regions(torch.randn(images, rows * cols, features, dtype=dtype), cells, mask).check()
+
+
+def some_captions(images=3, captions=2, longest=5, vocab=11):
+    """Unequal lengths, one image with a caption fewer, one caption without a word between start and end."""
+    words = torch.zeros(images, captions, longest + 2, dtype=torch.long)
+    for i, c in itertools.product(range(images), range(captions)):
+        length = int(torch.randint(0, longest + 1, ()))
+        words[i, c, : length + 2] = torch.tensor([1, *torch.randint(3, vocab, (length,)).tolist(), 2])
+    words[1, captions - 1] = 0
+    words[2, 0] = torch.tensor([1, 2] + [0] * longest)
+    words[0, 0] = torch.tensor([1, *torch.randint(3, vocab, (longest,)).tolist(), 2])
+    return words
+
+
+def modes(images=3, captions=2):
+    """Every mode, of captions of one image too."""
+    mode = torch.tensor([DRAW, EXPECT, PEAK]).repeat(images * captions)[: images * captions]
+    return mode.view(images, captions)
+
+
+def stepped(decoder, regions, captions, mode):
+    """The oracle: step after step, every caption to the end of the longest, masked afterwards."""
+    memory, state = decoder.start(regions)
+    state = map_tensors(lambda leaf: leaf.expand(-1, captions.shape[1], *leaf.shape[2:]), state)
+    state = state._replace(trail=state.trail._replace(mode=mode))
+    log_probs, means, traces = [], [], []
+    for t in range(captions.shape[-1] - 1):
+        said, state, trace = decoder.step(memory, state, captions[..., t])
+        log_probs.append(said.gather(-1, captions[..., t + 1, None])[..., 0])
+        means.append(said.mean(-1))
+        traces.append(trace)
+    mask = captions[..., 1:] != 0
+    trace = map_tensors(lambda leaf: leaf * mask.view(*mask.shape, *[1] * (leaf.dim() - 3)), stack_records(traces, 2))
+    return Rollout(torch.stack(log_probs, 2) * mask, torch.stack(means, 2) * mask, mask, mode, trace)
+
+
+def leaves(record, name="rollout"):
+    """(name, tensor) of a nested record."""
+    if isinstance(record, torch.Tensor):
+        yield name, record
+    elif record is not None:
+        for field, leaf in zip(record._fields, record, strict=True):
+            yield from leaves(leaf, f"{name}.{field}")
+
+
+def assert_close(one, other, close):
+    mine, theirs = dict(leaves(one)), dict(leaves(other))
+    assert mine.keys() == theirs.keys()
+    for name, leaf in mine.items():
+        assert torch.allclose(leaf.to(theirs[name].dtype), theirs[name], atol=close, rtol=0), name
+
+
+@pytest.fixture
+def same_draws(monkeypatch):
+    """Draws that the weights alone decide: the median of a multinomial, and noise that a region's place gives."""
+
+    def median(weights, _):
+        return (weights.cumsum(-1) <= weights.sum(-1, keepdim=True) / 2).sum(-1, keepdim=True).clamp_max(weights.shape[-1] - 1)
+
+    def noise(tensor):
+        return tensor.copy_(1 + torch.arange(tensor.shape[-1]).mul(2.7).sin() / 2)
+
+    monkeypatch.setattr(torch, "multinomial", median)
+    monkeypatch.setattr(torch.Tensor, "exponential_", noise)
