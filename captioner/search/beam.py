@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import one_hot, pad
 
-from captioner.records import stack_records
+from captioner.records import map_tensors, stack_records
 from captioner.search.constraints import Constraints, Rules, Said
 from captioner.search.hypotheses import Found, Say, best, device_of, in_order, normalised, payable, pick
 from captioner.search.search import Search
@@ -138,8 +139,8 @@ class BeamSearch(Search):
             word = torch.cat([word, must], -1)
         parent = torch.arange(word.shape[1], device=word.device)[:, None].expand(word.shape)
         value = log_probs.gather(-1, word).masked_fill(rank == -torch.inf, -torch.inf)
-        leaves = (live[..., None] + rank, live[..., None] + value, value, word, parent)
-        return Options(*(leaf.flatten(1) for leaf in leaves), None if bank is None else bank.flatten(1))
+        leaves = Options(live[..., None] + rank, live[..., None] + value, value, word, parent, bank)
+        return map_tensors(lambda leaf: leaf.flatten(1), leaves)
 
     def bar(self, options: Options, ends: Tensor, width: int, required: Tensor | None) -> Tensor:
         """The rank that an `<end>` must reach: that of the last of the first `width` continuations."""
@@ -188,15 +189,13 @@ def choose(options: Options, width: int) -> Options:
     """The best `width` options; with banks, dealt to them in turn. Places that nothing can fill rank -inf."""
     missing = width - options.rank.shape[1]
     if missing > 0:
-        fills = (-torch.inf, -torch.inf, -torch.inf, 0, 0, 0)
-        padded = (torch.nn.functional.pad(leaf, (0, missing), value=fill) for leaf, fill in zip(options[:5], fills, strict=False))
-        options = Options(*padded, None if options.bank is None else torch.nn.functional.pad(options.bank, (0, missing)))
+        options = map_tensors(lambda leaf: pad(leaf, (0, missing), value=-torch.inf if leaf.is_floating_point() else 0), options)
     if options.bank is None or width == 1:
         return pick(options, options.rank.topk(width, -1).indices)
     options = pick(options, options.rank.argsort(dim=-1, descending=True, stable=True))
     assert options.bank is not None
     banks = int(options.bank.max()) + 1
-    same = torch.nn.functional.one_hot(options.bank, banks)
+    same = one_hot(options.bank, banks)
     turn = (same.cumsum(1) * same).sum(-1)
     order = (turn * banks - options.bank).masked_fill(options.rank == -torch.inf, torch.iinfo(torch.long).max)
     return pick(options, order.argsort(dim=-1, stable=True)[:, :width])

@@ -22,10 +22,10 @@ class Constraints:
     `within` a vocabulary strings become ids.
 
     `forbid` and `no_repeat` always hold, since a caption can end before it breaks them. The others say where a caption may end, and
-    are kept in sight: a word that would leave too few words for what is still required, or for an ending that is allowed, is
-    not said (what `no_repeat` may take away later is not foreseen). So greedy search and sampling say what is required at the latest when the remaining length only just suffices; a beam of
-    several shares its places out by how much of it was said (`BeamSearch`). Where no hypothesis may end, the best that had to is given
-    with `satisfied` false.
+    are kept in sight: a word that would leave too few words for what is still required, or for an ending that is allowed, is not said
+    (what `no_repeat` may take away later is not foreseen). So greedy search and sampling say what is required at the latest when the
+    remaining length only just suffices; a beam of several shares its places out by how much of it was said (`BeamSearch`). Where no
+    hypothesis may end, the best that had to is given with `satisfied` false.
     Raises: ValueError, a negative number, a list that is none, a word that is both required and forbidden.
     """
 
@@ -61,7 +61,8 @@ class Constraints:
             for word, number in zip(getattr(self, name), ids[name], strict=True):
                 if number is None:
                     raise InputError(f"{name}: the model's vocabulary has no word {word!r}")
-        return replace(self, **{name: [number for number in numbers if number is not None] for name, numbers in ids.items()})
+        bad, require, forbid = ([number for number in numbers if number is not None] for numbers in ids.values())
+        return replace(self, bad_endings=bad, require=require, forbid=forbid)
 
 
 def number_of(word: str | int, vocabulary: Vocabulary) -> int | None:

@@ -103,9 +103,11 @@ class Sampling(Search):
         """A word, or `end`, for each query: where the distribution function passes its chance. `end` where nothing is allowed."""
         logits = log_probs.index_copy(-1, torch.tensor([end], device=ends.device), ends[..., None]) / self.temperature
         logits[..., end].masked_fill_((logits == -torch.inf).all(-1), 0.0)
-        for cut, size in ((most_probable, self.top_k), (nucleus, self.top_p), (typical, self.typical)):
-            if size is not None:
-                logits = cut(logits.log_softmax(-1), size)
+        if self.top_k is not None:
+            logits = most_probable(logits, self.top_k)
+        for cut, share in ((nucleus, self.top_p), (typical, self.typical)):
+            if share is not None:
+                logits = cut(logits.log_softmax(-1), share)
         chance = logits.softmax(-1)
         reached = chance.cumsum(-1)
         point = chances[..., None].to(reached.dtype) * reached[..., -1:]
