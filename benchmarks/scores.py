@@ -1,71 +1,156 @@
-"""Seconds to score captions, beside pycocoevalcap where it is installed: the same tokens, one process, one thread, medians.
+"""Seconds to score captions, beside pycocoevalcap where it and Java are: one process, one thread, medians.
 
 python benchmarks/scores.py [--images 5000] [--references 4] [--repeats 3]
+Captions are Flickr8k's where CAPTIONER_DATA is set (a candidate is a fifth caption), else made: of 4 to 18 words by Zipf's law.
 """
 
 import argparse
+import json
+import os
 import random
+import shutil
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from itertools import product
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from captioner.data.captions import read_references
 from captioner.metrics.bleu import Bleu
-from captioner.metrics.cider import Cider
-from captioner.metrics.ngrams import References
+from captioner.metrics.cider import Cider, CiderReward
 from captioner.metrics.rouge import rouge_l
 from captioner.metrics.scores import score
+from captioner.tokenizer import tokenize
 
-Tokens = list[str]
+Texts = Mapping[int, list[str]]
 
 
-def draw(images: int, references: int, seed: int = 0) -> tuple[list[Tokens], list[list[Tokens]]]:
-    """Captions of 4 to 18 words out of 8,000 by Zipf's law; those of an image share a sentence, each with its own slips."""
+class Demand(NamedTuple):
+    value: float
+    floor: float
+    unit: str
+
+    def __str__(self) -> str:
+        reached = self.value >= self.floor
+        return f"{self.value:,.1f} {self.unit}, at least {self.floor:,.0f} wanted: {'reached' if reached else 'NOT REACHED'}"
+
+
+def flickr(folder: Path, images: int, references: int) -> tuple[dict[int, str], Texts]:
+    texts: dict[int, list[str]] = {}
+    for split in ("train", "val"):
+        texts |= {len(texts) + i: of for i, of in enumerate(read_references(folder / f"captions_{split}.json").values())}
+    chosen = dict(list(texts.items())[:images])
+    return {image: of[0] for image, of in chosen.items()}, {image: of[1 : references + 1] for image, of in chosen.items()}
+
+
+def made(images: int, references: int, seed: int = 0) -> tuple[dict[int, str], Texts]:
+    """Out of 8,000 words; the captions of an image share a sentence, each with its own slips."""
     rng = random.Random(seed)
     words = ["q" + "".join(letters) for letters in product("abcdefghijklmnopqrst", repeat=3)]
     weights = [1 / (i + 3) for i in range(8000)]
 
-    def slip(sentence: Tokens) -> Tokens:
+    def slip(sentence: list[str]) -> str:
         fresh = rng.choices(words, weights, k=len(sentence))
-        return [new if rng.random() < 0.4 else old for new, old in zip(fresh, sentence, strict=True) if rng.random() > 0.1] or sentence
+        said = [new if rng.random() < 0.4 else old for new, old in zip(fresh, sentence, strict=True) if rng.random() > 0.1]
+        return " ".join(said or sentence).capitalize() + "."
 
     sentences = [rng.choices(words, weights, k=rng.randint(4, 18)) for _ in range(images)]
-    return [slip(s) for s in sentences], [[slip(s) for _ in range(references)] for s in sentences]
+    return {i: slip(s) for i, s in enumerate(sentences)}, {i: [slip(s) for _ in range(references)] for i, s in enumerate(sentences)}
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Nothing on standard error, of child processes neither: the Java tokenizer tells its speed there."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def median(function: Callable[[], Any], repeats: int) -> float:
-    seconds = []
+    return medians([function], repeats)[0]
+
+
+def medians(functions: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
+    """Seconds of each; they take turns, so that a busy machine is as busy for all."""
+    seconds: list[list[float]] = [[] for _ in functions]
     for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+        for function, measured in zip(functions, seconds, strict=True):
+            start = time.perf_counter()
+            with redirect_stdout(StringIO()):
+                function()
+            measured.append(time.perf_counter() - start)
+    return [statistics.median(measured) for measured in seconds]
 
 
-def ours(candidates: list[Tokens], references: list[list[Tokens]]) -> dict[str, Callable[[], Any]]:
+def ours(captions: Mapping[int, str], texts: Texts) -> dict[str, Callable[[], Any]]:
+    """Each alone, references counted anew each time; and all together from raw text, where they are counted once."""
+    candidates = [tokenize(caption) for caption in captions.values()]
+    references = [[tokenize(text) for text in of] for of in texts.values()]
     return {
+        "tokenizer": lambda: ([tokenize(c) for c in captions.values()], [[tokenize(text) for text in of] for of in texts.values()]),
         "BLEU": lambda: Bleu(references).scores(candidates),
         "ROUGE-L": lambda: rouge_l(candidates, references).mean(),
         "CIDEr": lambda: Cider(references).scores(candidates).mean(),
+        "all": lambda: score(captions, texts),
     }
 
 
-def theirs(candidates: list[Tokens], references: list[list[Tokens]]) -> dict[str, Callable[[], Any]]:
-    """The same of pycocoevalcap; empty where it is not installed."""
+def theirs(captions: Mapping[int, str], texts: Texts) -> dict[str, Callable[[], Any]]:
+    """The same of pycocoevalcap; empty where it or Java is not installed."""
     try:
         from pycocoevalcap.bleu.bleu import Bleu as TheirBleu
         from pycocoevalcap.cider.cider import Cider as TheirCider
         from pycocoevalcap.rouge.rouge import Rouge
+        from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
     except ImportError:
         return {}
-    gts = {i: [" ".join(r) for r in captions] for i, captions in enumerate(references)}
-    res = {i: [" ".join(c)] for i, c in enumerate(candidates)}
-    return {
+    if shutil.which("java") is None:
+        return {}
+    raw = {image: [{"caption": text} for text in of] for image, of in texts.items()}
+    said = {image: [{"caption": caption}] for image, caption in captions.items()}
+
+    def tokens() -> tuple[Any, Any]:
+        return PTBTokenizer().tokenize(raw), PTBTokenizer().tokenize(said)
+
+    gts, res = tokens()
+    parts: dict[str, Callable[[], Any]] = {
         "BLEU": lambda: TheirBleu(4).compute_score(gts, res, verbose=0),
         "ROUGE-L": lambda: Rouge().compute_score(gts, res),
         "CIDEr": lambda: TheirCider().compute_score(gts, res),
     }
+    return {"tokenizer": tokens, **parts, "all": lambda: (tokens(), [part() for part in parts.values()])}
+
+
+def command(captions: Mapping[int, str], texts: Texts, repeats: int) -> float:
+    """Seconds of `captioner evaluate`, start-up included."""
+    with tempfile.TemporaryDirectory() as folder:
+        results, annotations = Path(folder) / "results.json", Path(folder) / "annotations.json"
+        results.write_text(json.dumps([{"image_id": image, "caption": caption} for image, caption in captions.items()]))
+        spoken = [{"image_id": image, "caption": text} for image, of in texts.items() for text in of]
+        images = [{"id": image, "file_name": f"{image}.jpg"} for image in texts]
+        annotations.write_text(json.dumps({"images": images, "annotations": [{"id": i, **entry} for i, entry in enumerate(spoken)]}))
+        program = "import sys; from captioner.cli.main import main; sys.exit(main())"
+        line = [sys.executable, "-c", program, "evaluate", str(results), str(annotations)]
+        return median(lambda: subprocess.run(line, check=True, capture_output=True), repeats)
+
+
+def rewards(captions: Mapping[int, str], texts: Texts, batch: int, repeats: int) -> float:
+    """Captions a second, given in batches, references counted beforehand."""
+    reward = CiderReward(texts)
+    images, said = list(captions), [tokenize(caption) for caption in captions.values()]
+    starts = range(0, len(said), batch)
+    return len(said) / median(lambda: [reward(images[i : i + batch], said[i : i + batch]) for i in starts], repeats)
 
 
 def main() -> None:
@@ -74,21 +159,28 @@ def main() -> None:
     parser.add_argument("--references", type=int, default=4, help="an image")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    candidates, references = draw(options.images, options.references)
-    print(f"{options.images} images x {options.references} references + 1 candidate, median of {options.repeats}")
-    mine = {name: median(run, options.repeats) for name, run in ours(candidates, references).items()}
-    peer = {name: median(run, options.repeats) for name, run in theirs(candidates, references).items()}
-    mine["all"], peer["all"] = sum(mine.values()), sum(peer.values())
+    folder = Path(os.environ.get("CAPTIONER_DATA", "")) / "flickr8k" / "annotations"
+    real = (folder / "captions_train.json").is_file() and options.references <= 4 and options.images <= 7000
+    captions, texts = flickr(folder, options.images, options.references) if real else made(options.images, options.references)
+    source = "Flickr8k" if real else "made"
+    print(f"{len(captions)} images x {options.references} references + 1 candidate ({source}), median of {options.repeats}", flush=True)
+    with silent():
+        others = theirs(captions, texts)
+        pairs = {name: medians([run, others[name]] if others else [run], options.repeats) for name, run in ours(captions, texts).items()}
+    mine = {name: pair[0] for name, pair in pairs.items()}
+    peer = {name: pair[1] for name, pair in pairs.items() if others}
     print(f"{'':<10}{'ours':>9}{'pycocoevalcap':>16}{'times faster':>15}")
     for name, seconds in mine.items():
-        other = f"{peer[name]:>14.2f} s{peer[name] / seconds:>15.1f}" if len(peer) > 1 else f"{'not installed':>16}"
+        other = f"{peer[name]:>14.2f} s{peer[name] / seconds:>15.1f}" if peer else f"{'no package, or no Java':>25}"
         print(f"{name:<10}{seconds:>7.2f} s{other}")
-    texts = {i: " ".join(c) for i, c in enumerate(candidates)}
-    spoken = {i: [" ".join(r) for r in captions] for i, captions in enumerate(references)}
-    print(f"from raw text, our tokenizer and all three: {median(lambda: score(texts, spoken), options.repeats):.2f} s")
-    counted = Cider(References(references))
-    rate = len(candidates) / median(lambda: counted.scores(candidates), 5)
-    print(f"CIDEr with references counted beforehand: {rate:,.0f} captions a second")
+    if peer:
+        print(f"all from raw text    {Demand(peer['all'] / mine['all'], 4, 'times faster')}")
+        print(f"CIDEr alone          {Demand(peer['CIDEr'] / mine['CIDEr'], 10, 'times faster')}")
+    whole = command(captions, texts, options.repeats)
+    print(f"captioner evaluate   {whole:.2f} s with start-up, less than 3 wanted: {'reached' if whole < 3 else 'NOT REACHED'}")
+    for batch in (80, 500):
+        rate = rewards(captions, texts, batch, options.repeats)
+        print(f"reward, {batch:>3} a batch  {Demand(rate, 30_000, 'captions a second')}")
 
 
 if __name__ == "__main__":

@@ -53,23 +53,22 @@ class Numbering:
 
     def _count(self, captions: Sequence[Tokens]) -> tuple[list[Counts], dict[Hashable, int], list[np.ndarray]]:
         """Counts, and the words and keys that are new."""
-        words, first = self.words, len(self.words)
-        fresh: dict[Hashable, int] = {}
-        number = fresh.setdefault
-        flat = np.array(
-            [words[word] if word in words else number(word, first + len(fresh)) for word in chain.from_iterable(captions)], np.int64
-        )
+        tokens = list(chain.from_iterable(captions))
+        known = self.words
+        numbers = {word: known.get(word, -1) for word in tokens}
+        fresh = {word: number for number, word in enumerate((word for word in numbers if numbers[word] < 0), len(known))}
+        numbers |= fresh
+        flat = np.fromiter(map(numbers.__getitem__, tokens), np.int64, len(tokens))
         sizes = lengths(captions)
         caption = np.repeat(np.arange(len(captions)), sizes)
         left = np.repeat(np.cumsum(sizes), sizes) - np.arange(len(flat))
-        counts, new_keys = [tally(caption, flat, first + len(fresh))], [np.empty(0, np.int64)]
+        counts, new_keys = [tally(caption, flat, len(known) + len(fresh))], [np.empty(0, np.int64)]
         ngram = flat.copy()
         for n in range(2, len(self.keys) + 1):
             at = np.flatnonzero(left >= n)
             key = (ngram[at] << 32) | flat[at + n - 1]
-            known = self.keys[n - 1]
-            ngram[at], new = number_keys(known, key)
-            counts.append(tally(caption[at], ngram[at], len(known) + len(new)))
+            ngram[at], new = number_keys(self.keys[n - 1], key)
+            counts.append(tally(caption[at], ngram[at], len(self.keys[n - 1]) + len(new)))
             new_keys.append(new)
         return counts, fresh, new_keys
 
