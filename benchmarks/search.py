@@ -1,9 +1,10 @@
 """Captions a second of beam search, beside bare decoder steps and beside the search that tutorials write (tutorial_search.py).
 
 The paper's decoder with random weights: vocabulary 9,490; hidden state, attention and embedding 512; float32 on the CPU, no gradients.
-<end> is never likely, so that every caption has as many words and both searches say equally many. Captions a second include what is
-computed once an image. Ratio: a search, begun from a ready memory, to the `step` calls that it made, on the same shapes. Runs alternate;
-medians are printed. With one thread the seconds are the process's own, so that a busy machine shows less. One process, one allocator.
+<end> is never likely, so that every caption has as many words and both searches say equally many; where lengths differ, a batch goes on
+until its last caption has ended, and the gain is smaller by about mean length over longest. Captions a second include what is computed
+once an image. Ratio: a search, begun from a ready memory, to the `step` calls that it made, on the same shapes. Runs alternate; medians
+are printed. With one thread the seconds are the process's own, so that a busy machine shows less. One process, so one allocator for all.
 
 python benchmarks/search.py [--quick] [--regions 49x1280 ...] [--batches 50] [--beams 3] [--repeats 5] [--words 12] [--threads 1]
 """

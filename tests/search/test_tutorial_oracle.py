@@ -10,7 +10,7 @@ from kinds import lstm
 from captioner.records import Regions
 from captioner.search.beam import BeamSearch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from tutorial_search import TutorialDecoder, caption_image
 
 START, END = 1, 2
