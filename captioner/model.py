@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captioner import bundle
+from captioner.attention.readout import Readout, mode_named
 from captioner.data.images import to_rgb
 from captioner.data.transforms import Box, Transform
 from captioner.decoders.decoder import Decoder
@@ -23,19 +24,24 @@ from captioner.errors import InputError
 from captioner.maps.sheet import contact_sheet
 from captioner.records import DRAW, Batch, Regions, Rollout, grid_size, map_tensors
 from captioner.search.beam import BeamSearch
-from captioner.search.hypotheses import Found
+from captioner.search.hypotheses import Found, Say
+from captioner.search.search import Search
 from captioner.tokenizer import tokenize
 from captioner.vocabulary import Vocabulary
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
-Search = Callable[..., Found]
+AnySearch = Search | Callable[..., Found]
+"""What is called as a `Search` is; a `Search` also turns the words of its constraints into ids."""
 PREFIX = "captioner."
 """Of the captioner's tensors in a training checkpoint; its configuration and vocabulary are JSON strings under `captioner`."""
 
 
 class Hypothesis(NamedTuple):
-    """One caption a search found; `log_prob` is the sum with `<end>`, `trace` a `Trace` of numpy arrays that begin (words, ...)."""
+    """One caption a search found; `log_prob` is the sum with `<end>`, `trace` a `Trace` of numpy arrays that begin (words, ...).
+
+    `satisfied`: see `search.hypotheses.Found`.
+    """
 
     words: list[int]
     log_probs: list[float]
@@ -43,6 +49,7 @@ class Hypothesis(NamedTuple):
     log_prob: float
     score: float
     trace: Any
+    satisfied: bool = True
 
 
 @dataclass
@@ -50,7 +57,8 @@ class Caption:
     """What was said of an image, and where every word looked.
 
     alphas: float32 (words, rows, cols), which with `sentinel` (words,) where there is one sum to one a word; gate: the paper's beta
-    (words,) in [0, 1]; box: the original pixels (left, top, right, bottom) that the grid covers; natural logarithms.
+    (words,) in [0, 1]; box: the original pixels (left, top, right, bottom) that the grid covers; natural logarithms, of the model's own
+    distribution, `score` after length normalisation. satisfied: false where the search found no caption that keeps to its constraints.
     """
 
     text: str
@@ -68,6 +76,7 @@ class Caption:
     head_alphas: np.ndarray | None = None
     alternatives: list[dict[str, Any]] = field(default_factory=list)
     image: Image.Image | None = None
+    satisfied: bool = True
 
     def overlay(self, **options: Any) -> Image.Image:
         """The contact sheet: the image, then a heat map a word; `options` are those of `maps.sheet.contact_sheet`."""
@@ -109,8 +118,8 @@ class Captioner(nn.Module):
         return next(self.parameters()).device
 
     def encode(self, images: Float[Tensor, "images 3 height width"] | Regions) -> Regions:
-        """Regions of prepared images; regions made beforehand pass through."""
-        return images if isinstance(images, Regions) else self.encoder(images)
+        """Regions of prepared images, or of what the encoder's base made of them beforehand."""
+        return self.encoder.finish(images if isinstance(images, Regions) else self.encoder.base(images))
 
     def rollout(self, batch: Batch, mode: Int[Tensor, "images captions"] | None = None) -> Rollout:
         """The batch's captions run through the decoder, all captions of an image against one encoder pass."""
@@ -119,37 +128,24 @@ class Captioner(nn.Module):
         return self.decoder.rollout(self.encode(batch.images), batch.captions, mode)
 
     @torch.no_grad()
-    def describe(self, images: Float[Tensor, "images 3 height width"] | Regions, search: Search | None = None) -> list[list[Hypothesis]]:
+    def describe(self, images: Float[Tensor, "images 3 height width"] | Regions, search: AnySearch | None = None) -> list[list[Hypothesis]]:
         """Captions of prepared images, free-running, the best first."""
-        search = search or BeamSearch()
         regions = self.encode(images)
         memory, state = self.decoder.start(regions)
-        words = self.vocabulary
-        never = [words.pad, words.start, words.unknown]
-        found = search(partial(self.decoder.step, memory), state, regions.features.shape[0], words.start, words.end, never)
-        return hypotheses(found)
+        return searched(search or BeamSearch(), partial(self.decoder.step, memory), state, regions.features.shape[0], self.vocabulary)
 
     @overload
-    def caption(self, images: Image.Image, beam: int = 3, batch_size: int = 16, search: Search | None = None) -> Caption: ...
+    def caption(self, images: Image.Image, beam: int = 3, batch_size: int = 16, search: AnySearch | None = None) -> Caption: ...
 
     @overload
     def caption(
-        self, images: Sequence[Image.Image], beam: int = 3, batch_size: int = 16, search: Search | None = None
+        self, images: Sequence[Image.Image], beam: int = 3, batch_size: int = 16, search: AnySearch | None = None
     ) -> list[Caption]: ...
 
-    def caption(self, images: Any, beam: int = 3, batch_size: int = 16, search: Search | None = None) -> Caption | list[Caption]:
+    def caption(self, images: Any, beam: int = 3, batch_size: int = 16, search: AnySearch | None = None) -> Caption | list[Caption]:
         """Caption one image, or a list of them `batch_size` at a time, by beam search (or by `search`). The model is set to evaluation."""
-        if isinstance(images, Image.Image):
-            return self.caption([images], beam, 1, search)[0]
         self.eval()
-        search = search or BeamSearch(beam)
-        captions = []
-        for batch in batches(map(to_rgb, images), batch_size):
-            prepared, boxes = zip(*(self.transform.evaluate(image) for image in batch), strict=True)
-            regions = self.encode_still(torch.stack(prepared))
-            for image, box, found in zip(batch, boxes, self.describe(regions, search), strict=True):
-                captions.append(self.read(found, regions, image, box))
-        return captions
+        return caption_all(self, images, batch_size, search or BeamSearch(beam))
 
     def explain(self, image: Image.Image, caption: str) -> Caption:
         """Where the model looks, and how likely it finds each word, when it is made to say `caption`. Raises: InputError, no words."""
@@ -157,22 +153,38 @@ class Captioner(nn.Module):
         tokens = tokenize(caption)
         if not tokens:
             raise InputError(f"the caption {caption!r} holds no word to explain")
-        image = to_rgb(image)
-        prepared, box = self.transform.evaluate(image)
-        regions = self.encode_still(prepared[None])
-        ids = self.vocabulary.encode(tokens)
-        with torch.no_grad():
-            rollout = self.rollout(Batch(regions, torch.tensor([[ids]], device=self.device), torch.zeros(1, dtype=torch.long)))
-        log_probs = rollout.log_probs[0, 0].tolist()
-        trace = map_tensors(lambda leaf: leaf[0, 0, : len(tokens)].cpu(), rollout.trace)
-        hypothesis = Hypothesis(ids[1:-1], log_probs[:-1], log_probs[-1], sum(log_probs), sum(log_probs) / len(log_probs), numpied(trace))
-        explained = self.read([hypothesis], regions, image, box)
+        seen, (box,) = self.see([to_rgb(image)])
+        hypothesis = forced(*self.force(seen, tokens), self.vocabulary.encode(tokens)[1:-1])
+        explained = self.read([hypothesis], seen, to_rgb(image), box)
         explained.words, explained.text = tokens, " ".join(tokens)
         return explained
 
     @torch.no_grad()
+    def force(self, seen: Regions, tokens: Sequence[str]) -> tuple[Float[Tensor, " steps"], Any]:
+        """log p of each token, then of `<end>`, on one image; and the trace, whose leaves begin (steps, ...)."""
+        ids = torch.tensor([[self.vocabulary.encode(tokens)]], device=self.device)
+        rollout = self.rollout(Batch(seen, ids, torch.zeros(1, dtype=torch.long)))
+        return rollout.log_probs[0, 0], map_tensors(lambda leaf: leaf[0, 0], rollout.trace)
+
+    def see(self, images: Sequence[Image.Image]) -> tuple[Regions, tuple[Box, ...]]:
+        """What `describe` takes of RGB images, and the pixels that their grids cover."""
+        prepared, boxes = zip(*(self.transform.evaluate(image) for image in images), strict=True)
+        return self.encode_still(torch.stack(prepared)), boxes
+
+    def rest(self, how: str) -> None:
+        """How hard attention looks in evaluation from now on: by expectation ("expect"), at the "peak", or by a "draw" (torch's seed
+        decides, and the batch). Raises: InputError, this model has no hard attention; ValueError, another word."""
+        mode = mode_named(how)
+        readouts: list[Any] = [part for part in self.modules() if isinstance(part, Readout) and hasattr(part, "at_rest")]
+        if not readouts:
+            raise InputError(f"this model's attention draws nothing: it cannot be made to look by {how}")
+        for readout in readouts:
+            readout.at_rest = mode
+
+    @torch.no_grad()
     def encode_still(self, prepared: Float[Tensor, "images 3 height width"]) -> Regions:
-        return self.encode(prepared.to(self.device))
+        """What the encoder's base makes of images, on the captioner's device."""
+        return self.encoder.base(prepared.to(self.device))
 
     def read(self, found: list[Hypothesis], regions: Regions, image: Image.Image, box: Box) -> Caption:
         """The best hypothesis in words and maps, the others as alternatives."""
@@ -184,13 +196,15 @@ class Captioner(nn.Module):
         if trace is not None and trace.head_alphas is not None:
             extras["head_alphas"] = trace.head_alphas.reshape(len(best.words), -1, rows, cols)
         words = self.vocabulary.decode(best.words)
-        others = [
-            {"text": " ".join(said), "words": said, "log_prob": other.log_prob, "score": other.score}
-            for other in found[1:]
-            for said in [self.vocabulary.decode(other.words)]
-        ]
+        others = [self.alternative(other) for other in found[1:]]
+        extras["satisfied"] = best.satisfied
         numbers = (best.log_prob, best.log_probs, best.end_log_prob, best.score)
         return Caption(" ".join(words), words, *numbers, alphas, box, image.width, image.height, alternatives=others, image=image, **extras)
+
+    def alternative(self, other: Hypothesis) -> dict[str, Any]:
+        words = self.vocabulary.decode(other.words)
+        told = {"text": " ".join(words), "words": words, "log_prob": other.log_prob, "score": other.score}
+        return told if other.satisfied else {**told, "satisfied": False}
 
     def save(self, folder: str | Path, card: str = "") -> None:
         """Write a self-contained model folder, whole or not at all; where the trunk's first weights came from is not kept."""
@@ -242,11 +256,43 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[st
     return config, vocabulary, tensors
 
 
+def searched(search: AnySearch, step: Say, state: Any, images: int, vocabulary: Vocabulary) -> list[list[Hypothesis]]:
+    """What `search` finds over `step`, in the words of `vocabulary`; `<unk>` is never said."""
+    if isinstance(search, Search):
+        search = search.within(vocabulary)
+    never = [vocabulary.pad, vocabulary.start, vocabulary.unknown]
+    return hypotheses(search(step, state, images, vocabulary.start, vocabulary.end, never))
+
+
+def caption_all(model: Any, images: Any, batch_size: int, search: AnySearch) -> Any:
+    """One image's caption, or a list of them, by a model that can `see`, `describe` and `read`."""
+    if isinstance(images, Image.Image):
+        return caption_all(model, [images], 1, search)[0]
+    captions: list[Caption] = []
+    for batch in batches(map(to_rgb, images), batch_size):
+        seen, boxes = model.see(batch)
+        for image, box, found in zip(batch, boxes, model.describe(seen, search), strict=True):
+            captions.append(model.read(found, seen, image, box))
+    return captions
+
+
+def forced(log_probs: Float[Tensor, " steps"], trace: Any, ids: list[int]) -> Hypothesis:
+    """Given words as a hypothesis; its score is the mean."""
+    values = log_probs.tolist()
+    own = numpied(map_tensors(lambda leaf: leaf[: len(ids)].cpu(), trace))
+    return Hypothesis(ids, values[:-1], values[-1], sum(values), sum(values) / len(values), own)
+
+
 def hypotheses(found: Found) -> list[list[Hypothesis]]:
     """What a search found as plain lists, each image's best first; beams that found nothing are left out."""
     trace = None if found.trace is None else numpied(map_tensors(lambda leaf: leaf.cpu(), found.trace))
     lengths, scores, totals = found.lengths.tolist(), found.score.tolist(), found.log_prob.tolist()
-    words, log_probs, ends = found.words.tolist(), found.log_probs.tolist(), found.end_log_prob.tolist()
+    satisfied, words, log_probs, ends = (
+        found.satisfied.tolist(),
+        found.words.tolist(),
+        found.log_probs.tolist(),
+        found.end_log_prob.tolist(),
+    )
     listed: list[list[Hypothesis]] = []
     for i, row in enumerate(lengths):
         listed.append([])
@@ -254,7 +300,8 @@ def hypotheses(found: Found) -> list[list[Hypothesis]]:
             if scores[i][k] == -np.inf:
                 continue
             own = None if trace is None else trace._make(None if leaf is None else leaf[i, k, :length] for leaf in trace)
-            listed[-1].append(Hypothesis(words[i][k][:length], log_probs[i][k][:length], ends[i][k], totals[i][k], scores[i][k], own))
+            numbers = (log_probs[i][k][:length], ends[i][k], totals[i][k], scores[i][k])
+            listed[-1].append(Hypothesis(words[i][k][:length], *numbers, own, satisfied[i][k]))
     return listed
 
 

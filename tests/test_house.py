@@ -15,7 +15,7 @@ FLOORS = {
     1: ["bundle", "attention", "objectives", "search", "metrics", "maps", "data"],
     2: ["encoders", "decoders"],
     3: ["model"],
-    4: ["explain", "training"],
+    4: ["ensemble", "explain", "training"],
     5: ["cli"],
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

@@ -14,6 +14,8 @@ from captioner.objectives.likelihood import Likelihood
 from captioner.objectives.term import Given
 from captioner.records import Batch
 from captioner.search.beam import BeamSearch
+from captioner.search.constraints import Constraints
+from captioner.search.sampling import Sampling
 from captioner.tokenizer import tokenize
 from captioner.vocabulary import Vocabulary
 
@@ -181,3 +183,52 @@ def test_a_checkpoint_that_holds_code_is_refused_in_a_few_words(tmp_path):
     with pytest.raises(InputError, match=r"evil\.ckpt: .*tensors and plain values alone") as told:
         Captioner.load(tmp_path / "evil.ckpt")
     assert len(str(told.value)) < 200 + len(str(tmp_path))
+
+
+def test_a_search_s_words_are_the_model_s_and_what_could_not_be_met_is_said():
+    model = small()
+    model.decoder.output.bias.data[WORDS.end] = -3.0
+    rules = Constraints(min_length=2, bad_endings=["with", "the"], require=["dog", "ball"], forbid=["a"])
+    for caption in model.caption(photos(), search=BeamSearch(3, 6, constraints=rules)):
+        assert caption.satisfied
+        assert {"dog", "ball"} <= set(caption.words)
+        assert "a" not in caption.words
+        assert caption.words[-1] != "with"
+    short = model.caption(photos()[0], search=BeamSearch(2, 1, constraints=Constraints(require=["dog", "ball"])))
+    assert not short.satisfied
+    assert all(other["satisfied"] is False for other in short.alternatives)
+    with pytest.raises(InputError, match=r"require: .* no word 'zebra'"):
+        model.caption(photos()[0], search=BeamSearch(constraints=Constraints(require=["zebra"])))
+
+
+def test_several_captions_of_an_image_come_with_their_log_probs():
+    model = small()
+    model.decoder.output.bias.data[WORDS.end] = -3.0
+    caption = model.caption(photos()[0], search=Sampling(5, seed=3, max_length=4))
+    assert len(caption.alternatives) == 4
+    for said in caption.alternatives:
+        if said["text"]:
+            assert model.explain(photos()[0], said["text"]).log_prob == pytest.approx(said["log_prob"], abs=1e-4)
+
+
+def test_hard_attention_rests_as_it_is_told_and_soft_attention_cannot():
+    hard = part("decoder", "lstm", attention=attention(readout="sample"), features=7, embedding_size=4, hidden_size=6)
+    torch.manual_seed(0)
+    model = Captioner.from_config({**config(), "decoder": hard}, WORDS).eval()
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():
+            parameter.normal_(std=0.7)
+    expected = model.explain(photos()[0], "a red dog")
+    model.rest("peak")
+    peak = model.explain(photos()[0], "a red dog")
+    assert peak.log_prob != pytest.approx(expected.log_prob, abs=1e-6)
+    model.rest("draw")
+    drawn = []
+    for seed in (1, 2, 1):
+        torch.manual_seed(seed)
+        drawn.append(model.explain(photos()[0], "a red dog").log_prob)
+    assert drawn[0] == drawn[2] != drawn[1]
+    model.rest("expect")
+    assert model.explain(photos()[0], "a red dog").log_prob == pytest.approx(expected.log_prob, abs=1e-6)
+    with pytest.raises(InputError, match="draws nothing"):
+        small().rest("peak")

@@ -1,0 +1,160 @@
+"""Several captioners that say one caption together."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from captioner.data.images import to_rgb
+from captioner.data.transforms import Box, Transform
+from captioner.errors import InputError
+from captioner.model import AnySearch, Caption, Captioner, Hypothesis, caption_all, forced, searched
+from captioner.records import Regions, Step, Trace
+from captioner.search.beam import BeamSearch
+from captioner.tokenizer import tokenize
+from captioner.vocabulary import Vocabulary
+
+
+class Ensemble:
+    """p(w | words so far) = mean_m p_m(w | words so far), so that each word is weighed by all and every search works as over one model.
+
+    Each member sees an image through its own transform and encoder. The members know the same words, in any order; ids are the first's.
+    Maps are the mean over those members that look at the same grid over the same pixels as the first (a member without a sentinel
+    counts as one that never uses it; a gate or heads are given only where they can be: every such member has a gate; there is only one).
+    Raises: InputError, members whose words differ; ValueError, no members.
+    """
+
+    def __init__(self, members: Sequence[Captioner]) -> None:
+        if not members:
+            raise ValueError("members is a list of captioners and at least one, not empty")
+        self.members = list(members)
+        self.ids = [ids_in(member.vocabulary, self.vocabulary).to(member.device) for member in members]
+
+    @classmethod
+    def load(cls, models: Sequence[str | Path], device: str | torch.device = "cpu") -> "Ensemble":
+        """From what `Captioner.load` takes. Raises: InputError, see there; words that differ, by the names of the models."""
+        members = [Captioner.load(model, device) for model in models]
+        for model, member in zip(models, members, strict=True):
+            try:
+                ids_in(member.vocabulary, members[0].vocabulary)
+            except InputError as error:
+                raise InputError(f"{model} cannot caption together with {models[0]}: {error}") from None
+        return cls(members)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self.members[0].vocabulary
+
+    @overload
+    def caption(self, images: Image.Image, beam: int = 3, batch_size: int = 16, search: AnySearch | None = None) -> Caption: ...
+
+    @overload
+    def caption(
+        self, images: Sequence[Image.Image], beam: int = 3, batch_size: int = 16, search: AnySearch | None = None
+    ) -> list[Caption]: ...
+
+    def caption(self, images: Any, beam: int = 3, batch_size: int = 16, search: AnySearch | None = None) -> Caption | list[Caption]:
+        """As `Captioner.caption`."""
+        for member in self.members:
+            member.eval()
+        return caption_all(self, images, batch_size, search or BeamSearch(beam))
+
+    def explain(self, image: Image.Image, caption: str) -> Caption:
+        """As `Captioner.explain`: each word's probability is the mean of the members'."""
+        tokens = tokenize(caption)
+        if not tokens:
+            raise InputError(f"the caption {caption!r} holds no word to explain")
+        for member in self.members:
+            member.eval()
+        image = to_rgb(image)
+        seen, (box,) = self.see([image])
+        said = [member.force(regions, tokens) for member, regions in zip(self.members, seen, strict=True)]
+        trace = mean_trace([said[m][1] for m in self.shown(seen)])
+        hypothesis = forced(log_mean([log_probs for log_probs, _ in said]), trace, self.vocabulary.encode(tokens)[1:-1])
+        explained = self.read([hypothesis], seen, image, box)
+        explained.words, explained.text = tokens, " ".join(tokens)
+        return explained
+
+    def see(self, images: Sequence[Image.Image]) -> tuple[list[Regions], tuple[Box, ...]]:
+        """Each member's regions; the boxes are the first's."""
+        seen, boxes = zip(*(member.see(images) for member in self.members), strict=True)
+        return list(seen), boxes[0]
+
+    @torch.no_grad()
+    def describe(self, images: Sequence[Any], search: AnySearch | None = None) -> list[list[Hypothesis]]:
+        """Captions of images that each member has prepared for itself (pixels or regions, one entry a member), the best first."""
+        regions = [member.encode(own) for member, own in zip(self.members, images, strict=True)]
+        begun = [member.decoder.start(own) for member, own in zip(self.members, regions, strict=True)]
+        memories, states = zip(*begun, strict=True)
+        shown = self.shown(regions)
+
+        def step(state: tuple[Any, ...], words: Int[Tensor, "images queries"]) -> Step:
+            parts = zip(self.members, memories, state, self.ids, strict=True)
+            steps = [member.decoder.step(memory, own, ids[words]) for member, memory, own, ids in parts]
+            log_probs = log_mean([one.log_probs[..., ids] for one, ids in zip(steps, self.ids, strict=True)])
+            return Step(log_probs, tuple(one.state for one in steps), mean_trace([steps[m].trace for m in shown]))
+
+        return searched(search or BeamSearch(), step, tuple(states), regions[0].features.shape[0], self.vocabulary)
+
+    def shown(self, seen: Sequence[Regions]) -> list[int]:
+        """The members whose maps lie on the first's."""
+        first, view = seen[0].cells, self.members[0].transform
+        return [
+            number
+            for number, (member, regions) in enumerate(zip(self.members, seen, strict=True))
+            if same_view(member.transform, view) and torch.equal(regions.cells, first)
+        ]
+
+    def read(self, found: list[Hypothesis], seen: Sequence[Regions], image: Image.Image, box: Box) -> Caption:
+        return self.members[0].read(found, seen[0], image, box)
+
+    def rest(self, how: str) -> None:
+        """As `Captioner.rest`, for every member that has hard attention. Raises: InputError, none has."""
+        refused = 0
+        for member in self.members:
+            try:
+                member.rest(how)
+            except InputError:
+                refused += 1
+                if refused == len(self.members):
+                    raise
+
+
+def ids_in(own: Vocabulary, common: Vocabulary) -> Int[Tensor, " vocab"]:
+    """The `own` id of each word of `common`. Raises: InputError, one has a word that the other lacks."""
+    for has, lacks, which in ((common, own, "it lacks"), (own, common, "it alone has")):
+        lost = [word for word in has.words if word not in lacks]
+        if lost:
+            more = f" and {len(lost) - 3} words more" if len(lost) > 3 else ""
+            raise InputError(f"models caption together when they know the same words; {which} {', '.join(lost[:3])}{more}")
+    return torch.tensor([*range(4), *(own.encode([word])[1] for word in common.words[4:])])
+
+
+def log_mean(log_probs: Sequence[Float[Tensor, "*lead"]]) -> Float[Tensor, "*lead"]:
+    """The logarithm of the mean of probabilities."""
+    count = torch.tensor(float(len(log_probs)))
+    return torch.stack(list(log_probs)).logsumexp(0) - count.log().to(log_probs[0])
+
+
+def mean_trace(traces: Sequence[Trace]) -> Trace:
+    """One trace of several on the same grid."""
+    first = traces[0]
+    if len(traces) == 1:
+        return first
+    gates = [trace.gate for trace in traces if trace.gate is not None]
+    sentinels = [torch.zeros_like(trace.log_prob) if trace.sentinel is None else trace.sentinel for trace in traces]
+    return Trace(
+        torch.stack([trace.alphas for trace in traces]).mean(0),
+        torch.stack([trace.log_prob for trace in traces]).sum(0),
+        torch.stack(gates).mean(0) if len(gates) == len(traces) else None,
+        torch.stack(sentinels).mean(0) if any(trace.sentinel is not None for trace in traces) else None,
+    )
+
+
+def same_view(one: Transform, other: Transform) -> bool:
+    """Whether both show the same part of any image."""
+    return one.fit == other.fit and one.height * other.width == other.height * one.width
