@@ -106,7 +106,8 @@ _RULES = [
         (rf"{_AUXILIARY}|{_NOT}", ""),
     )
 ]
-_PLAIN = re.compile(r"[A-Za-z, ]*(?: \.)?\s*")
+_PLAIN = re.compile(r"[A-Za-z, ]*(?:(?<=[A-Za-z ])\.)?\s*")
+_SHORTENED = re.compile(_ABBREVIATION)
 _EASY = re.compile(r"\s*(?:([A-Za-z]+)(?=,?\s|$)|[.,;](?=\s|$)|,(?=[^\d'])|\")")
 _SPLIT = {pair.replace(" ", ""): pair.split() for pair in ("can not", "gon na", "got ta", "lem me", "gim me", "wan na")}
 _FRACTIONS = {"¼": "1/4", "½": "1/2", "¾": "3/4", "⅓": "1/3", "⅔": "2/3", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5"}
@@ -121,8 +122,9 @@ _SYMBOL = re.compile(
 
 def tokenize(caption: str) -> list[str]:
     """Lower-case tokens; none holds white space."""
-    if _PLAIN.fullmatch(caption):
-        tokens = caption.replace(",", " ").rstrip(". \n\t\r").lower().split()
+    words = caption.replace(",", " ").split() if _PLAIN.fullmatch(caption) else None
+    if words is not None and not (words and words[-1].endswith(".") and _SHORTENED.fullmatch(words[-1])):
+        tokens = " ".join(words).rstrip(". ").lower().split()
         return tokens if _SPLIT.keys().isdisjoint(tokens) else [part for token in tokens for part in _SPLIT.get(token, [token])]
     line = caption + "\n"  # some rules ask for a character that follows
     tokens, position = [], 0

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import random
+import re
 import shutil
 import subprocess
 import time
@@ -58,9 +59,18 @@ def test_the_short_way_and_the_rules_agree() -> None:
         assert tokenize(f"see the {word} .") == tokenize(f'"see the {word} ."')
 
 
+@pytest.mark.parametrize("ending", [".", " .", ".\n", "", ",", " , ."])
+def test_plain_captions_never_reach_the_rules_and_lose_nothing_by_it(ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["dog", "I", "b", "Mr", "mr", "JR", "st", "ave", "Mass", "mass", "in", "no", "NO", "cannot", "gonna", "etc", "fig", "v", "us"]
+    captions = [f"{start}{word}{ending}" for start in ("", "a big ", "a dog,", "a dog. ") for word in words]
+    short = [tokenize(caption) for caption in captions]
+    monkeypatch.setattr("captioner.tokenizer._PLAIN", re.compile("(?!)"))
+    assert [tokenize(caption) for caption in captions] == short
+
+
 def test_twenty_five_thousand_captions_take_well_under_a_second() -> None:
     captions = [caption for caption, _ in random.Random(0).choices(TRICKY, k=2_500)]
-    captions += ["A black and white dog is running through the tall grass ."] * 22_500
+    captions += ["A black and white dog is running through the tall grass.", "Two men ride bikes ."] * 11_250
     start = time.perf_counter()
     for caption in captions:
         tokenize(caption)
