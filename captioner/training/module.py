@@ -5,16 +5,19 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from captioner.metrics.metric import CorpusScores
-from captioner.model import Captioner
+from captioner.model import Captioner, Hypothesis
+from captioner.objectives.objective import Objective
 from captioner.records import Batch
 from captioner.search.hypotheses import Found
+from captioner.training.watch import rollout_health
 
 
 class CaptioningModule(LightningModule):
@@ -27,7 +30,7 @@ class CaptioningModule(LightningModule):
     def __init__(
         self,
         captioner: Captioner,
-        objective: nn.Module,
+        objective: Objective,
         search: Callable[..., Found],
         scores: CorpusScores,
         make_optimizer: Callable[..., Optimizer],
@@ -43,20 +46,30 @@ class CaptioningModule(LightningModule):
         self.configuration = configuration
 
     def training_step(self, batch: Batch, _: int) -> Float[Tensor, ""]:
-        terms = self.objective(self.captioner, batch)
-        loss = sum(terms.values())
+        given = self.objective.ask(self.captioner, batch)
         images = len(batch.image_ids)
+        if self.logs_now():
+            measured: dict[str, Any] = {**self.objective.measure(given), **rollout_health(given.rollout)}
+            self.log_dict({f"train/{name}": value for name, value in measured.items()}, batch_size=images)
+        terms = self.objective.judge(given)
+        loss = torch.stack(list(terms.values())).sum()
         self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=images)
         self.log("train/loss", loss, prog_bar=True, batch_size=images)
         return loss
 
+    def logs_now(self) -> bool:
+        """Whether this step's numbers are kept: what costs time is measured then only."""
+        every = getattr(self.trainer, "log_every_n_steps", 0)
+        return every > 0 and (self.global_step + 1) % every == 0
+
     def on_validation_epoch_start(self) -> None:
         self.scores.reset()
 
-    def validation_step(self, batch: Batch, _: int) -> None:
+    def validation_step(self, batch: Batch, _: int) -> dict[str, list[list[Hypothesis]]]:
         found = self.captioner.describe(batch.images, self.search)
         said = [" ".join(self.captioner.vocabulary.decode(hypotheses[0].words)) for hypotheses in found]
         self.scores.update(batch.image_ids, said)
+        return {"found": found}
 
     def on_validation_epoch_end(self) -> None:
         row = {f"val/{name}": float(value) for name, value in self.scores.compute().items() if name != "images"}

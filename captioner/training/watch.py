@@ -1,0 +1,78 @@
+"""Whether attention lives: its health after every validation and beside the loss, and a warning in words where it is dead."""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback
+
+from captioner.maps.health import FLAT, STILL, Health, health, mean_health
+from captioner.model import Hypothesis
+from captioner.records import Rollout
+
+log = logging.getLogger(__name__)
+
+
+class Watch(Callback):
+    """The health of the maps of all captions that a validation found: logged, said in a line after the epoch's, and watched.
+
+    flat: mean entropy (a share of an even look's) from which attention is dead; still: mean change between words (0 to 1) up to which it
+    is. Each is warned of once a run. A word's map counts as dead by the same numbers. Raises: ValueError, a number outside [0, 1].
+    """
+
+    def __init__(self, flat: float = FLAT, still: float = STILL) -> None:
+        for name, value in (("flat", flat), ("still", still)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is a share in [0, 1], not {value}")
+        self.flat, self.still = flat, still
+        self._found: list[Health] = []
+        self._line = ""
+        self._warned: set[str] = set()
+
+    def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self._found = []
+
+    def on_validation_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        best: list[Hypothesis] = [hypotheses[0] for hypotheses in outputs["found"]]
+        traces = [hypothesis.trace for hypothesis in best if hypothesis.trace is not None]  # there is none where no image got a word
+        self._found += [health(trace.alphas[:, None], self.flat, self.still) for trace in traces]
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        found = mean_health(self._found)
+        known = {name: value for name, value in found._asdict().items() if not np.isnan(value)}
+        pl_module.log_dict({f"val/{name}": value for name, value in known.items()}, batch_size=1, sync_dist=trainer.world_size > 1)
+        self._line = f"maps: entropy {found.entropy:.2f}, change {found.change:.2f}, coverage {found.coverage:.2f}, {found.dead:.0%} dead"
+        self.warn(found, trainer.current_epoch + 1)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        if self._line:
+            log.info("%s", self._line)
+        self._line = ""
+
+    def warn(self, found: Health, epoch: int) -> None:
+        """Say once what is dead. What is flat is still as well, which need not be said."""
+        if found.entropy >= self.flat:
+            self._once("flat", epoch, f"its maps are flat (entropy {found.entropy:.3f} of an even look's): no word chooses a place")
+        elif found.change <= self.still:
+            self._once("still", epoch, f"its maps are the same at every word (change {found.change:.3f}): they explain none")
+
+    def _once(self, name: str, epoch: int, words: str) -> None:
+        if name not in self._warned:
+            self._warned.add(name)
+            log.warning("attention is dead after epoch %d: %s; the limit is callbacks.watch.%s", epoch, words, name)
+
+
+def rollout_health(rollout: Rollout) -> dict[str, float]:
+    """Entropy, change and peak of the maps of given captions, as `map_entropy` and so on."""
+    alphas = rollout.trace.alphas.detach().float().cpu().numpy()
+    lengths = rollout.mask.sum(-1).cpu().numpy()
+    found = mean_health(health(alphas[place][: lengths[place], None]) for place in _places(lengths))
+    return {f"map_{name}": value for name in ("entropy", "change", "peak") if not np.isnan(value := getattr(found, name))}
+
+
+def _places(lengths: np.ndarray) -> Iterable[tuple[int, ...]]:
+    """Of the captions that are some."""
+    return zip(*np.nonzero(lengths), strict=True)

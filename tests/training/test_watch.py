@@ -1,0 +1,89 @@
+"""The health of maps after a validation, the warning where attention is dead, and what is measured of a rollout."""
+
+import logging
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from captioner.maps.health import health
+from captioner.model import Hypothesis, numpied
+from captioner.records import Rollout, Trace
+from captioner.training.watch import Watch, rollout_health
+
+EVEN, ONE, OTHER = np.full(6, 1 / 6, np.float32), np.eye(6, dtype=np.float32)[0], np.eye(6, dtype=np.float32)[3]
+
+
+def said(maps):
+    alphas = np.array(maps, np.float32).reshape(-1, 6)
+    trace = Trace(torch.from_numpy(alphas), torch.zeros(len(alphas)))
+    return Hypothesis([5] * len(alphas), [-1.0] * len(alphas), -1.0, -2.0, -1.0, numpied(trace) if len(alphas) else None)
+
+
+def validate(watch, captions, epoch=0):
+    """A validation that found captions with these maps, one batch a caption."""
+    logged = {}
+    trainer = SimpleNamespace(current_epoch=epoch, world_size=1)
+    module = SimpleNamespace(log_dict=lambda values, **_: logged.update(values))
+    watch.on_validation_epoch_start(trainer, module)
+    for maps in captions:
+        watch.on_validation_batch_end(trainer, module, {"found": [[said(maps)]]}, None, 0)
+    watch.on_validation_epoch_end(trainer, module)
+    watch.on_train_epoch_end(trainer, module)
+    return logged
+
+
+def test_a_validation_s_health_is_the_mean_over_its_captions_and_is_said(caplog):
+    caplog.set_level(logging.INFO)
+    logged = validate(Watch(), [[ONE, OTHER], [ONE, EVEN, OTHER], []])
+    parts = [health(np.array(maps)[:, None].astype(np.float32)) for maps in ([ONE, OTHER], [ONE, EVEN, OTHER])]
+    for name in ("entropy", "change", "coverage", "dead", "peak"):
+        assert logged[f"val/{name}"] == pytest.approx((getattr(parts[0], name) + getattr(parts[1], name)) / 2)
+    assert [record.message for record in caplog.records] == ["maps: entropy 0.17, change 0.92, coverage 0.33, 17% dead"]
+
+
+def test_dead_attention_is_warned_of_once_for_each_way_to_be_dead(caplog):
+    watch = Watch(flat=0.9, still=0.1)
+    validate(watch, [[ONE, OTHER]])
+    assert not caplog.records
+    validate(watch, [[ONE, ONE, ONE]], epoch=1)
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert "after epoch 2" in record.message
+    assert "same at every word" in record.message
+    validate(watch, [[EVEN, EVEN], [EVEN]], epoch=2)
+    assert "flat" in caplog.records[-1].message
+    assert len(caplog.records) == 2
+    validate(watch, [[EVEN, EVEN]], epoch=3)
+    assert len(caplog.records) == 2
+
+
+def test_where_nothing_was_said_nothing_is_logged_or_warned_of(caplog):
+    assert validate(Watch(), [[]]) == {}
+    assert not caplog.records
+
+
+def test_a_rollout_is_measured_over_its_words_alone():
+    torch.manual_seed(0)
+    lengths = torch.tensor([[3, 0], [1, 2]])
+    mask = lengths[..., None] > torch.arange(4)
+    alphas = torch.rand(2, 2, 4, 5).softmax(-1)
+    nothing = torch.zeros(2, 2, 4)
+    found = rollout_health(Rollout(nothing, nothing, mask, torch.zeros(2, 2, dtype=torch.long), Trace(alphas, nothing)))
+    rows = [health(alphas[i, c, : lengths[i, c], None].numpy()) for i, c in ((0, 0), (1, 0), (1, 1))]
+    assert math.isnan(rows[1].change)
+    assert found == pytest.approx(
+        {
+            "map_entropy": sum(row.entropy for row in rows) / 3,
+            "map_change": (rows[0].change + rows[2].change) / 2,
+            "map_peak": sum(row.peak for row in rows) / 3,
+        }
+    )
+
+
+@pytest.mark.parametrize("name", ["flat", "still"])
+def test_limits_outside_0_to_1_are_refused_by_name(name):
+    with pytest.raises(ValueError, match=name):
+        Watch(**{name: 1.5})
