@@ -5,12 +5,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from PIL import Image
 
 from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.results import KINDS, References, Results, overwritten
+from captioner.cli.searching import add_search, check_search, count, make_search
 from captioner.data.images import open_image
 from captioner.errors import InputError
 from captioner.progress import progress
@@ -22,6 +23,9 @@ LATEST = Path("outputs/latest")
 EXAMPLES = """examples:
   python predict.py photo.jpg                                   prints the caption; the model is outputs/latest
   python predict.py photos/ --recursive --out captioned         sheets, arrays and a gallery: open captioned/index.html
+  python predict.py photo.jpg --search sample --captions 5 --top-p 0.9 --seed 1
+  python predict.py photo.jpg --require dog --no-bad-ending --no-repeat 3
+  python predict.py photo.jpg --model one --model two           two models caption together
   python predict.py photo.jpg --caption "a dog runs" --out why  where the model looks when made to say this
   python predict.py 'val2017/*.jpg' --annotations captions_val2017.json --out val --save gallery
   find . -name '*.jpg' | python predict.py - --model outputs/scenes/2026-01-31_12-00-00
@@ -43,10 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     references = References(options.annotations) if options.annotations else None
     if not paths:
         return 1
-    captioner = load(options.model, options.device)
+    search = make_search(options)
+    captioner = load_all(options.model, options.device)
+    if options.look:
+        look(captioner, options.look, options.seed)
+    search = search.within(captioner.vocabulary)
     results = Results(options.out, options.save, references, "Captions") if options.out else None
     with results or nullcontext():
-        failed = caption_all(captioner, paths, names, results, options)
+        failed = caption_all(captioner, search, paths, names, results, options)
     if results is not None:
         where = options.out / ("index.html" if results.gallery else "captions.jsonl")
         print(f"captioner: {results.count} of {len(paths)} images captioned: {where}", file=sys.stderr)
@@ -54,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    asked = argparse.ArgumentParser(
+    asked = Parser(
         prog="captioner predict",
         description=__doc__,
         epilog=EXAMPLES,
@@ -63,24 +71,28 @@ def parser() -> argparse.ArgumentParser:
     )
     add = asked.add_argument
     add("images", nargs="+", metavar="IMAGE", help="files, folders, globs, or - for a list of them on standard input")
-    add("--model", type=Path, metavar="MODEL", help="a model/ folder, a run's folder or a .ckpt; left out: outputs/latest")
+    where = "a model/ folder, a run's folder or a .ckpt; left out: outputs/latest; given again: another that captions together with it"
+    add("--model", type=Path, action="append", metavar="MODEL", help=where)
     add("--out", type=Path, metavar="DIR", help="write captions.jsonl, and what --save names, to this folder")
-    add("--beam", type=positive, default=3, metavar="N", help="captions kept in play by the search; 1 is greedy (3)")
-    add("--batch-size", type=positive, default=16, metavar="N", help="images at a time (16)")
+    add("--batch-size", type=count, default=16, metavar="N", help="images at a time (16)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
     add("--explain", default="attention", metavar="KINDS", help="which maps to show: attention")
     add("--save", metavar="KINDS", help=f"with --out, any of {','.join(KINDS)}, or none ({DEFAULT_SAVE})")
     add("--caption", metavar="TEXT", help="show where the model looks for this sentence instead of its own")
     add("--annotations", type=Path, metavar="FILE", help="COCO annotations: file names to ids; writes results.json, shows references")
     add("--recursive", action="store_true", help="look below folders too")
+    add(
+        "--look", choices=("expect", "peak", "draw"), help="how hard attention looks: at the mean, the highest, a drawn region (as trained)"
+    )
+    add_search(asked)
     return asked
 
 
-def positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return number
+class Parser(argparse.ArgumentParser):
+    """Complains in one line: with so many flags the usage would bury it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"captioner: error: {message}; `{self.prog} --help` shows every option\n")
 
 
 def check(options: argparse.Namespace) -> None:
@@ -99,6 +111,9 @@ def check(options: argparse.Namespace) -> None:
     options.save = frozenset(wanted) & frozenset(KINDS)
     if options.caption is not None and not tokenize(options.caption):
         raise InputError(f"--caption {options.caption!r} holds no word")
+    check_search(options)
+    if options.seed is not None and options.search != "sample" and options.look != "draw":
+        raise InputError("--seed belongs to --search sample or --look draw: nothing else draws")
     if options.out and options.out.exists() and not options.out.is_dir():
         raise InputError(f"--out {options.out} is a file; it must be a folder")
 
@@ -109,11 +124,14 @@ def listed(text: str) -> list[str]:
 
 def load(model: Path | None, device: str) -> Any:
     """The captioner, on the device asked for; `auto` takes an accelerator where there is one."""
-    if model is None and not LATEST.exists():
+    return load_all(None if model is None else [model], device)
+
+
+def load_all(models: list[Path] | None, device: str) -> Any:
+    """One captioner, or the ensemble of several."""
+    if models is None and not LATEST.exists():
         raise InputError(f"{LATEST}: no trained model here; train one with `python train.py`, or name one with --model")
     import torch
-
-    from captioner.model import Captioner
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -121,10 +139,30 @@ def load(model: Path | None, device: str) -> Any:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from None
-    return Captioner.load(model or LATEST, device)
+    if models is not None and len(models) > 1:
+        from captioner.ensemble import Ensemble
+
+        return Ensemble.load(models, device)
+    from captioner.model import Captioner
+
+    return Captioner.load(models[0] if models else LATEST, device)
 
 
-def caption_all(captioner: Any, paths: list[str], names: list[str], results: Results | None, options: argparse.Namespace) -> int:
+def look(captioner: Any, how: str, seed: int | None) -> None:
+    """Raises: InputError, no hard attention."""
+    import torch
+
+    try:
+        captioner.rest(how)
+    except InputError as error:
+        raise InputError(f"--look {how}: {error}") from None
+    if seed is not None:
+        torch.manual_seed(seed)
+
+
+def caption_all(
+    captioner: Any, search: Any, paths: list[str], names: list[str], results: Results | None, options: argparse.Namespace
+) -> int:
     """Caption batch by batch, printing and writing as it goes; return how many failed."""
     failed = 0
     bar = iter(progress(range(len(paths)), "captioning"))
@@ -136,11 +174,11 @@ def caption_all(captioner: Any, paths: list[str], names: list[str], results: Res
                 opened.append((path, name, open_image(path)))
             except InputError as error:
                 failed += complain(str(error))
-        for path, name, image, caption in captioned(captioner, opened, options):
+        for path, name, image, caption in captioned(captioner, search, opened, options):
             if isinstance(caption, Exception):
                 failed += complain(f"{path}: {' '.join(str(caption).split()) or type(caption).__name__}")
                 continue
-            say(f"{path}\t{caption.text}")
+            tell(path, caption, options.captions)
             try:
                 if results is not None:
                     results.add(path, name, image, caption)
@@ -153,22 +191,32 @@ def caption_all(captioner: Any, paths: list[str], names: list[str], results: Res
 
 
 def captioned(
-    captioner: Any, opened: list[tuple[str, str, Image.Image]], options: argparse.Namespace
+    captioner: Any, search: Any, opened: list[tuple[str, str, Image.Image]], options: argparse.Namespace
 ) -> Iterator[tuple[str, str, Image.Image, Any]]:
     """Each image with its caption, or with the exception that stands in for it: where a batch fails, its images are tried alone."""
     together: list[Any] | None = None
     if options.caption is None and opened:
         with suppress(RuntimeError, ValueError):
-            together = captioner.caption([image for _, _, image in opened], beam=options.beam, batch_size=options.batch_size)
+            together = captioner.caption([image for _, _, image in opened], search=search, batch_size=options.batch_size)
     for number, (path, name, image) in enumerate(opened):
         if together is not None:
             yield path, name, image, together[number]
             continue
         try:
-            alone = captioner.caption(image, beam=options.beam) if options.caption is None else captioner.explain(image, options.caption)
+            alone = captioner.caption(image, search=search) if options.caption is None else captioner.explain(image, options.caption)
         except (RuntimeError, ValueError) as error:
             alone = error
         yield path, name, image, alone
+
+
+def tell(path: str, caption: Any, captions: int | None) -> None:
+    """The caption's line, or a line each of as many `captions`; `caption` keeps no more alternatives than that."""
+    if captions is not None:
+        caption.alternatives = caption.alternatives[: captions - 1]
+    for text in [caption.text, *(other["text"] for other in caption.alternatives if captions is not None)]:
+        say(f"{path}\t{text}")
+    if not caption.satisfied:
+        complain(f"{path}: no caption was found that meets every constraint; this one is the best of those that do not")
 
 
 def say(text: str) -> None:

@@ -37,6 +37,7 @@ class Said(Protocol):
     width: int
     height: int
     alternatives: list[dict[str, Any]]
+    satisfied: bool
 
 
 class References:
@@ -181,6 +182,8 @@ def line(path: str, caption: Said, written: Mapping[str, str | None]) -> bytes:
         "height": caption.height,
         **written,
     }
+    if not caption.satisfied:
+        record["satisfied"] = False
     return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
 
 

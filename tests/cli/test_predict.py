@@ -14,6 +14,7 @@ from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.main import main
 from captioner.cli.results import References
 from captioner.errors import InputError
+from captioner.vocabulary import Vocabulary
 
 
 def caption_of(image, words):
@@ -35,19 +36,27 @@ def caption_of(image, words):
         height=image.height,
         alternatives=[{"text": "another", "log_prob": float("-inf"), "score": -1.0, "words": ["another"]}],
         image=image,
+        satisfied="unmet" not in words,
     )
 
 
 class StandIn:
     """Says how wide an image is; refuses whole batches with an image 13 pixels wide in them, and is interrupted by one of 7."""
 
+    vocabulary = Vocabulary(["dog", "cat", "with"])
+
     def __init__(self):
         self.batches = []
+        self.search = None
 
-    def caption(self, images, beam=3, batch_size=16):
+    def rest(self, how):
+        raise InputError(f"nothing to {how}")
+
+    def caption(self, images, search=None, batch_size=16):
         if isinstance(images, Image.Image):
-            return self.caption([images], beam, 1)[0]
+            return self.caption([images], search, 1)[0]
         self.batches.append(len(images))
+        self.search = search
         widths = [image.width for image in images]
         if 13 in widths:
             raise RuntimeError("an unlucky\nsize")
@@ -62,7 +71,7 @@ class StandIn:
 @pytest.fixture
 def stand_in(monkeypatch, tmp_path):
     made = StandIn()
-    monkeypatch.setattr(predict, "load", lambda model, device: made)
+    monkeypatch.setattr(predict, "load_all", lambda models, device: made)
     monkeypatch.chdir(tmp_path)
     return made
 
@@ -202,6 +211,22 @@ def test_annotations_of_another_shape_are_refused_by_name(tmp_path, content):
         (["a.png", "--out", "a.png/below"], "cannot be written to"),
         (["a.png", "--out", "."], "would overwrite the input a.png"),
         (["a.png", "--out", "out", "--annotations", "none.json"], "none.json"),
+        (["a.png", "--temperature", "2"], "--temperature belongs to --search sample"),
+        (["a.png", "--search", "sample", "--beam", "2"], "--beam belongs to --search beam or --search diverse"),
+        (["a.png", "--groups", "2"], "--groups belongs to --search diverse"),
+        (["a.png", "--search", "diverse", "--beam", "4", "--groups", "3"], "--groups is a number that divides beams, 4, not 3"),
+        (["a.png", "--search", "diverse", "--diversity", "-1"], "--diversity is a penalty"),
+        (["a.png", "--search", "sample", "--temperature", "0"], "--temperature is a positive number, not 0"),
+        (["a.png", "--search", "sample", "--top-p", "1.5"], "--top-p is a probability"),
+        (["a.png", "--captions", "4", "--beam", "3"], "ask for --beam 4"),
+        (["a.png", "--captions", "2", "--search", "greedy"], "ask for --search beam"),
+        (["a.png", "--min-length", "9", "--max-length", "8"], "--min-length is a number of words and at most max_length, 8"),
+        (["a.png", "--require", "a dog"], "--require 'a dog' is not one word"),
+        (["a.png", "--forbid", "."], "--forbid '.' is not one word"),
+        (["a.png", "--require", "dog", "--forbid", "Dog"], "both hold 'dog'"),
+        (["a.png", "--require", "zebra"], "require: the model's vocabulary has no word 'zebra'"),
+        (["a.png", "--seed", "1"], "--seed belongs to --search sample or --look draw"),
+        (["a.png", "--look", "peak"], "--look peak: nothing to peak"),
     ],
 )
 def test_usage_is_told_in_one_line(stand_in, capsys, arguments, named):
@@ -214,11 +239,75 @@ def test_usage_is_told_in_one_line(stand_in, capsys, arguments, named):
     assert Path("a.png").read_bytes() == before
 
 
-@pytest.mark.parametrize("arguments", [[], ["a.png", "--beam", "0"], ["a.png", "--batch-size", "few"], ["a.png", "--mdoel", "x"]])
-def test_the_parser_s_own_complaints_leave_with_two(arguments, capsys):
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["a.png", "--beam", "0"],
+        ["a.png", "--batch-size", "few"],
+        ["a.png", "--mdoel", "x"],
+        ["a.png", "--top-p", "most"],
+        ["a.png", "--search", "wide"],
+        ["a.png", "--no-repeat", "-1"],
+    ],
+)
+def test_the_parser_s_own_complaints_leave_with_two_and_one_line(arguments, capsys):
     with pytest.raises(SystemExit) as left:
         predict.main(arguments)
     assert left.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "beam 3"),
+        (["--beam", "5"], "beam 5"),
+        (["--captions", "7"], "beam 7"),
+        (["--search", "greedy"], "greedy"),
+        (["--search", "diverse", "--beam", "6", "--groups", "2"], "diverse beam 6 in 2 groups"),
+        (["--search", "diverse"], "diverse beam 3 in 3 groups"),
+        (
+            ["--search", "sample", "--captions", "4", "--temperature", "0.5", "--top-k", "9", "--top-p", "0.9", "--typical", "0.8"],
+            "sampling 4 at temperature 0.5, top_k 9, top_p 0.9, typical 0.8",
+        ),
+        (
+            ["--min-length", "2", "--no-repeat", "3", "--require", "Dog", "--forbid", "cat", "--no-bad-ending"],
+            "beam 3, min_length 2, no_repeat 3, bad_endings 6, require 4, forbid 5",
+        ),
+    ],
+)
+def test_flags_describe_a_search_in_the_model_s_words(stand_in, arguments, expected):
+    draw("a.png")
+    assert main(["predict", "a.png", *arguments]) == 0
+    assert str(stand_in.search) == expected
+
+
+def test_length_and_its_normalisation_are_the_search_s(stand_in):
+    draw("a.png")
+    assert main(["predict", "a.png", "--max-length", "7", "--normalisation", "wu"]) == 0
+    assert (stand_in.search.max_length, stand_in.search.normalisation) == (7, "wu")
+
+
+def test_a_line_is_printed_for_each_caption_asked_for(stand_in, capsys):
+    draw("a.png")
+    assert main(["predict", "a.png", "--captions", "2", "--out", "out", "--save", "none"]) == 0
+    assert capsys.readouterr().out == "a.png\twidth 20\na.png\tanother\n"
+    assert len(lines()[0]["alternatives"]) == 1
+    assert main(["predict", "a.png", "--captions", "1", "--out", "out", "--save", "none"]) == 0
+    assert capsys.readouterr().out == "a.png\twidth 20\n"
+    assert lines()[0]["alternatives"] == []
+
+
+def test_a_caption_that_could_not_meet_the_constraints_is_given_and_said_to_be_one(stand_in, capsys):
+    draw("a.png", "b.png")
+    stand_in.caption = lambda images, search, batch_size: [caption_of(image, ["un" * (n == 1) + "met"]) for n, image in enumerate(images)]
+    assert main(["predict", "a.png", "b.png", "--out", "out", "--save", "none"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "a.png\tmet\nb.png\tunmet\n"
+    assert "b.png: no caption was found that meets every constraint" in err
+    assert "a.png" not in err
+    assert [line.get("satisfied") for line in lines()] == [None, False]
 
 
 def test_without_a_model_one_line_says_what_to_do(monkeypatch, tmp_path, capsys):
