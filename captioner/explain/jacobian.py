@@ -1,0 +1,106 @@
+"""Which pixels would move the probability of a word? Its gradient: plain, over noise, along a path."""
+
+from typing import final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from captioner.explain.explanation import CELLS, Explanation, pooled
+from captioner.explain.gradcam import region_gradients
+from captioner.model import Captioner
+
+AT_ONCE = 64
+"""Copies of an image's regions, one a word, that the decoder is given at a time."""
+
+
+@final
+class Jacobian(Explanation):
+    """map_t(x, y) = || d log p(w_t | w_<t, image) / d pixel(x, y) ||, the L2 norm over the channels of the prepared image.
+
+    Means over squares of pixels, at most `cells` a side (None: every pixel). Source: Simonyan et al. 2014, sec. 3 (there the greatest channel
+    and a score before the softmax).
+    """
+
+    def __init__(self, cells: int | None = CELLS) -> None:
+        self.cells = checked_cells(cells)
+
+    def relevance(
+        self, captioner: Captioner, image: Float[Tensor, "3 height width"], ids: Int[Tensor, " ids"]
+    ) -> Float[Tensor, "words rows cols"]:
+        return pooled(mean_gradients(captioner, image[None], ids).norm(dim=1), self.cells)
+
+
+@final
+class SmoothGrad(Explanation):
+    """The norm of the mean gradient over `samples` noisy copies of the image.
+
+        map_t = || 1/N sum_n d log p(w_t | w_<t, image + e_n) / d pixel ||,    e_n ~ normal(0, sigma (max image - min image))
+
+    `sigma` is a share of the prepared image's range; the noise is drawn with `seed`. Source: Smilkov et al. 2017, sec. 3.
+    Raises: ValueError, samples not positive, sigma negative.
+    """
+
+    def __init__(self, samples: int = 24, sigma: float = 0.15, seed: int = 0, cells: int | None = CELLS) -> None:
+        if samples < 1:
+            raise ValueError(f"samples is a number of noisy images and must be positive, not {samples}")
+        if sigma < 0:
+            raise ValueError(f"sigma is a share of the image's range and not negative, not {sigma}")
+        self.samples, self.sigma, self.seed, self.cells = samples, sigma, seed, checked_cells(cells)
+
+    def relevance(
+        self, captioner: Captioner, image: Float[Tensor, "3 height width"], ids: Int[Tensor, " ids"]
+    ) -> Float[Tensor, "words rows cols"]:
+        generator = torch.Generator().manual_seed(self.seed)
+        noise = torch.randn(self.samples, *image.shape, generator=generator, dtype=image.dtype).to(image.device)
+        noisy = image + self.sigma * (image.max() - image.min()) * noise
+        return pooled(mean_gradients(captioner, noisy, ids).norm(dim=1), self.cells)
+
+
+@final
+class IntegratedGradients(Explanation):
+    """What each pixel adds to log p on the way from a grey image.
+
+        map_t = relu(sum over channels and pixels of a cell of (image - grey) int_0^1 d log p(w_t | w_<t, grey + s (image - grey)) / d pixel ds)
+
+    by the midpoint rule with `steps`; grey is the mean colour of the transform, zero once prepared. The sum over all pixels and channels is
+    log p(w_t | image) - log p(w_t | grey) (completeness), what speaks against a word counted below zero; the map keeps what speaks for it.
+    Source: Sundararajan et al. 2017, sec. 3 (there absolute values are shown). Raises: ValueError, steps not positive.
+    """
+
+    def __init__(self, steps: int = 24, cells: int | None = CELLS) -> None:
+        if steps < 1:
+            raise ValueError(f"steps is a number of images on the path and must be positive, not {steps}")
+        self.steps, self.cells = steps, checked_cells(cells)
+
+    def relevance(
+        self, captioner: Captioner, image: Float[Tensor, "3 height width"], ids: Int[Tensor, " ids"]
+    ) -> Float[Tensor, "words rows cols"]:
+        return pooled(self.attributions(captioner, image, ids).sum(1), self.cells)
+
+    def attributions(
+        self, captioner: Captioner, image: Float[Tensor, "3 height width"], ids: Int[Tensor, " ids"]
+    ) -> Float[Tensor, "words 3 height width"]:
+        along = (torch.arange(self.steps, device=image.device, dtype=image.dtype) + 0.5) / self.steps
+        return image * mean_gradients(captioner, along[:, None, None, None] * image, ids)
+
+
+def mean_gradients(
+    captioner: Captioner, images: Float[Tensor, "images 3 height width"], ids: Int[Tensor, " ids"]
+) -> Float[Tensor, "words 3 height width"]:
+    """d log p(w_t | w_<t, image) / d image, its mean over images: the decoder's part of all words at once, the encoder's word by word."""
+    total = images.new_zeros(len(ids) - 2, *images.shape[1:])
+    for some in images.detach().split(max(1, AT_ONCE // len(total))):
+        pixels = some.clone().requires_grad_()
+        with torch.enable_grad():
+            regions = captioner.encode(pixels)
+        for word, gradients in enumerate(region_gradients(captioner, regions, ids)):
+            (found,) = torch.autograd.grad(regions.features, pixels, gradients, retain_graph=word < len(total) - 1)
+            total[word] += found.sum(0)
+    return total / len(images)
+
+
+def checked_cells(cells: int | None) -> int | None:
+    if cells is not None and cells < 1:
+        raise ValueError(f"cells is the most cells a side of a map and must be positive, not {cells}")
+    return cells

@@ -1,0 +1,54 @@
+"""Every explanation by its name, and all that are asked for of one image."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from PIL import Image
+
+from captioner.data.images import to_rgb
+from captioner.errors import InputError
+from captioner.explain.explanation import Attention, Explanation
+from captioner.explain.gradcam import GradCam
+from captioner.explain.jacobian import IntegratedGradients, Jacobian, SmoothGrad
+from captioner.explain.occlusion import Occlusion
+from captioner.model import Captioner
+from captioner.tokenizer import tokenize
+
+KINDS: Mapping[str, Callable[[], Explanation]] = {
+    "attention": Attention,
+    "gradcam": GradCam,
+    "jacobian": Jacobian,
+    "smoothgrad": SmoothGrad,
+    "integrated_gradients": IntegratedGradients,
+    "occlusion": Occlusion,
+}
+
+
+def explain(
+    captioner: Captioner,
+    image: Image.Image,
+    caption: str | Sequence[str],
+    kinds: Sequence[str | tuple[str, Explanation]] = ("attention", "gradcam", "jacobian"),
+) -> dict[str, Float32[np.ndarray, "words rows cols"]]:
+    """Maps of each word of a caption (a sentence, or words as they are), by the explanation's name.
+
+    Each covers the box that `captioner.transform.box(*image.size)` names, on a grid of its own; a map's sum is one, or zero where nothing
+    speaks for the word. `kinds` are names, or pairs of a name and an explanation. Raises: InputError, no words; ValueError, an unknown kind.
+    """
+    words = tokenize(caption) if isinstance(caption, str) else list(caption)
+    if not words:
+        raise InputError(f"the caption {caption!r} holds no word to explain")
+    chosen = dict(named(kind) for kind in kinds)
+    prepared = captioner.transform.evaluate(to_rgb(image))[0]
+    ids = torch.tensor(captioner.vocabulary.encode(words))
+    return {name: explanation.maps(captioner, prepared, ids) for name, explanation in chosen.items()}
+
+
+def named(kind: str | tuple[str, Explanation]) -> tuple[str, Explanation]:
+    if isinstance(kind, tuple):
+        return kind
+    if kind not in KINDS:
+        raise ValueError(f"kinds are among {', '.join(KINDS)}, not {kind!r}")
+    return kind, KINDS[kind]()
