@@ -47,5 +47,15 @@ def decoder(kind: str, vocabulary_size: int = 11, **changes: Any) -> Any:
     return bundle.build({**small, "attention": attention(**rooms), **changes}, vocabulary_size=vocabulary_size)
 
 
+def whole(kind: str) -> dict[str, Any]:
+    """One whole choice of conf/attention, its rooms as it names them; where there are heads, two of them on sizes that they divide."""
+    config = part("attention", kind)
+    rooms = {room: name for default in config.pop("defaults") for room, name in default.items()}
+    parts = {room: {**part(f"attention/{room}", name), **config.pop(room, {})} for room, name in rooms.items()}
+    if parts["score"]["heads"] > 1:
+        parts["score"] = {**parts["score"], "heads": 2, "attention_size": 6}
+    return {**config, **parts}
+
+
 def lstm(vocabulary_size: int = 11, **changes: Any) -> Any:
     return decoder("lstm", vocabulary_size, **changes)

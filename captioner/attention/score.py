@@ -151,7 +151,7 @@ class Cosine(Score):
     ) -> Float[Tensor, "images queries heads regions"]:
         return products(self.log_scale.exp() * self.directions(self.query(queries)), keys, self.heads)
 
-    def directions(self, vectors: Float[Tensor, "images some keys"]) -> Float[Tensor, "images some keys"]:
+    def directions(self, vectors: Float[Tensor, "*lead keys"]) -> Float[Tensor, "*lead keys"]:
         """Each head's part at length one."""
         return nn.functional.normalize(vectors.unflatten(-1, (self.heads, -1)), dim=-1).flatten(-2)
 

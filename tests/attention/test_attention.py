@@ -1,178 +1,310 @@
+"""Laws of every kind of attention in conf: each alone, each with two heads and a sentinel, and each whole choice."""
+
 import pytest
 import torch
-from kinds import attention, kinds
+from kinds import attention, kinds, part, whole
 
 from captioner import bundle
-from captioner.records import DRAW, EXPECT, PEAK, Regions
+from captioner.attention.attention import Attention
+from captioner.records import DRAW, EXPECT, PEAK, Memory, Regions
 
 ROOMS = [(room, kind) for room in ("score", "locality", "distribution", "readout") for kind in kinds(f"attention/{room}")]
+EXCEPTIONS = {
+    ("test_the_gradient_is_that_of_finite_differences_even_of_draws", "gumbel"): "its backward pass is that of the soft choice, by design",
+}
+"""(law, kind): why the law cannot hold for the kind."""
 
 
-def look(module, regions, queries, mode=EXPECT, past=True):
-    memory = module.remember(regions)
-    trail = module.begin(memory, queries.shape[1])
-    if past:
-        last = torch.rand(
-            queries.shape[0], queries.shape[1], regions.cells.shape[0], dtype=queries.dtype, generator=torch.Generator().manual_seed(8)
-        )
-        last = last / last.sum(-1, keepdim=True)
-        trail = trail._replace(alphas=last, seen=2 * last, step=trail.step + 2)
-    return module(queries, memory, trail._replace(mode=torch.full_like(trail.mode, mode)))
+def several(room, kind):
+    """Two heads and a sentinel around a kind."""
+    score = part("attention/score", kind if room == "score" else "additive", heads=2)
+    score = {**score, "attention_size": 6} if "attention_size" in score else score
+    return {**attention(**{room: kind}), "score": score, "context_size": 4, "sentinel_size": 3}
 
 
-def case(masked=True):
-    torch.manual_seed(0)
-    cells = torch.cartesian_prod(torch.arange(2), torch.arange(5)).double()
-    mask = torch.rand(3, 10) < 0.5
-    mask[:, 4] = True
-    return Regions(torch.randn(3, 10, 7).double(), cells, mask if masked else None), torch.randn(3, 2, 6).double()
+CHOICES = {
+    **{f"{room}/{kind}": attention(**{room: kind}) for room, kind in ROOMS},
+    **{f"{room}/{kind}/several": several(room, kind) for room, kind in ROOMS},
+    **{kind: whole(kind) for kind in kinds("attention")},
+}
 
 
-@pytest.fixture(params=ROOMS, ids="/".join)
+@pytest.fixture(params=CHOICES)
 def module(request):
+    for (law, kind), reason in EXCEPTIONS.items():
+        if law == request.function.__name__ and kind in request.param.split("/"):
+            pytest.skip(reason)
     torch.manual_seed(1)
-    room, kind = request.param
-    return bundle.build(attention(**{room: kind})).double().eval()
+    return randomised(bundle.build(CHOICES[request.param]))
+
+
+def randomised(module):
+    """In float64, with no parameter left at zero."""
+    for parameter in module.double().parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter)
+    return module.eval()
+
+
+def case(images=3, rows=2, cols=5, masked=True):
+    torch.manual_seed(0)
+    cells = torch.cartesian_prod(torch.arange(rows), torch.arange(cols)).double()
+    mask = torch.rand(images, rows * cols) < 0.5
+    mask[:, 4] = True
+    return Regions(torch.randn(images, rows * cols, 7).double(), cells, mask if masked else None), torch.randn(images, 2, 6).double()
+
+
+def some_sentinel(module, queries):
+    if module.sentinel_size is None:
+        return None
+    return torch.randn(*queries.shape[:2], module.sentinel_size, generator=torch.Generator().manual_seed(3)).double()
+
+
+def past_of(module, regions, queries, mode=EXPECT):
+    """The trail of queries that have looked twice, where the mask lets them."""
+    trail = module.begin(module.remember(regions), queries.shape[1])
+    last = torch.rand(trail.alphas.shape, generator=torch.Generator().manual_seed(8)).double()
+    if regions.mask is not None:
+        last = last * regions.mask[:, None]
+    last = last / last.sum(-1, keepdim=True)
+    return trail._replace(alphas=last, seen=2 * last, step=trail.step + 2, mode=torch.full_like(trail.mode, mode))
+
+
+def look(module, regions, queries, mode=EXPECT, trail=None, sentinel=None):
+    trail = past_of(module, regions, queries, mode) if trail is None else trail
+    sentinel = some_sentinel(module, queries) if sentinel is None else sentinel
+    return module(queries, module.remember(regions), trail, sentinel)
 
 
 def test_alphas_sum_to_one_and_vanish_where_forbidden(module):
     regions, queries = case()
     glimpse = look(module, regions, queries)
     assert (glimpse.alphas >= 0).all()
-    assert torch.allclose(glimpse.alphas.sum(-1), torch.ones(3, 2).double())
-    assert (glimpse.alphas.masked_select(~regions.mask[:, None].expand_as(glimpse.alphas)) == 0).all()
+    besides = 0 if module.sentinel_size is None else glimpse.sentinel
+    assert torch.allclose(glimpse.alphas.sum(-1) + besides, torch.ones(3, 2).double())
+    for alphas in (glimpse.alphas, *([] if glimpse.head_alphas is None else glimpse.head_alphas.unbind(2))):
+        assert (alphas.masked_select(~regions.mask[:, None].expand_as(alphas)) == 0).all()
 
 
-def test_a_forbidden_region_is_as_good_as_none(module):
+def test_the_heads_alphas_have_the_alphas_as_their_mean(module):
+    glimpse = look(module, *case())
+    assert (glimpse.head_alphas is None) == (module.score.heads == 1)
+    assert (glimpse.sentinel is None) == (module.sentinel_size is None)
+    if glimpse.head_alphas is not None:
+        assert glimpse.head_alphas.shape == (3, 2, 2, 10)
+        assert torch.allclose(glimpse.head_alphas.mean(2), glimpse.alphas)
+        assert not torch.allclose(glimpse.head_alphas[:, :, 0], glimpse.alphas)
+
+
+def test_a_forbidden_region_is_as_good_as_none_and_gets_no_gradient(module):
     regions, queries = case()
-    noise = torch.where(regions.mask[..., None], regions.features, torch.randn(3, 10, 7).double() * 100)
+    noise = torch.where(regions.mask[..., None], regions.features, torch.randn(3, 10, 7).double() * 100).requires_grad_()
     one, other = look(module, regions, queries), look(module, regions._replace(features=noise), queries)
     assert torch.allclose(one.context, other.context)
+    gradient = torch.autograd.grad(other.context.square().sum() + other.alphas.square().sum(), noise)[0]
+    assert (gradient[~regions.mask] == 0).all()
+    assert gradient.isfinite().all()
+    assert gradient.any()
 
 
 def test_permuting_regions_with_their_cells_permutes_alphas(module):
     regions, queries = case()
     order = torch.randperm(10)
     moved = Regions(regions.features[:, order], regions.cells[order], regions.mask[:, order])
-    memory, other = module.remember(regions), module.remember(moved)
-    trail = module.begin(memory, 2)
-    trail = trail._replace(alphas=torch.rand(3, 2, 10).double(), seen=torch.rand(3, 2, 10).double(), mode=trail.mode + EXPECT)
-    one = module(queries, memory, trail)
-    two = module(queries, other, trail._replace(alphas=trail.alphas[..., order], seen=trail.seen[..., order]))
+    trail = past_of(module, regions, queries)
+    one = look(module, regions, queries, trail=trail)
+    two = look(module, moved, queries, trail=trail._replace(alphas=trail.alphas[..., order], seen=trail.seen[..., order]))
     assert torch.allclose(one.alphas[..., order], two.alphas)
     assert torch.allclose(one.context, two.context)
 
 
-def test_queries_are_answered_each_alone(module):
+def test_queries_and_images_are_answered_each_alone(module):
     regions, queries = case()
-    both = look(module, regions, queries, past=False)
-    single = look(module, regions, queries[:, 1:], past=False)
-    assert torch.allclose(both.alphas[:, 1:], single.alphas)
-    assert torch.allclose(both.context[:, 1:], single.context)
+    trail, sentinel = past_of(module, regions, queries), some_sentinel(module, queries)
+    together = look(module, regions, queries, trail=trail, sentinel=sentinel)
+    for i in range(3):
+        image = Regions(regions.features[i : i + 1], regions.cells, regions.mask[i : i + 1])
+        for q in range(2):
+            past = type(trail)(*(leaf[i : i + 1, q : q + 1] for leaf in trail))
+            own = None if sentinel is None else sentinel[i : i + 1, q : q + 1]
+            alone = look(module, image, queries[i : i + 1, q : q + 1], trail=past, sentinel=own)
+            assert torch.allclose(alone.alphas[0, 0], together.alphas[i, q])
+            assert torch.allclose(alone.context[0, 0], together.context[i, q])
+
+
+def gradients_agree(module, mode):
+    regions, queries = case(2, 2, 3, masked=False)
+    regions.features.requires_grad_(), queries.requires_grad_()
+    sentinel = some_sentinel(module, queries)
+    inputs = [regions.features, queries] + ([] if sentinel is None else [sentinel.requires_grad_()])
+    trail = past_of(module, regions, queries, mode)
+
+    def outputs(features, queries, sentinel=None):
+        torch.manual_seed(7)
+        glimpse = look(module, regions._replace(features=features), queries, trail=trail, sentinel=sentinel)
+        return tuple(leaf for leaf in glimpse if leaf is not None)
+
+    return torch.autograd.gradcheck(outputs, inputs, fast_mode=True)
 
 
 def test_the_gradient_is_that_of_finite_differences(module):
-    regions, queries = case(masked=False)
-    if type(module.readout).__name__ == "Peak":
-        pytest.skip("the context of a peak is a step function of the query; its gradient is zero by definition")
-
-    def context(features, queries):
-        return look(module, regions._replace(features=features), queries).context
-
-    assert torch.autograd.gradcheck(context, (regions.features.requires_grad_(), queries.requires_grad_()))
+    assert gradients_agree(module, EXPECT)
 
 
-def test_an_image_without_a_region_is_refused():
-    regions, _ = case()
-    regions.mask[1] = False
-    with pytest.raises(ValueError, match="no region"):
-        bundle.build(attention()).double().remember(regions)
+def test_the_gradient_is_that_of_finite_differences_even_of_draws(module):
+    """The same draw each time; its context has no gradient by way of the weights, its log-probability has."""
+    assert gradients_agree(module.train(), DRAW)
 
 
-def test_additive_is_its_formula():
-    torch.manual_seed(2)
-    score = bundle.build(attention()).double().score
-    queries, features = torch.randn(2, 3, 6).double(), torch.randn(2, 5, 7).double()
-    got = score(queries, score.keys(features))
-    for i in range(2):
-        for q in range(3):
-            for r in range(5):
-                inner = score.key.weight @ features[i, r] + score.key.bias + score.query.weight @ queries[i, q]
-                assert torch.allclose(got[i, q, 0, r], (score.energy.weight[0] * torch.tanh(inner)).sum())
+def test_what_attention_keeps_and_gives_is_as_good_in_bfloat16(module):
+    regions, queries = case()
+    module = module.float()
+    regions = Regions(regions.features.float(), regions.cells.float(), regions.mask)
+    sentinel = some_sentinel(module, queries)
+    sentinel = None if sentinel is None else sentinel.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        memory = module.remember(regions)
+        trail = module.begin(memory, 2)._replace(mode=torch.full((3, 2), EXPECT))
+        for _ in range(3):
+            glimpse = module(queries.float(), memory, trail, sentinel)
+            trail = module.follow(trail, glimpse)
+    total = glimpse.alphas.sum(-1) + (0 if glimpse.sentinel is None else glimpse.sentinel)
+    assert glimpse.alphas.dtype == torch.float32
+    assert torch.allclose(total, torch.ones(3, 2), atol=1e-5)
+    assert glimpse.context.isfinite().all()
 
 
-def test_coverage_draws_to_the_last_look_or_away_from_all():
-    module = bundle.build(attention(locality="coverage")).double()
-    regions, queries = case(masked=False)
-    module.locality.weigh.weight.data.zero_()
-    plain = bundle.build(attention()).double()
-    plain.load_state_dict({k: v for k, v in module.state_dict().items() if not k.startswith("locality")})
-    base = look(plain, regions, queries).alphas
-    past = look_past(regions, queries)
-    module.locality.weigh.bias.data.copy_(torch.tensor([5.0, 0.0]))
-    assert (((look(module, regions, queries).alphas - base) * past).sum(-1) > 0).all()
-    module.locality.weigh.bias.data.copy_(torch.tensor([0.0, -5.0]))
-    assert (((look(module, regions, queries).alphas - base) * past).sum(-1) < 0).all()
-
-
-def look_past(regions, queries):
-    last = torch.rand(
-        queries.shape[0], queries.shape[1], regions.cells.shape[0], dtype=queries.dtype, generator=torch.Generator().manual_seed(8)
-    )
-    return last / last.sum(-1, keepdim=True)
-
-
-def test_hard_and_soft_agree_when_there_is_nothing_to_choose():
+@pytest.mark.parametrize("mode", [DRAW, EXPECT, PEAK])
+def test_hard_and_soft_agree_when_there_is_nothing_to_choose(module, mode):
+    """One region, no sentinel's share: whatever the mode, the context is its value."""
     regions, queries = case()
     regions.mask[:] = False
     regions.mask[:, 3] = True
-    outputs = []
-    for readout in ("expectation", "sample", "peak"):
-        torch.manual_seed(4)
-        outputs.append(look(bundle.build(attention(readout=readout)).double().train(), regions, queries, DRAW))
-    for glimpse in outputs:
-        assert torch.allclose(glimpse.context, regions.features[:, 3:4].expand(3, 2, 7))
+    glimpse = look(module.train(), regions, queries, mode)
+    if module.sentinel_size is None:
+        value = module.output(module.value(regions.features[:, 3:4]))
+        assert torch.allclose(glimpse.context, value.expand_as(glimpse.context))
         assert torch.allclose(glimpse.log_prob, torch.zeros(3, 2).double())
+    assert (glimpse.alphas[..., :3] == 0).all()
+    assert (glimpse.alphas[..., 4:] == 0).all()
 
 
-def test_many_draws_average_to_the_expectation():
-    torch.manual_seed(5)
-    hard = bundle.build(attention(readout="sample")).double().train()
+def test_an_image_without_a_region_is_refused(module):
     regions, _ = case()
-    queries = torch.randn(3, 1, 6).double().expand(3, 20000, 6)
-    drawn = look(hard, regions, queries, DRAW, past=False).context.mean(1)
-    expected = look(hard, regions, queries[:, :1], EXPECT, past=False).context[:, 0]
-    error = (drawn - expected).abs().max().item()
-    assert error < 5 * regions.features.abs().max().item() / 20000**0.5
+    regions.mask[1] = False
+    with pytest.raises(ValueError, match="no region"):
+        module.remember(regions)
 
 
-def test_every_query_follows_its_own_mode_and_rests_in_evaluation():
-    torch.manual_seed(6)
+@pytest.mark.parametrize("distribution", kinds("attention/distribution"))
+@pytest.mark.parametrize("readout", ["sample", "gumbel"])
+def test_many_draws_average_to_the_expectation(distribution, readout):
+    torch.manual_seed(5)
+    hard = randomised(bundle.build({**several("readout", readout), "distribution": part("attention/distribution", distribution)})).train()
+    regions, _ = case()
+    draws = 10000
+    queries = 3 * torch.randn(3, 1, 6).double().expand(3, draws, 6)
+    sentinel = torch.randn(3, 1, 3).double().expand(3, draws, 3)
+    trail = past_of(hard, regions, queries[:, :1])
+    trails = [
+        type(trail)(*(leaf.expand(-1, n, *leaf.shape[2:]) for leaf in trail))._replace(mode=torch.full((3, n), m))
+        for n, m in ((draws, DRAW), (1, EXPECT))
+    ]
+    drawn = look(hard, regions, queries, trail=trails[0], sentinel=sentinel).context
+    expected = look(hard, regions, queries[:, :1], trail=trails[1], sentinel=sentinel[:, :1]).context[:, 0]
+    assert ((drawn.mean(1) - expected).abs() <= 5 * drawn.std(1) / draws**0.5 + 1e-9).all()
+    assert drawn.std(1).max() > 0.05
+
+
+def test_each_head_reads_its_part_of_the_values_with_its_own_alphas():
+    torch.manual_seed(4)
+    module = randomised(bundle.build(several("score", "scaled_dot")))
     regions, queries = case()
-    queries = queries[:, :1].expand(3, 3, 6)
-    for at_rest, like in (("expect", EXPECT), ("peak", PEAK)):
-        module = bundle.build(attention(readout="sample")).double()
-        module.readout = type(module.readout)(at_rest)
-        memory = module.remember(regions)
-        trail = module.begin(memory, 3)._replace(mode=torch.tensor([[DRAW, EXPECT, PEAK]] * 3))
-        resting = module.eval()(queries, memory, trail)
-        index = [EXPECT, PEAK].index(like) + 1
-        assert torch.allclose(resting.context[:, 0], resting.context[:, index])
-        assert (resting.log_prob == 0).all() or at_rest == "draw"
-        assert not torch.allclose(resting.context[:, 1], resting.context[:, 2])
+    sentinel = some_sentinel(module, queries)
+    memory = module.remember(regions)
+    glimpse = look(module, regions, queries, sentinel=sentinel)
+    besides = module.sentinel(sentinel)
+    scores = module.score(queries, memory.keys).masked_fill(~regions.mask[:, None, None], -torch.inf)
+    for i in range(3):
+        for q in range(2):
+            contexts = []
+            for n in range(2):
+                key, query = module.score.key(besides[i, q])[3 * n : 3 * n + 3], module.score.query(queries[i, q])[3 * n : 3 * n + 3]
+                alphas = torch.cat([scores[i, q, n], (key @ query / 3**0.5)[None]]).softmax(-1)
+                assert torch.allclose(glimpse.head_alphas[i, q, n], alphas[:-1])
+                values = torch.cat([memory.values[i], module.value(besides[i, q])[None]])
+                contexts.append(alphas @ values[:, 2 * n : 2 * n + 2])
+            assert torch.allclose(glimpse.context[i, q], module.output(torch.cat(contexts)))
+
+
+@pytest.mark.parametrize("distribution", kinds("attention/distribution"))
+@pytest.mark.parametrize("score", kinds("attention/score"))
+def test_a_sentinel_is_looked_at_as_a_region_of_that_content_would_be(score, distribution):
+    torch.manual_seed(2)
+    module = randomised(bundle.build(attention(score=score, distribution=distribution, sentinel_size=3)))
+    regions, queries = case(masked=False)
+    queries = queries[:, :1]
+    sentinel = some_sentinel(module, queries)
+    glimpse = look(module, regions, queries, sentinel=sentinel)
+    keys = module.remember(
+        regions._replace(features=torch.cat([regions.features, module.sentinel(sentinel)], 1), cells=torch.zeros(11, 2).double())
+    )
+    bare = Attention(module.score, module.locality, module.distribution, module.readout, 7)
+    like = bare(queries, keys, bare.begin(keys, 1))
+    assert torch.allclose(like.context, glimpse.context)
+    assert torch.allclose(like.alphas, torch.cat([glimpse.alphas, glimpse.sentinel[..., None]], -1))
+
+
+def test_a_trail_adds_up_the_looks_at_regions_and_leaves_the_sentinel_out():
+    torch.manual_seed(6)
+    module = randomised(bundle.build(whole("adaptive")))
+    regions, queries = case()
+    memory = module.remember(regions)
+    trail, looks = module.begin(memory, 2), []
+    for _ in range(3):
+        glimpse = module(queries, memory, trail, some_sentinel(module, queries))
+        trail = module.follow(trail, glimpse)
+        looks.append(glimpse.alphas)
+        queries = queries + 1
+    assert torch.equal(trail.alphas, looks[-1])
+    assert torch.allclose(trail.seen, sum(looks))
+    assert (trail.seen.sum(-1) < 3).all()
+    assert (trail.step == 3).all()
+
+
+@pytest.mark.parametrize("sentinel_size", [None, 3])
+def test_a_sentinel_that_is_missing_or_not_asked_for_is_refused(sentinel_size):
+    module = bundle.build(attention(sentinel_size=sentinel_size)).double()
+    regions, queries = case()
+    memory = module.remember(regions)
+    handed = None if sentinel_size else torch.zeros(3, 2, 3).double()
+    with pytest.raises(ValueError, match=f"sentinel_size is {sentinel_size}"):
+        module(queries, memory, module.begin(memory, 2), handed)
 
 
 @pytest.mark.parametrize(
-    "bad",
-    [
-        ("distribution", "softmax", {"temperature": 0.0}),
-        ("readout", "sample", {"at_rest": "dream"}),
-        ("score", "additive", {"attention_size": 0}),
-    ],
+    ("change", "named"), [({"features": 7}, "features"), ({"context_size": 5}, "context_size"), ({"sentinel_size": 0}, "sentinel_size")]
 )
-def test_a_bad_value_is_refused_by_name(bad):
-    from kinds import part
+def test_a_size_that_does_not_fit_is_refused_by_name(change, named):
+    config = {**several("score", "dot"), "context_size": None, "features": 8, **change}
+    with pytest.raises(ValueError, match=named):
+        bundle.build(config)
 
-    room, kind, change = bad
-    with pytest.raises(ValueError, match=next(iter(change))):
-        bundle.build(part(f"attention/{room}", kind, **change))
+
+def test_looking_costs_no_copy_of_an_image_for_each_query():
+    """With one head: between inputs and alphas nothing larger than the scores, for a product (an additive score has its hidden layer)."""
+    module = bundle.build(attention(score="scaled_dot")).eval()
+    regions = Regions(torch.randn(2, 64, 7), torch.zeros(64, 2), None)
+    memory = Memory(*(leaf.detach() if leaf is not None else None for leaf in module.remember(regions)))
+    made = []
+
+    def keep(saved):
+        made.append(saved)
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
+        module(torch.randn(2, 9, 6), memory, module.begin(memory, 9))
+    known = {memory.keys.untyped_storage().data_ptr(), memory.values.untyped_storage().data_ptr()}
+    fresh = [saved for saved in made if saved.untyped_storage().data_ptr() not in known]
+    assert fresh
+    assert max(saved.untyped_storage().nbytes() for saved in fresh) <= 2 * 9 * 64 * 4
