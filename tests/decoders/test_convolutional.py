@@ -36,6 +36,18 @@ def test_a_layer_is_gehrings():
         assert torch.allclose(outputs[0, 0, t], expected, atol=1e-12)
 
 
+def test_dropout_acts_on_what_a_layer_reads_and_not_on_what_passes_it_by():
+    torch.manual_seed(3)
+    model = decoder("convolutional", dropout=0.5).double().train()
+    layer, regions = model.layers[0], grid(images=1)
+    memory, state = model.start(regions)
+    words, inputs = torch.randn(2, 1, 1, 4, 6).double()
+    _, kept, _ = layer(inputs, words, state.past[0], memory[0], row(state.trail, 4))
+    dropped = kept[0, 0] == 0
+    assert 0 < dropped.sum() < dropped.numel()
+    assert torch.allclose(kept[0, 0][~dropped], 2 * inputs[0, 0, -2:][~dropped])
+
+
 def row(trail, steps):
     return trail._replace(
         alphas=trail.alphas.expand(-1, steps, -1), seen=trail.seen.expand(-1, steps, -1), mode=trail.mode.expand(-1, steps)

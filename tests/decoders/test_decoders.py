@@ -120,8 +120,8 @@ def test_longer_padding_changes_nothing_and_leaves_zeros(kind):
 @pytest.mark.parametrize("readout", kinds("attention/readout"))
 def test_a_batch_without_a_word_is_all_zeros(kind, readout):
     model = decoder(kind, readout=readout).double().train()
-    rollout = model.rollout(grid(), torch.zeros(3, 2, 4, dtype=torch.long), modes())
-    assert rollout.log_probs.shape == (3, 2, 3)
+    rollout = model.rollout(grid(), torch.zeros(3, 4, 5, dtype=torch.long), modes())
+    assert rollout.log_probs.shape == (3, 4, 4)
     for name, leaf in leaves(rollout):
         assert name == "rollout.mode" or (leaf == 0).all(), name
 
@@ -195,7 +195,7 @@ def test_dropout_acts_in_training_and_rests_in_evaluation(kind):
     regions, captions = grid(), some_captions()
 
     def twice():
-        return [model.rollout(regions, captions, torch.full((3, 2), EXPECT)).log_probs for _ in range(2)]
+        return [model.rollout(regions, captions, torch.full((3, 4), EXPECT)).log_probs for _ in range(2)]
 
     model.train()
     one, other = twice()
@@ -242,7 +242,7 @@ def test_a_sentinel_is_refused_where_there_is_no_memory_to_make_it_of(kind):
 def test_a_sentinel_takes_its_share_of_the_weights(kind):
     torch.manual_seed(10)
     model = decoder(kind, sentinel_size=6).double().eval()
-    rollout = model.rollout(grid(), some_captions(), torch.full((3, 2), EXPECT))
+    rollout = model.rollout(grid(), some_captions(), torch.full((3, 4), EXPECT))
     total = rollout.trace.alphas.sum(-1) + rollout.trace.sentinel
     assert torch.allclose(total, rollout.mask.double(), atol=1e-12)
     assert (rollout.trace.sentinel[rollout.mask] > 0).all()

@@ -26,7 +26,7 @@ def test_draws_of_a_rollout_have_the_probability_it_reports():
     torch.manual_seed(1)
     decoder = lstm(readout="sample", dropout=0.0).double().train()
     regions, captions = grid(), some_captions()
-    rollout = decoder.rollout(regions, captions, torch.full((3, 2), DRAW))
+    rollout = decoder.rollout(regions, captions, torch.full((3, 4), DRAW))
     drawn = rollout.trace.log_prob[rollout.mask].exp()
     alphas = rollout.trace.alphas[rollout.mask]
     assert ((alphas - drawn[:, None]).abs().amin(-1) < 1e-12).all()
@@ -37,7 +37,7 @@ def test_logits_made_by_pieces_are_the_same_and_so_are_their_gradients(monkeypat
     torch.manual_seed(2)
     decoder = lstm().double().eval()
     regions, captions = grid(), some_captions()
-    mode = torch.full((3, 2), EXPECT)
+    mode = torch.full((3, 4), EXPECT)
     results = []
     for at_once in (2**25, 11 * 3):
         monkeypatch.setattr("captioner.decoders.decoder.LOGITS_AT_ONCE", at_once)
@@ -55,9 +55,9 @@ def test_a_shut_gate_lets_nothing_of_the_context_through():
     regions, captions = grid(), some_captions()
     decoder.beta.weight.data.zero_()
     decoder.beta.bias.data.fill_(-1e9)
-    shut = decoder.rollout(regions, captions, torch.full((3, 2), EXPECT))
+    shut = decoder.rollout(regions, captions, torch.full((3, 4), EXPECT))
     decoder.context_output.weight.data.mul_(100)
-    again = decoder.rollout(regions, captions, torch.full((3, 2), EXPECT))
+    again = decoder.rollout(regions, captions, torch.full((3, 4), EXPECT))
     assert torch.allclose(shut.log_probs, again.log_probs, atol=1e-12)
     assert (shut.trace.gate == 0).all()
 
