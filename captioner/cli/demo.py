@@ -15,6 +15,7 @@ from captioner.data.images import open_image
 from captioner.errors import InputError
 from captioner.explain.pointing import PointingRecord, pointing
 from captioner.files import write_whole
+from captioner.maps.health import Health, health, mean_health
 from captioner.metrics.scores import score
 from captioner.metrics.truth import caption_truth, read_scenes, truth_share
 from captioner.model import Caption, Captioner
@@ -34,6 +35,7 @@ class Scored(NamedTuple):
     """Over all words for a kind; what names nothing in the scene points at nothing."""
     named: dict[str, float]
     """Over those whose phrase names something in the scene."""
+    health: Health
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,17 +118,20 @@ def held_to_truth(captioner: Captioner, captions: CaptionSet, scenes: Path, beam
     lexicon, truths = read_scenes(scenes)
     said: dict[int, str] = {}
     records: list[PointingRecord] = []
+    maps: list[Health] = []
     for first in progress(range(0, len(captions), BATCH), f"captioning {scenes.stem}", unit="batch"):
         indices = range(first, min(first + BATCH, len(captions)))
         for index, caption in zip(indices, captioner.caption(read(captions, indices), beam=beam, batch_size=BATCH), strict=True):
             image_id = int(captions.image_ids[index])
             said[image_id] = caption.text
+            maps.append(health(caption.alphas))
             records += pointing_records(caption, truths[image_id], lexicon)
     return Scored(
         score(said, captions.references),
         truth_share(said, truths, lexicon),
         pointing(records),
         pointing(record for record in records if record.targets),
+        mean_health(maps),
     )
 
 
@@ -186,6 +191,7 @@ def table(
         ("  of words that name something there", lambda split: 100 * scored[split].named["peak"]),
         ("  uniform map", lambda split: 100 * scored[split].pointing["uniform"]),
         ("  peak at the centre", lambda split: 100 * scored[split].pointing["centre"]),
+        ("entropy of a word's map, of an even one's", lambda split: 100 * scored[split].health.entropy),
     ]
     lines = [f"{name:<42}{value('val'):8.1f}{value('test'):22.1f}" for name, value in rows]
     head = f"{search}, free-running (x 100, claims aside)"
