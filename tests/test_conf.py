@@ -51,6 +51,8 @@ def test_every_choice_of_every_group_composes_and_its_targets_take_its_keys(grou
 @pytest.mark.parametrize("kind", GROUPS["encoder"])
 def test_every_encoder_takes_its_keys_and_states_its_features(kind: str) -> None:
     config = OmegaConf.to_container(OmegaConf.load(conf_folder() / "encoder" / f"{kind}.yaml"))
+    if "defaults" in config:  # made of others
+        config = composed(f"encoder={kind}")["encoder"]
     check_targets({"encoder": config})
     assert isinstance(config["features"], int)
 

@@ -29,6 +29,15 @@ class Encoder(nn.Module, ABC):
         """True where nothing is trained, so that regions may be computed once and held."""
         return not any(parameter.requires_grad for parameter in self.parameters())
 
+    @property
+    def base(self) -> "Encoder":
+        """The part that sees pixels: its regions may be held where it is frozen, whatever learns in `finish`."""
+        return self
+
+    def finish(self, regions: Regions) -> Regions:
+        """The regions of `base` made into those of the whole, `self(images) = self.finish(self.base(images))`; here they are the same."""
+        return regions
+
 
 def grid_cells(rows: int, cols: int, device: torch.device | None = None) -> Float[Tensor, "regions 2"]:
     """(row, column) of each cell, row by row, in grid cells from zero."""
@@ -56,6 +65,11 @@ def receptive_field(layers: list[tuple[int, int]]) -> tuple[int, int]:
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
     """An encoder's configuration as a bundle keeps it: every `weights` null, for the tensors come with the bundle and paths do not."""
     return {key: None if key == "weights" else _portable_value(value) for key, value in config.items()}
+
+
+def base_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of an encoder's configuration that describes its `base`."""
+    return base_config(config["trunk"]) if "trunk" in config else config
 
 
 def _portable_value(value: Any) -> Any:

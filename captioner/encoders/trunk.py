@@ -1,4 +1,4 @@
-"""torchvision's classification trunks, cut before pooling."""
+"""torchvision's classification trunks, cut before pooling: convolutional ones, and vision transformers of patches or windows."""
 
 import difflib
 import logging
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from captioner.bundle import load_state, read_tensors
 from captioner.encoders.encoder import Encoder, as_regions
+from captioner.encoders.vit import PatchMaps
 from captioner.errors import InputError
 from captioner.records import Regions
 
@@ -21,22 +22,23 @@ log = logging.getLogger(__name__)
 
 
 class _Cut(NamedTuple):
-    parts: OrderedDict[str, nn.Module]
-    """Children of torchvision's model under their own names, to be run in order."""
+    trunk: nn.Module
+    """Images -> maps, its children under the names that they have in torchvision's model."""
     stages: dict[str, tuple[str, ...]]
-    """What freezes and thaws together, from the pixels up: name -> modules."""
+    """What freezes and thaws together, from the pixels up: name -> modules (and single parameters)."""
     stride: int
 
 
 def _cut_resnet(model: nn.Module) -> _Cut:
     stem, layers = ("conv1", "bn1", "relu", "maxpool"), ("layer1", "layer2", "layer3", "layer4")
     parts = OrderedDict((name, model.get_submodule(name)) for name in stem + layers)
-    return _Cut(parts, {"stem": stem, **{name: (name,) for name in layers}}, 32)
+    return _Cut(nn.Sequential(parts), {"stem": stem, **{name: (name,) for name in layers}}, 32)
 
 
 def _cut_features(model: nn.Module) -> _Cut:
     features = model.get_submodule("features")
-    return _Cut(OrderedDict(features=features), {name: (f"features.{name}",) for name, _ in features.named_children()}, 32)
+    stages: dict[str, tuple[str, ...]] = {name: (f"features.{name}",) for name, _ in features.named_children()}
+    return _Cut(nn.Sequential(OrderedDict(features=features)), stages, 32)
 
 
 def _cut_vgg(model: nn.Module) -> _Cut:
@@ -50,13 +52,31 @@ def _cut_vgg(model: nn.Module) -> _Cut:
     for name, layer in kept.named_children():
         stages[f"conv{block}"] = (*stages.get(f"conv{block}", ()), f"features.{name}")
         block += isinstance(layer, nn.MaxPool2d)
-    return _Cut(OrderedDict(features=kept), stages, 16)
+    return _Cut(nn.Sequential(OrderedDict(features=kept)), stages, 16)
 
 
 def _cut_regnet(model: nn.Module) -> _Cut:
     parts = OrderedDict((name, model.get_submodule(name)) for name in ("stem", "trunk_output"))
     blocks = {name: (f"trunk_output.{name}",) for name, _ in parts["trunk_output"].named_children()}
-    return _Cut(parts, {"stem": ("stem",), **blocks}, 32)
+    return _Cut(nn.Sequential(parts), {"stem": ("stem",), **blocks}, 32)
+
+
+def _cut_swin(model: nn.Module) -> _Cut:
+    """With its last norm, which learns with the last stage."""
+    parts = OrderedDict((name, model.get_submodule(name)) for name in ("features", "norm", "permute"))
+    stages: dict[str, tuple[str, ...]] = {name: (f"features.{name}",) for name, _ in parts["features"].named_children()}
+    stages[str(len(stages) - 1)] += ("norm",)
+    return _Cut(nn.Sequential(parts), stages, 32)
+
+
+def _cut_vit(model: nn.Module) -> _Cut:
+    """The class token and the position embeddings freeze and thaw with the patches' projection."""
+    trunk = PatchMaps(model)
+    layers = [name for name, _ in trunk.encoder.layers.named_children()]
+    stages: dict[str, tuple[str, ...]] = {"patches": ("conv_proj", "class_token", "encoder.pos_embedding")}
+    stages |= {f"layer{number}": (f"encoder.layers.{name}",) for number, name in enumerate(layers, 1)}
+    stages[f"layer{len(layers)}"] += ("encoder.ln",)
+    return _Cut(trunk, stages, trunk.patch)
 
 
 _CUTS = {
@@ -68,6 +88,9 @@ _CUTS = {
     "efficientnet_": _cut_features,
     "convnext_": _cut_features,
     "regnet_": _cut_regnet,
+    "swin_": _cut_swin,
+    "vit_b_": _cut_vit,
+    "vit_l_": _cut_vit,
 }
 """Beginning of torchvision's name -> how that family is cut."""
 
@@ -78,20 +101,20 @@ def trunk_names() -> list[str]:
 
 
 class Trunk(Encoder):
-    """A torchvision trunk up to its last convolution, frozen, or trained from one of its stages on.
+    """A torchvision trunk up to its last convolution (or norm), frozen, or trained from one of its stages on.
 
-    `name` is torchvision's, of the families resnet (resnext, wide_resnet), vgg, mobilenet_v2/v3, efficientnet (v2), convnext and
-    regnet; `features`, the channels of a region, is stated by the caller and held to the trunk. `weights`: "default" downloads
-    torchvision's own (once, to its cache), None leaves them random, a path reads a `.safetensors` or `.pth` state dict of the
-    torchvision model, whose classifier is passed over. Images come normalised as the weights want them, for torchvision's with
-    ImageNet's mean and deviation.
+    `name` is torchvision's, of the families resnet (resnext, wide_resnet), vgg, mobilenet_v2/v3, efficientnet (v2), convnext, regnet,
+    swin (v2) and vit_b, vit_l (see `PatchMaps`: the tokens of patches are the regions); `features`, the channels of a region, is stated
+    by the caller and held to the trunk. `weights`: "default" downloads torchvision's own (once, to its cache), None leaves them random,
+    a path reads a `.safetensors` or `.pth` state dict of the torchvision model, whose classifier is passed over. Images come normalised
+    as the weights want them, for torchvision's with ImageNet's mean and deviation.
 
-    `stages` are counted from the pixels: stem, layer1 ... layer4 of a resnet; stem, block1 ... block4 of a regnet; conv1
-    ... conv5 of a vgg; 0, 1, ... of the
-    others. `finetune_from`, by name or number, trains that stage and all above it; otherwise `frozen` says for all. A frozen stage
-    is always in evaluation mode: neither its weights nor its batch-norm statistics move. `hold_statistics` holds the statistics of
-    trained stages too (their weights still learn), right for small batches and for weights with batch norm folded in; false for
-    training from random weights. `grid` pools to grid x grid cells by adaptive averages (the paper's 14x14 from trunks of stride
+    `stages` are counted from the pixels: stem, layer1 ... layer4 of a resnet; stem, block1 ... block4 of a regnet; conv1 ... conv5 of a
+    vgg; patches, layer1 ... layer12 (24) of a vit; 0, 1, ... of the others. `finetune_from`, by name or number, trains that stage and
+    all above it; otherwise `frozen` says for all. A frozen stage is always in evaluation mode: neither its weights nor its batch-norm
+    statistics move. `hold_statistics` holds the statistics of trained stages too (their weights still learn), right for small batches
+    and for weights with batch norm folded in; false for training from random weights. `grid` pools to grid x grid cells by adaptive
+    averages (the paper's 14x14 from trunks of stride
     32 repeats cells); None keeps the trunk's own.
     Raises: ValueError, an unknown name or stage, `features` not the trunk's, a grid not positive; InputError, weights that cannot be
     had or do not fit.
@@ -118,10 +141,10 @@ class Trunk(Encoder):
         model = torchvision.models.get_model(name, weights=None)
         ignored = set(model.state_dict())
         cut = next(cut for start, cut in _CUTS.items() if name.startswith(start))(model)
-        self.trunk = nn.Sequential(cut.parts).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.trunk = cut.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.features, self.stride, self.grid, self.hold_statistics = features, cut.stride, grid, hold_statistics
         self.stages = tuple(cut.stages)
-        self._modules_of = cut.stages
+        self._parts_of = {name: tuple(f"{part}." for part in parts) for name, parts in cut.stages.items()}
         _check_features(name, features, self.trunk)
         if weights is not None:
             _load(self.trunk, name, weights, ignored)
@@ -142,12 +165,11 @@ class Trunk(Encoder):
         Raises: ValueError, no such stage.
         """
         first = self._number(stage)
+        parts = [part for name in self.stages[first:] for part in self._parts_of[name]]
         thawed = [
             parameter
-            for name in self.stages[first:]
-            for module in self._modules_of[name]
-            for parameter in self.trunk.get_submodule(module).parameters()
-            if not parameter.requires_grad
+            for name, parameter in self.trunk.named_parameters()
+            if not parameter.requires_grad and f"{name}.".startswith(tuple(parts))
         ]
         for parameter in thawed:
             parameter.requires_grad_(True)
@@ -165,18 +187,16 @@ class Trunk(Encoder):
     def train(self, mode: bool = True) -> "Trunk":
         """As ever, but frozen stages, and the batch norms whose statistics are held, stay in evaluation mode."""
         super().train(mode)
-        for name in self.stages[: self._first_trained]:
-            for module in self._modules_of[name]:
-                self.trunk.get_submodule(module).eval()
-        if self.hold_statistics:
-            for layer in self.trunk.modules():
-                if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-                    layer.eval()
+        frozen = [part for name in self.stages[: self._first_trained] for part in self._parts_of[name]]
+        for name, layer in self.trunk.named_modules():
+            if f"{name}.".startswith(tuple(frozen)) or (self.hold_statistics and isinstance(layer, nn.modules.batchnorm._BatchNorm)):
+                layer.eval()
         return self
 
 
 def _check_features(name: str, features: int, trunk: nn.Module) -> None:
-    actual = [layer.out_channels for layer in trunk.modules() if isinstance(layer, nn.Conv2d)][-1]
+    last = [layer for layer in trunk.modules() if isinstance(layer, nn.Conv2d | nn.LayerNorm)][-1]
+    actual = last.out_channels if isinstance(last, nn.Conv2d) else last.normalized_shape[0]
     if features != actual:
         raise ValueError(f"features of {name} must be {actual}, not {features}")
 

@@ -14,6 +14,8 @@ def grouped(
 ) -> Optimizer:
     """An optimizer over four groups: the encoder's parameters and all others, each as matrices, which decay, and vectors, which do not.
 
+    Of an encoder that wraps another only its `base` counts as the encoder: what learns from nothing on top learns as the decoder does.
+
     `optimizer` is called with the groups; `lr` and `encoder_lr` are the highest learning rates. A frozen parameter lies in its group,
     gets no gradient and may be unfrozen later. Raises: ValueError, a rate not positive or a negative decay.
     """
@@ -22,9 +24,10 @@ def grouped(
             raise ValueError(f"{name} is a learning rate and must be positive, not {value}")
     if weight_decay < 0:
         raise ValueError(f"weight_decay must not be negative, not {weight_decay}")
-    named = dict(captioner.named_parameters())
-    encoder = [parameter for name, parameter in named.items() if name.startswith("encoder.")]
-    others = [parameter for name, parameter in named.items() if not name.startswith("encoder.")]
+    whole: Any = captioner.get_submodule("encoder")
+    encoder = list(getattr(whole, "base", whole).parameters())
+    inside = set(map(id, encoder))
+    others = [parameter for parameter in captioner.parameters() if id(parameter) not in inside]
     groups = [*_split(encoder, encoder_lr, weight_decay), *_split(others, lr, weight_decay)]
     return optimizer([group for group in groups if group["params"]])
 

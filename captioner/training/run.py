@@ -27,6 +27,7 @@ from captioner.data.cache import FeatureStore, fingerprint, open_or_build, weigh
 from captioner.data.captions import CaptionSet
 from captioner.data.source import DataSource
 from captioner.decoders.decoder import Decoder
+from captioner.encoders.encoder import base_config, portable
 from captioner.errors import InputError
 from captioner.files import read_json, write_whole
 from captioner.metrics.metric import CorpusScores
@@ -96,7 +97,7 @@ def try_out(config: Mapping[str, Any]) -> None:
     built(config, "objective", "objectives", "metrics")
     built(config, "search", "search")
     built(config, "validation.search", "search")
-    optimizer = called(config, "optimizer", torch.nn.Linear(1, 1))
+    optimizer = called(config, "optimizer", torch.nn.ModuleDict({"encoder": torch.nn.Linear(1, 1)}))
     called(config, "scheduler", optimizer, epoch_steps=1)
 
 
@@ -247,8 +248,7 @@ def make_captioner(config: Mapping[str, Any], captions: CaptionSet, resume: Path
 
 def without_weights(parts: Mapping[str, Any]) -> dict[str, Any]:
     """The same parts without the trunk's first weights: others will be filled in."""
-    encoder = parts["encoder"]
-    return {**parts, "encoder": {**encoder, "weights": None} if "weights" in encoder else encoder}
+    return {**parts, "encoder": portable(parts["encoder"])}
 
 
 def summary(splits: Mapping[str, CaptionSet], captioner: Captioner) -> str:
@@ -279,13 +279,13 @@ def make_data(config: Mapping[str, Any], splits: Mapping[str, CaptionSet], capti
 
 def cached_features(config: Mapping[str, Any], splits: Mapping[str, CaptionSet], captioner: Captioner) -> dict[str, FeatureStore]:
     """Each split's regions, from disk or computed now. Raises: InputError, the encoder learns."""
-    if not captioner.encoder.frozen or config["callbacks"]["fine_tune"]["epoch"] is not None:
+    if not captioner.encoder.base.frozen or config["callbacks"]["fine_tune"]["epoch"] is not None:
         raise InputError(
             "data.cache_features: only a frozen encoder's regions can be kept (encoder.frozen=true callbacks.fine_tune.epoch=null)"
         )
     transform, device = captioner.transform, torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoder = captioner.encoder.to(device).eval()
-    described = {key: value for key, value in config["encoder"].items() if key != "weights"}
+    encoder = captioner.encoder.base.to(device).eval()
+    described = {key: value for key, value in base_config(config["encoder"]).items() if key != "weights"}
     weights = weights_hash(encoder.state_dict())
     stores = {}
     for split, captions in splits.items():

@@ -8,8 +8,9 @@ import torch
 from omegaconf import OmegaConf
 
 from captioner.bundle import build
-from captioner.encoders.encoder import as_regions, grid_cells, portable, receptive_field
+from captioner.encoders.encoder import as_regions, base_config, grid_cells, portable, receptive_field
 from captioner.records import grid_size
+from captioner.training.configuration import compose_run
 
 CONF = Path(__file__).parents[2] / "conf" / "encoder"
 KINDS = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -17,11 +18,15 @@ KINDS = sorted(path.stem for path in CONF.glob("*.yaml"))
 
 def composed(kind: str) -> dict[str, Any]:
     whole = OmegaConf.create({"encoder": OmegaConf.load(CONF / f"{kind}.yaml")})
+    if "defaults" in whole.encoder:  # made of others
+        whole = compose_run([f"encoder={kind}"])
     return OmegaConf.to_container(whole, resolve=True)["encoder"]  # type: ignore[call-overload, index, return-value]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_encoder_gives_the_features_stride_and_grid_that_it_states(kind: str) -> None:
+    if kind == "timm":
+        pytest.importorskip("timm", reason="the extra timm is not installed")
     config = portable(composed(kind))
     device = torch.device("cpu" if kind.startswith("regnet") else "meta")  # regnet's widths are computed with tensors
     with device, torch.no_grad():
@@ -34,7 +39,7 @@ def test_an_encoder_gives_the_features_stride_and_grid_that_it_states(kind: str)
     assert torch.equal(grid_cells(rows, cols), torch.cartesian_prod(torch.arange(rows), torch.arange(cols)).float())
 
 
-@pytest.mark.parametrize("kind", ["small", "mobilenet_v3_small"])
+@pytest.mark.parametrize("kind", ["small", "mobilenet_v3_small", "self_attention"])
 def test_batching_changes_nothing(kind: str) -> None:
     encoder = build(portable(composed(kind))).eval()
     images = torch.randn(3, 3, 64, 96)
@@ -73,3 +78,13 @@ def test_a_portable_configuration_has_no_weights_at_any_depth() -> None:
         "several": [{"weights": None}, 3],
     }
     assert config["weights"] == "/a/b.pth"
+
+
+def test_the_base_of_an_encoder_is_what_sees_pixels() -> None:
+    plain, wrapped = composed("small"), composed("self_attention")
+    assert base_config(plain) == base_config(wrapped) == base_config({"trunk": wrapped}) == plain
+    images = torch.randn(2, 3, 32, 40)
+    for config in (plain, wrapped):
+        encoder = build(config).eval()
+        assert torch.equal(encoder(images).features, encoder.finish(encoder.base(images)).features)
+        assert type(encoder.base) is type(build(plain))

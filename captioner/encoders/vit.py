@@ -1,0 +1,43 @@
+"""torchvision's vision transformers as makers of feature maps: a patch is a cell, the class token is left out."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from captioner.errors import InputError
+
+
+class PatchMaps(nn.Module):
+    """A torchvision `VisionTransformer` without its head, for images of any whole number of patches.
+
+    The tokens of the patches after the last layer and norm are the maps; the class token is attended to as ever, and then dropped. Of
+    another grid than the one it was trained on, the position embeddings are interpolated (bicubic, corners aligned, as
+    `torchvision.models.vision_transformer.interpolate_embeddings` does to square ones). Parameters keep torchvision's names.
+    Source: Dosovitskiy et al. 2021, sec. 3.1 and 3.2. Raises: InputError, an image is no whole number of patches.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.conv_proj, self.class_token, self.encoder = model.conv_proj, model.class_token, model.encoder
+        self.patch: int = model.patch_size
+        self.side = model.image_size // model.patch_size
+
+    def forward(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images features rows cols"]:
+        count, _, height, width = images.shape
+        if height % self.patch or width % self.patch:
+            raise InputError(f"transform.size: a vision transformer takes whole patches of {self.patch} pixels, not {height}x{width}")
+        maps = self.conv_proj(images)
+        tokens = torch.cat((self.class_token.expand(count, -1, -1), maps.flatten(2).transpose(1, 2)), 1)
+        tokens = self.encoder.dropout(tokens + self.positions(*maps.shape[2:]))
+        return self.encoder.ln(self.encoder.layers(tokens))[:, 1:].transpose(1, 2).unflatten(2, maps.shape[2:])
+
+    def positions(self, rows: int, cols: int) -> Float[Tensor, "1 tokens features"]:
+        """Position embeddings of the class token and a grid of patches."""
+        trained = self.encoder.pos_embedding
+        if (rows, cols) == (self.side, self.side):
+            return trained
+        grid = trained[:, 1:].transpose(1, 2).unflatten(2, (self.side, self.side))
+        moved = nn.functional.interpolate(grid, (rows, cols), mode="bicubic", align_corners=True)
+        return torch.cat((trained[:, :1], moved.flatten(2).transpose(1, 2)), 1)
