@@ -16,7 +16,7 @@ def grid(images=3, rows=2, cols=4, features=7, dtype=torch.float64, masked=False
 
 
 LENGTHS = [[2, 0, 3, 1], [5, None, 1, 4], [0, 4, 2, 3]]
-"""Words of each image's captions without start and end; None is no caption. Sorting them, or the images by them, is not undone by itself."""
+"""Words of each image's captions without start and end; None: no caption. Sorting them, or the images by them, is not its own inverse."""
 
 
 def some_captions():
