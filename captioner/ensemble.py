@@ -12,7 +12,7 @@ from torch import Tensor
 from captioner.data.images import to_rgb
 from captioner.data.transforms import Box, Transform
 from captioner.errors import InputError
-from captioner.model import AnySearch, Caption, Captioner, Hypothesis, caption_all, forced, searched
+from captioner.model import AnySearch, Caption, Captioner, Hypothesis, Steps, caption_all, forced, searched
 from captioner.records import Regions, Step, Trace
 from captioner.search.beam import BeamSearch
 from captioner.tokenizer import tokenize
@@ -92,13 +92,13 @@ class Ensemble:
         memories, states = zip(*begun, strict=True)
         shown = self.shown(regions)
 
-        def step(state: tuple[Any, ...], words: Int[Tensor, "images queries"]) -> Step:
+        def step(memories: tuple[Any, ...], state: tuple[Any, ...], words: Int[Tensor, "images queries"]) -> Step:
             parts = zip(self.members, memories, state, self.ids, strict=True)
             steps = [member.decoder.step(memory, own, ids[words]) for member, memory, own, ids in parts]
             log_probs = log_mean([one.log_probs[..., ids] for one, ids in zip(steps, self.ids, strict=True)])
             return Step(log_probs, tuple(one.state for one in steps), mean_trace([steps[m].trace for m in shown]))
 
-        return searched(search or BeamSearch(), step, tuple(states), regions[0].features.shape[0], self.vocabulary)
+        return searched(search or BeamSearch(), Steps(step, tuple(memories)), tuple(states), regions[0].features.shape[0], self.vocabulary)
 
     def shown(self, seen: Sequence[Regions]) -> list[int]:
         """The members whose maps lie on the first's."""

@@ -4,7 +4,6 @@ import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
 
@@ -22,7 +21,7 @@ from captioner.decoders.decoder import Decoder
 from captioner.encoders.encoder import Encoder, portable
 from captioner.errors import InputError
 from captioner.maps.sheet import contact_sheet
-from captioner.records import DRAW, Batch, Regions, Rollout, grid_size, map_tensors
+from captioner.records import DRAW, Batch, Memory, Regions, Rollout, Step, grid_size, map_tensors
 from captioner.search.beam import BeamSearch
 from captioner.search.hypotheses import Found, Say
 from captioner.search.search import Search
@@ -35,6 +34,31 @@ AnySearch = Search | Callable[..., Found]
 """What is called as a `Search` is; a `Search` also turns the words of its constraints into ids."""
 PREFIX = "captioner."
 """Of the captioner's tensors in a training checkpoint; its configuration and vocabulary are JSON strings under `captioner`."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A decoder's step with its memory held."""
+
+    say: Callable[[Any, Any, Tensor], Step]
+    memory: Any
+
+    def __call__(self, state: Any, words: Int[Tensor, "images queries"]) -> Step:
+        return self.say(self.memory, state, words)
+
+    def only(self, images: Int[Tensor, " images"]) -> "Steps":
+        return Steps(self.say, remembered(self.memory, images))
+
+
+def remembered(memory: Any, images: Int[Tensor, " images"]) -> Any:
+    """The memory, or the nested tuples of memories and of tensors (images ...), of these images alone."""
+    if isinstance(memory, Memory):
+        mask = None if memory.mask is None else memory.mask[images]
+        return Memory(memory.keys[images], memory.values[images], memory.cells, mask)
+    if isinstance(memory, tuple):
+        parts = [remembered(part, images) for part in memory]
+        return type(memory)(*parts) if hasattr(memory, "_fields") else tuple(parts)
+    return None if memory is None else memory[images]
 
 
 class Hypothesis(NamedTuple):
@@ -132,7 +156,7 @@ class Captioner(nn.Module):
         """Captions of prepared images, free-running, the best first."""
         regions = self.encode(images)
         memory, state = self.decoder.start(regions)
-        return searched(search or BeamSearch(), partial(self.decoder.step, memory), state, regions.features.shape[0], self.vocabulary)
+        return searched(search or BeamSearch(), Steps(self.decoder.step, memory), state, regions.features.shape[0], self.vocabulary)
 
     @overload
     def caption(self, images: Image.Image, beam: int = 3, batch_size: int = 16, search: AnySearch | None = None) -> Caption: ...
@@ -194,7 +218,7 @@ class Captioner(nn.Module):
         alphas = np.zeros((0, rows, cols), np.float32) if trace is None else trace.alphas.reshape(-1, rows, cols).astype(np.float32)
         extras: dict[str, Any] = {} if trace is None else {"gate": trace.gate, "sentinel": trace.sentinel}
         if trace is not None and trace.head_alphas is not None:
-            extras["head_alphas"] = trace.head_alphas.reshape(len(best.words), -1, rows, cols)
+            extras["head_alphas"] = trace.head_alphas.reshape(*trace.head_alphas.shape[:2], rows, cols)
         words = self.vocabulary.decode(best.words)
         others = [self.alternative(other) for other in found[1:]]
         extras["satisfied"] = best.satisfied

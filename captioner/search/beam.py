@@ -58,6 +58,7 @@ class BeamSearch(Search):
     At every step the continuations are ranked; those among the first `beams` that say `<end>` are finished, and the best `beams` others
     live on. An image is done when `beams` captions have finished. After `max_length` words every live beam has to end, at the price of
     its log p(`<end>`), so that there is always a caption. A beam of one is greedy search; exact when `beams` holds every prefix.
+    Where `step` can be had of some images `only`, those that are done leave the batch, a quarter of it or more at a time.
 
     `groups` share the beams out; each searches by itself, one after the other at every step, and ranks a word `diversity` lower for
     each time that an earlier group says it at this step (Hamming diversity; in nats). As there, the penalty chooses and is not summed
@@ -102,6 +103,7 @@ class BeamSearch(Search):
         live = torch.zeros(images, 1, device=device)
         pools = [empty(images, width, device) for _ in range(self.groups)]
         history: list[Spoken] = []
+        numbers, finished = torch.arange(images, device=device), []
         for length in range(self.max_length + 1):
             log_probs, state, trace = step(state, words)
             ends = log_probs[..., end].clone()
@@ -115,12 +117,18 @@ class BeamSearch(Search):
                 pools[group] = self.finish(pools[group], live[:, own], ends[:, own], may_end[:, own], options, bar, length, own.start)
                 picked = choose(options, width)
                 chosen.append(picked._replace(parent=picked.parent + own.start))
-            if length == self.max_length or (looks(device, length) and all(bool(pool.done().all()) for pool in pools)):
+            done = torch.cat([pool.done() for pool in pools], 1).all(1)
+            if length == self.max_length or (looks(device, length) and bool(done.all())):
                 break
             live, parents, words, values = (torch.cat(leaves, 1) for leaves in zip(*(moves(options) for options in chosen), strict=True))
             history.append(Spoken(parents, words, values, trace))
             state, said = pick(state, parents), rules.follow(said, parents, words)
-        return trace_back(ranked(pools), history)
+            if hasattr(step, "only") and looks(device, length) and 4 * int(done.sum()) >= len(done):
+                gone, rest = done.nonzero()[:, 0], (~done).nonzero()[:, 0]
+                finished.append((numbers[gone], trace_back(ranked(rows(pools, gone)), rows(history, gone))))
+                numbers, pools, history, live, words, state, said = rows((numbers, pools, history, live, words, state, said), rest)
+                step = step.only(rest)
+        return together([*finished, (numbers, trace_back(ranked(pools), history))])
 
     def options(self, rules: Rules, said: Said, live: Tensor, log_probs: Tensor, taken: list[Tensor]) -> Options:
         """The best words of each beam, as many as there are places, and beside them the required ones that it has not said."""
@@ -165,6 +173,35 @@ class BeamSearch(Search):
         found = Pool(score, totals, ends, torch.full_like(beam, length), beam, may_end & ended)
         both = Pool(*(torch.cat(pair, 1) for pair in zip(pool, found, strict=True)))
         return pick(both, in_order(both.score, both.satisfied)[:, : pool.score.shape[1]])
+
+
+def rows(record: Any, images: Int[Tensor, " images"]) -> Any:
+    """The same record, or list of records, of these images alone."""
+    if isinstance(record, list):
+        return [rows(part, images) for part in record]
+    if isinstance(record, tuple):
+        parts = (rows(part, images) for part in record)
+        return type(record)(*parts) if hasattr(record, "_fields") else tuple(parts)
+    return None if record is None else record[images]
+
+
+def together(parts: list[tuple[Tensor, Found]]) -> Found:
+    """What was found for images that left the batch at different times, in their first order; zeros after the steps that each took."""
+    if len(parts) == 1:
+        return parts[0][1]
+    steps = max(found.words.shape[2] for _, found in parts)
+
+    def joined(*leaves: Any) -> Any:
+        if leaves[0] is None:
+            return None
+        if isinstance(leaves[0], tuple):
+            return type(leaves[0])(*map(joined, *leaves))
+        if leaves[0].dim() < 3:
+            return torch.cat(leaves)
+        return torch.cat([pad(leaf, (0, 0) * (leaf.dim() - 3) + (0, steps - leaf.shape[2])) for leaf in leaves])
+
+    numbers, found = zip(*parts, strict=True)
+    return rows(joined(*found), torch.cat(numbers).argsort())
 
 
 def looks(device: torch.device, length: int) -> bool:

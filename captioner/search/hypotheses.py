@@ -10,7 +10,8 @@ from torch import Tensor
 from captioner.records import Step, map_tensors
 
 Say = Callable[[Any, Tensor], Step]
-"""step(state, words): a decoder's step with its memory held. Its log_probs are the search's to overwrite."""
+"""step(state, words): a decoder's step with its memory held. Its log_probs are the search's to overwrite. `step.only(images)`, where there
+is one, is the step of those images alone (indices into the images that it has)."""
 
 NORMALISATIONS = ("mean", "wu", "none")
 BLOCK = 64

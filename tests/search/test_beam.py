@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from trees import END, NEVER, START, UNKNOWN, RandomTree, Said, run, said
 
 from captioner.search.beam import BeamSearch
+from captioner.search.constraints import Constraints
 from captioner.search.hypotheses import best
 
 NORMALISE = {
@@ -170,3 +171,44 @@ def test_a_strong_penalty_makes_groups_begin_with_different_words():
     for i in range(3):
         begun = [words[0] for k in range(4) if (words := said(found, i, k))]
         assert len(set(begun)) == len(begun) > 1
+
+
+class Narrowing:
+    """A tree's step that can be had of some images only, and counts the rows it is asked for."""
+
+    def __init__(self, model):
+        self.model, self.rows = model, []
+
+    def __call__(self, state, words):
+        self.rows.append(len(words))
+        return self.model.step(state, words)
+
+    def only(self, images):
+        made = Narrowing(self.model)
+        made.rows = self.rows
+        return made
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), beams=st.integers(1, 3), groups=st.integers(1, 2))
+def test_images_that_are_done_leave_the_batch_and_nothing_changes(seed, beams, groups):
+    model = RandomTree(seed, 7, images=9)
+    search = BeamSearch(beams * groups, 9, groups=groups, diversity=0.5, constraints=Constraints(no_repeat=2, require=[5]))
+    whole, step = run(search, model), Narrowing(model)
+    found = search(step, model.start(), 9, START, END, NEVER)
+    steps = found.words.shape[2]
+    assert torch.equal(found.lengths, whole.lengths)
+    assert torch.equal(found.satisfied, whole.satisfied)
+    assert torch.equal(found.score, whole.score)
+    assert torch.equal(found.words, whole.words[..., :steps])
+    assert torch.equal(found.log_probs, whole.log_probs[..., :steps])
+    spoken = torch.arange(steps) < found.lengths[..., None]
+    assert torch.equal(found.trace.prefix[spoken], whole.trace.prefix[..., :steps, :][spoken])
+
+
+def test_a_batch_of_unequal_lengths_grows_smaller():
+    step = Narrowing(RandomTree(7, 7, images=9))
+    BeamSearch(2, 9)(step, step.model.start(), 9, START, END, NEVER)
+    assert step.rows[0] == 9
+    assert step.rows == sorted(step.rows, reverse=True)
+    assert step.rows[-1] < 5
