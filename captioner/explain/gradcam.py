@@ -17,9 +17,9 @@ class GradCam(Explanation):
 
         weight_tk = 1/L sum_i d log p(w_t | w_<t, a) / d a_ik,    map_ti = relu(sum_k weight_tk a_ik)
 
-    with a_ik channel k of region i of L. Departures from the source, Selvaraju et al. 2017, sec. 3: log p of the word, given those before it,
-    in the place of a class's score before the softmax, which scales a word's map and lowers rivals; and channels that say the same of any
-    image (coordinates) are left out: they activate for no image.
+    with a_ik channel k of region i of L. Departures from the source, Selvaraju et al. 2017, sec. 3: log p of the word, given those before
+    it, in the place of a class's score before the softmax; and channels that say the same of any image (coordinates) are left out, for
+    they activate for none.
     """
 
     def relevance(

@@ -18,8 +18,8 @@ AT_ONCE = 64
 class Jacobian(Explanation):
     """map_t(x, y) = || d log p(w_t | w_<t, image) / d pixel(x, y) ||, the L2 norm over the channels of the prepared image.
 
-    Means over squares of pixels, at most `cells` a side (None: every pixel). Source: Simonyan et al. 2014, sec. 3 (there the greatest channel
-    and a score before the softmax).
+    Means over squares of pixels, at most `cells` a side (None: every pixel). Source: Simonyan et al. 2014, sec. 3 (there the greatest
+    channel, and a score before the softmax).
     """
 
     def __init__(self, cells: int | None = CELLS) -> None:
@@ -61,10 +61,11 @@ class SmoothGrad(Explanation):
 class IntegratedGradients(Explanation):
     """What each pixel adds to log p on the way from a grey image.
 
-        map_t = relu(sum over channels and pixels of a cell of (image - grey) int_0^1 d log p(w_t | w_<t, grey + s (image - grey)) / d pixel ds)
+        attribution_t = (image - grey) int_0^1 d log p(w_t | w_<t, grey + s (image - grey)) / d pixel ds,    s by the midpoint rule
 
-    by the midpoint rule with `steps`; grey is the mean colour of the transform, zero once prepared. The sum over all pixels and channels is
-    log p(w_t | image) - log p(w_t | grey) (completeness), what speaks against a word counted below zero; the map keeps what speaks for it.
+    The map sums attributions over channels and means them over a cell's pixels, and keeps the positive part. `steps` images lie on the way;
+    grey is the mean colour of the transform, zero once prepared. All attributions of a word add up to log p(w_t | image) -
+    log p(w_t | grey) (completeness), what speaks against it counted below zero.
     Source: Sundararajan et al. 2017, sec. 3 (there absolute values are shown). Raises: ValueError, steps not positive.
     """
 

@@ -35,7 +35,8 @@ def explain(
     """Maps of each word of a caption (a sentence, or words as they are), by the explanation's name.
 
     Each covers the box that `captioner.transform.box(*image.size)` names, on a grid of its own; a map's sum is one, or zero where nothing
-    speaks for the word. `kinds` are names, or pairs of a name and an explanation. Raises: InputError, no words; ValueError, an unknown kind.
+    speaks for the word. `kinds` are names, or pairs of a name and an explanation.
+    Raises: InputError, no words; ValueError, an unknown kind.
     """
     words = tokenize(caption) if isinstance(caption, str) else list(caption)
     if not words:

@@ -14,8 +14,8 @@ from captioner.model import Captioner
 class Occlusion(Explanation):
     """map_t at a cell = log p(w_t | w_<t, image) - log p(w_t | w_<t, image with a grey square centred on that cell)
 
-    The longer side has `cells` cells, the square's side is `window` of the shorter side, cut off at the border; grey is the mean colour of the
-    transform, zero once prepared. Below zero where hiding helps the word; the map keeps what speaks for it. `batch_size` images at a time.
+    The longer side has `cells` cells, the square's side is `window` of the shorter side, cut off at the border; grey is the mean colour of
+    the transform, zero once prepared. Below zero where hiding helps the word. `batch_size` images at a time.
     Source: Zeiler and Fergus 2014, sec. 4.2. Raises: ValueError, cells or batch_size not positive, a window outside (0, 1].
     """
 
