@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import random
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from kinds import kinds
 from PIL import Image
 
 from captioner.cli.main import main
@@ -152,6 +154,20 @@ def test_the_last_checkpoint_is_of_the_last_epoch_even_where_another_was_better(
     epochs = {name: torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["epoch"] for name in ("best", "last")}
     assert epochs == {"best": 0, "last": 1}
     assert json.loads((run / "results/scores_val.json").read_text())["epoch"] == 1
+
+
+MEASURED = ["map_change", "map_entropy", "map_peak"]
+REWARDED = ["reward", "baseline", "advantage_variance", "reinforce"]
+
+
+@pytest.mark.parametrize("kind", [None, *kinds("objective/baseline")])
+def test_every_step_s_row_tells_how_attention_fares_and_hard_attention_s_rewards(kind: str | None, coco: Path, here: Path) -> None:
+    hard = [] if kind is None else ["attention=hard", "objective=hard", f"objective/baseline={kind}", "objective.expect=0.2"]
+    found = rows(small_run(coco, "run", "trainer.max_epochs=1", *hard))
+    names = [f"train/{name}" for name in MEASURED + REWARDED * (kind is not None)]
+    assert all(math.isfinite(float(row[name])) for row in found for name in names)
+    if kind is None:
+        assert not {f"train/{name}" for name in REWARDED} & found[0].keys()
 
 
 @pytest.mark.parametrize("more", [[], ["callbacks.ema.decay=0.9"], ["attention=hard", "objective=hard", "transform.augment=true"]])
