@@ -27,7 +27,7 @@ KINDS = {
     "hard": ["attention=hard", "objective=hard"],
     "local": ["attention/locality=gaussian_window"],
     "sparse": ["attention/distribution=sparsemax"],
-    "multi_head": ["attention.score.heads=4"],
+    "multi_head": ["attention=multi_head"],
     "entmax": ["attention/distribution=entmax15"],
     "additive": ["attention/score=additive"],
     "everywhere": ["attention/locality=everywhere"],

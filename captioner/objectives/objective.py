@@ -32,12 +32,16 @@ class Objective(nn.Module):
     """Terms over one rollout of the batch's captions, each caption `draws` times over; the encoder runs once.
 
     `expect` is the share of captions that look by expectation: the coin of Xu et al. 2015, sec. 4.1, where it falls once for a batch and
-    here, a departure, for each caption (all its draws alike). It decides nothing where the readout is an expectation.
-    Cost: the decoder runs `draws` rows a caption, those by expectation among them; one more without gradient for each caption that drew
-    where a term needs peaks. Raises: ValueError, no terms, a share outside [0, 1], or fewer draws than a term needs.
+    here, a departure, for each caption (all its draws alike). It decides nothing where the readout is an expectation. In the first
+    `expect_first` training batches every caption looks by expectation, a departure too: while the model knows neither regions nor words,
+    a draw shows it ground more often than objects, and its reward tells of words and not of looks.
+    Cost: the decoder runs `draws` rows a caption (one in the first batches), those by expectation among them; one more without gradient
+    for each caption that drew where a term needs peaks. Raises: ValueError, no terms, a share outside [0, 1], fewer draws than a term needs, or expect_first negative.
     """
 
-    def __init__(self, terms: Mapping[str, Term], expect: float = 0.0, draws: int = 1) -> None:
+    batches: Tensor
+
+    def __init__(self, terms: Mapping[str, Term], expect: float = 0.0, draws: int = 1, expect_first: int = 0) -> None:
         super().__init__()
         if not terms:
             raise ValueError("an objective needs at least one term")
@@ -46,8 +50,11 @@ class Objective(nn.Module):
         least = max(term.least_draws for term in terms.values())
         if draws < least:
             raise ValueError(f"draws is a number of rows a caption and at least {least} for these terms, not {draws}")
+        if expect_first < 0:
+            raise ValueError(f"expect_first is a number of batches and not negative, not {expect_first}")
         self.terms = nn.ModuleDict(dict(terms))
-        self.expect, self.draws = expect, draws
+        self.expect, self.draws, self.expect_first = expect, draws, expect_first
+        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
         self.needs_peaks = any(term.needs_peaks for term in terms.values())
 
     def forward(self, captioner: Rolls, batch: Batch) -> dict[str, Float[Tensor, ""]]:
@@ -57,12 +64,15 @@ class Objective(nn.Module):
     def ask(self, captioner: Rolls, batch: Batch) -> Given:
         """The rollouts that the terms need."""
         regions = captioner.encode(batch.images)
-        coin = torch.rand(batch.captions.shape[:2], device=batch.captions.device) < self.expect
-        mode = torch.where(coin, EXPECT, DRAW).repeat_interleave(self.draws, 1)
-        rollout = captioner.decoder.rollout(regions, batch.captions.repeat_interleave(self.draws, 1), mode)
+        first = self.training and int(self.batches) < self.expect_first
+        self.batches += self.training
+        draws, share = (1, 1.0) if first else (self.draws, self.expect)
+        coin = torch.rand(batch.captions.shape[:2], device=batch.captions.device) < share
+        mode = torch.where(coin, EXPECT, DRAW).repeat_interleave(draws, 1)
+        rollout = captioner.decoder.rollout(regions, batch.captions.repeat_interleave(draws, 1), mode)
         if not bool(rollout.mask.any()):
             raise ValueError("the batch holds no word to learn from")
-        return Given(rollout, self.draws, self.peaks(captioner.decoder, regions, batch.captions * ~coin[..., None]))
+        return Given(rollout, draws, self.peaks(captioner.decoder, regions, batch.captions * ~coin[..., None]))
 
     @torch.no_grad()
     def peaks(

@@ -121,6 +121,20 @@ def test_an_objective_asks_for_one_rollout_and_tosses_a_coin_for_each_caption():
     assert (mode != mode[:, :1]).any()
 
 
+def test_the_first_training_batches_look_by_expectation_once_a_caption_and_evaluation_counts_none():
+    torch.manual_seed(0)
+    captioner = Captioner()
+    objective = Objective({"reinforce": Reinforce(LeaveOneOut())}, expect=0.0, draws=2, expect_first=3)
+    for training in (True, False, True, True, True, True):
+        objective.train(training)(captioner, some_batch(2, 3))
+    modes = [mode for _, mode, _ in captioner.asked]
+    assert [mode.shape[1] for mode in modes] == [3, 6, 3, 3, 6, 6]
+    assert [bool((mode == EXPECT).all()) for mode in modes] == [True, False, True, True, False, False]
+    again = Objective({"reinforce": Reinforce(LeaveOneOut())}, draws=2, expect_first=9)
+    again.load_state_dict(objective.state_dict())
+    assert int(again.batches) == 5
+
+
 def test_peaks_are_asked_for_captions_that_drew_only_without_gradient_and_enter_no_other_term():
     torch.manual_seed(0)
     captioner = Captioner()
@@ -181,6 +195,7 @@ def test_the_first_moving_average_is_of_the_other_rewards_of_the_batch():
         (lambda: Objective({}), "term"),
         (lambda: Objective({"a": Entropy()}, 2.0), "expect"),
         (lambda: Objective({"a": Entropy()}, draws=0), "draws"),
+        (lambda: Objective({"a": Entropy()}, expect_first=-1), "expect_first"),
         (lambda: Objective({"a": Reinforce(LeaveOneOut())}, draws=1), "draws"),
     ],
 )
