@@ -2,7 +2,7 @@
 
 python benchmarks/attention_kinds.py [--kinds soft,hard,local,sparse,multi_head] [--seeds 0,1,2] [--out outputs/kinds] [--together 1]
 
-Every run is a folder named after the kind, the seed and the whole configuration; finished ones are kept and a stopped one goes on from its
+Every run is a folder named after the kind, the seed and a sum of the recipe; finished ones are kept and a stopped one goes on from its
 last epoch, so that the command can be stopped and started again. The soft run of seed 0 is the demo's.
 """
 
@@ -25,6 +25,7 @@ from captioner.files import read_json, write_whole
 KINDS = {
     "soft": [],
     "hard": ["attention=hard", "objective=hard"],
+    "leave_one_out": ["attention=hard", "objective=hard", "objective/baseline=leave_one_out", "objective.draws=2"],
     "local": ["attention/locality=gaussian_window"],
     "sparse": ["attention/distribution=sparsemax"],
     "multi_head": ["attention=multi_head"],
@@ -45,6 +46,7 @@ COLUMNS = {
     "entropy": "of a word's map, as a share of an even one's",
     "seconds": "of training with validation (not x 100)",
 }
+RECIPE = ("seed", "data", "transform", "encoder", "decoder", "objective", "optimizer", "scheduler")
 PROGRAM = Path(__file__).resolve()
 
 
@@ -95,11 +97,12 @@ def words(kind: str, seed: int) -> list[str]:
 
 
 def mark(kind: str, seed: int) -> str:
-    """Of the whole configuration, so that a run of another recipe is never taken for this one's."""
+    """Of all that decides what is learnt, so that a run of another recipe is never taken for this one's."""
     from captioner.training.configuration import compose_run, plain
 
     config = plain(compose_run(words(kind, seed)))
-    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    recipe = {name: config[name] for name in RECIPE} | {"epochs": config["trainer"]["max_epochs"]}
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def perform(kind: str, seed: int, folder: Path, together: int, lock: threading.Lock) -> None:

@@ -36,7 +36,8 @@ class Objective(nn.Module):
     `expect_first` training batches every caption looks by expectation, a departure too: while the model knows neither regions nor words,
     a draw shows it ground more often than objects, and its reward tells of words and not of looks.
     Cost: the decoder runs `draws` rows a caption (one in the first batches), those by expectation among them; one more without gradient
-    for each caption that drew where a term needs peaks. Raises: ValueError, no terms, a share outside [0, 1], fewer draws than a term needs, or expect_first negative.
+    for each caption that drew where a term needs peaks. Raises: ValueError, no terms, a share outside [0, 1], fewer draws than a term
+    needs, or expect_first negative.
     """
 
     batches: Tensor
