@@ -4,8 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kinds import decoder, kinds
 from trees import END, NEVER, START, UNKNOWN, RandomTree, Said, run, said
 
+from captioner.encoders.encoder import grid_cells
+from captioner.model import Steps
+from captioner.records import Regions
 from captioner.search.beam import BeamSearch
 from captioner.search.constraints import Constraints
 from captioner.search.hypotheses import best
@@ -189,13 +193,13 @@ class Narrowing:
         return made
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10**6), beams=st.integers(1, 3), groups=st.integers(1, 2))
 def test_images_that_are_done_leave_the_batch_and_nothing_changes(seed, beams, groups):
-    model = RandomTree(seed, 7, images=9)
+    model = RandomTree(seed, 7, images=6)
     search = BeamSearch(beams * groups, 9, groups=groups, diversity=0.5, constraints=Constraints(no_repeat=2, require=[5]))
     whole, step = run(search, model), Narrowing(model)
-    found = search(step, model.start(), 9, START, END, NEVER)
+    found = search(step, model.start(), 6, START, END, NEVER)
     steps = found.words.shape[2]
     assert torch.equal(found.lengths, whole.lengths)
     assert torch.equal(found.satisfied, whole.satisfied)
@@ -212,3 +216,33 @@ def test_a_batch_of_unequal_lengths_grows_smaller():
     assert step.rows[0] == 9
     assert step.rows == sorted(step.rows, reverse=True)
     assert step.rows[-1] < 5
+
+
+@pytest.mark.parametrize("kind", kinds("decoder"))
+def test_every_decoder_s_memory_can_be_had_of_some_images_only(kind):
+    """As many images as regions, so that what belongs to a region cannot pass for what belongs to an image."""
+    torch.manual_seed(0)
+    made = decoder(kind, vocabulary_size=8).eval().double()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.normal_(std=0.8)
+    seen = Regions(torch.randn(6, 6, 7).double(), grid_cells(2, 3).double(), torch.rand(6, 6) > 0.3)
+    seen.mask[:, 0] = True
+    memory, state = made.start(seen)
+    hurry = torch.tensor([9.0, 9.0, 9.0, 4.0, 0.0, -20.0]).double()
+    rows = []
+
+    def say(memory, state, words):
+        rows.append(len(words))
+        step = made.step(memory[0], state, words)
+        step.log_probs[..., END] += memory[1][:, None]
+        return step
+
+    search, steps = BeamSearch(2, 9), Steps(say, (memory, hurry))
+    found = search(steps, state, 6, START, END, NEVER)
+    assert rows[-1] < rows[0] == 6, "otherwise no image left, and nothing was tested"
+    whole = search(lambda state, words: steps(state, words), state, 6, START, END, NEVER)
+    assert torch.equal(found.words, whole.words[..., : found.words.shape[2]])
+    assert torch.allclose(found.log_prob, whole.log_prob)
+    spoken = torch.arange(found.words.shape[2]) < found.lengths[..., None]
+    assert torch.allclose(found.trace.alphas[spoken], whole.trace.alphas[..., : found.words.shape[2], :][spoken])
