@@ -103,11 +103,17 @@ def test_gumbel_is_the_straight_through_estimator_of_torch(temperature):
 
 
 def test_gumbel_has_a_finite_gradient_where_alphas_are_exactly_zero():
-    alphas = some_alphas().requires_grad_()
-    weights, _ = readout("gumbel").train()(alphas, modes(DRAW))
-    gradient = torch.autograd.grad((weights * torch.arange(7)).sum(), alphas)[0]
-    assert gradient.isfinite().all()
-    assert (gradient[alphas == 0] == 0).all()
+    """And what lies there plays no part, however soft the choice."""
+    alphas, gradients = some_alphas().requires_grad_(), []
+    for elsewhere in (0.0, 1000.0):
+        torch.manual_seed(2)
+        weights, _ = readout("gumbel", temperature=50.0).train()(alphas, modes(DRAW))
+        values = torch.where(alphas == 0, elsewhere, torch.arange(7).double())
+        gradients.append(torch.autograd.grad((weights * values).sum(), alphas)[0])
+    assert gradients[0].isfinite().all()
+    assert gradients[0].any()
+    assert (gradients[0][alphas == 0] == 0).all()
+    assert torch.equal(*gradients)
 
 
 def test_top_k_is_the_expectation_over_the_highest():
