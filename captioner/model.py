@@ -83,6 +83,7 @@ class Caption:
     alphas: float32 (words, rows, cols), which with `sentinel` (words,) where there is one sum to one a word; gate: the paper's beta
     (words,) in [0, 1]; box: the original pixels (left, top, right, bottom) that the grid covers; natural logarithms, of the model's own
     distribution, `score` after length normalisation. satisfied: false where the search found no caption that keeps to its constraints.
+    alternatives: the search's other captions, the best first, each a dict of text, words, numbers and maps by the names they have here.
     """
 
     text: str
@@ -212,23 +213,14 @@ class Captioner(nn.Module):
 
     def read(self, found: list[Hypothesis], regions: Regions, image: Image.Image, box: Box) -> Caption:
         """The best hypothesis in words and maps, the others as alternatives."""
-        best = found[0]
-        rows, cols = grid_size(regions.cells)
-        trace = best.trace
-        alphas = np.zeros((0, rows, cols), np.float32) if trace is None else trace.alphas.reshape(-1, rows, cols).astype(np.float32)
-        extras: dict[str, Any] = {} if trace is None else {"gate": trace.gate, "sentinel": trace.sentinel}
-        if trace is not None and trace.head_alphas is not None:
-            extras["head_alphas"] = trace.head_alphas.reshape(*trace.head_alphas.shape[:2], rows, cols)
-        words = self.vocabulary.decode(best.words)
-        others = [self.alternative(other) for other in found[1:]]
-        extras["satisfied"] = best.satisfied
-        numbers = (best.log_prob, best.log_probs, best.end_log_prob, best.score)
-        return Caption(" ".join(words), words, *numbers, alphas, box, image.width, image.height, alternatives=others, image=image, **extras)
+        grid = grid_size(regions.cells)
+        best, *others = ({**self.said(one), **looks(one.trace, *grid)} for one in found)
+        return Caption(**best, box=box, width=image.width, height=image.height, alternatives=others, image=image)
 
-    def alternative(self, other: Hypothesis) -> dict[str, Any]:
-        words = self.vocabulary.decode(other.words)
-        told = {"text": " ".join(words), "words": words, "log_prob": other.log_prob, "score": other.score}
-        return told if other.satisfied else {**told, "satisfied": False}
+    def said(self, found: Hypothesis) -> dict[str, Any]:
+        words = self.vocabulary.decode(found.words)
+        numbers = {name: getattr(found, name) for name in ("log_prob", "log_probs", "end_log_prob", "score", "satisfied")}
+        return {"text": " ".join(words), "words": words, **numbers}
 
     def save(self, folder: str | Path, card: str = "") -> None:
         """Write a self-contained model folder, whole or not at all; where the trunk's first weights came from is not kept."""
@@ -256,6 +248,16 @@ class Captioner(nn.Module):
         captioner = named(path / bundle.CONFIG if folder else path, cls.from_config, config, words)
         bundle.load_state(captioner, tensors, path)
         return captioner.to(device).eval()
+
+
+def looks(trace: Any, rows: int, cols: int) -> dict[str, np.ndarray | None]:
+    """What a hypothesis' trace says of where it looked, on the grid."""
+    if trace is None:
+        return {"alphas": np.zeros((0, rows, cols), np.float32)}
+    heads = trace.head_alphas
+    heads = None if heads is None else heads.reshape(*heads.shape[:2], rows, cols)
+    alphas = trace.alphas.reshape(-1, rows, cols).astype(np.float32)
+    return {"alphas": alphas, "gate": trace.gate, "sentinel": trace.sentinel, "head_alphas": heads}
 
 
 def named(path: Path, make: Callable[..., Made], *given: Any) -> Made:

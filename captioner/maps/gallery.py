@@ -30,11 +30,17 @@ INLINE = 50
 LONGEST_SIDE = 1280
 THUMBNAIL = 280
 """Longest sides of pictures and thumbnails, in pixels."""
+NAMES = {"gradcam": "Grad-CAM", "smoothgrad": "SmoothGrad"}
+"""What the page calls a kind of map, where that is not its name with a capital."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An image of the gallery. `maps`: explanations by name, attention first; `alternatives` hold text and log_prob."""
+    """An image of the gallery. `maps`: explanations by name, attention first.
+
+    alternatives: other captions, the best first, with `text`, where known `log_prob` and `words`, and where they can be looked at
+    themselves `maps`, `probabilities`, `gate` and `sentinel`, as here.
+    """
 
     path: str
     image: Image.Image
@@ -104,22 +110,30 @@ def write_gallery(folder: Path | str, entries: Iterable[Entry], title: str = "Ca
 
 def entry_record(entry: Entry) -> dict[str, Any]:
     """What the page's script needs of an entry, but for its picture: plain JSON values, maps as bytes with each word's peak beside."""
-    count = len(entry.words)
-    numbers = {"sure": entry.probabilities, "gate": entry.gate, "sentinel": entry.sentinel}
-    for name, values in numbers.items():
-        if values is not None and len(values) != count:
-            raise ValueError(f"{name} of {entry.path} holds {len(values)} numbers for {count} words")
     return {
         "path": entry.path,
-        "caption": entry.caption,
-        "words": list(entry.words),
         "width": entry.image.width,
         "height": entry.image.height,
         "box": [float(side) for side in entry.box],
-        "maps": [map_record(name, alphas, count) for name, alphas in entry.maps.items()],
-        "alternatives": [[str(other.get("text", "")), _log_prob(other.get("log_prob"))] for other in entry.alternatives],
+        "alternatives": [said_record({"words": str(other.get("text", "")).split(), **other}, entry.path) for other in entry.alternatives],
         "references": [str(text) for text in entry.references],
         "facts": [[name, _figure(value)] for name, value in entry.scores.items()],
+        **said_record({**vars(entry), "text": entry.caption, "log_prob": entry.scores.get("log p")}, entry.path),
+    }
+
+
+def said_record(said: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """A caption with its maps and numbers. Raises: ValueError, not as many of them as words."""
+    words = [str(word) for word in said["words"]]
+    numbers = {name: said.get(source) for name, source in (("sure", "probabilities"), ("gate", "gate"), ("sentinel", "sentinel"))}
+    for name, values in numbers.items():
+        if values is not None and len(values) != len(words):
+            raise ValueError(f"{name} of {path} holds {len(values)} numbers for {len(words)} words")
+    return {
+        "caption": str(said.get("text", "")),
+        "words": words,
+        "note": _log_prob(said.get("log_prob")),
+        "maps": [map_record(name, alphas, len(words)) for name, alphas in said.get("maps", {}).items()],
         **{name: [_finite(float(value), 4) for value in values] for name, values in numbers.items() if values is not None},
     }
 
@@ -133,7 +147,13 @@ def map_record(name: str, alphas: Float[np.ndarray, "words rows cols"], words: i
     steps = np.round(weights * (255 / np.where(peaks > 0, peaks, 1))[:, None, None]).astype(np.uint8)
     rows, cols = alphas.shape[1:]
     data = base64.b64encode(steps.tobytes()).decode()
-    return {"name": name, "rows": rows, "cols": cols, "peaks": [float(f"{peak:.4g}") for peak in peaks], "data": data}
+    return {
+        "name": NAMES.get(name, name[:1].upper() + name[1:].replace("_", " ")),
+        "rows": rows,
+        "cols": cols,
+        "peaks": [float(f"{peak:.4g}") for peak in peaks],
+        "data": data,
+    }
 
 
 def index_page(title: str, cards: Sequence[str], entries: Sequence[Mapping[str, Any]], files: Sequence[str]) -> str:
@@ -179,8 +199,10 @@ def encoded(image: Image.Image, longest: int, quality: int) -> tuple[bytes, str]
 def _card(entry: Entry, thumbnail: str) -> str:
     caption = html.escape(entry.caption) or "<em>(no words)</em>"
     path, also = html.escape(entry.path), html.escape(" ".join([entry.path, *entry.references]))
+    scores = {name: _finite(float(value), 4) for name, value in entry.scores.items() if math.isfinite(value)}
     return (
-        f'<button class="card" type="button" data-also="{also}"><img src="{thumbnail}" alt="" decoding="async">'
+        f'<button class="card" type="button" data-also="{also}" data-scores="{html.escape(json.dumps(scores))}">'
+        f'<img src="{thumbnail}" alt="" decoding="async" loading="lazy">'
         f'<span class="said">{caption}</span><span class="file" title="{path}">{html.escape(Path(entry.path).name)}</span></button>'
     )
 
@@ -198,8 +220,8 @@ def _finite(value: float, digits: int) -> float | None:
 
 
 def _figure(value: float) -> str:
-    return f"{value:.3g}" if isinstance(value, int) or abs(value) < 1e6 else f"{value:.3e}"
+    return f"{value:.3g}".replace("-", "\u2212") if isinstance(value, int) or abs(value) < 1e6 else f"{value:.3e}"
 
 
 def _log_prob(value: Any) -> str:
-    return f"log p {float(value):.2f}" if isinstance(value, int | float) else ""
+    return f"log p {float(value):.2f}".replace("-", "\u2212") if isinstance(value, int | float) else ""
