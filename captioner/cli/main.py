@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train a captioner: Hydra overrides, e.g. data.batch_size=32",
     "predict": "caption images, and see where every word looked",
     "evaluate": "score captions against references: BLEU, ROUGE-L, CIDEr",
+    "explain": "hold the maps of object words against boxes and masks",
     "cache": "compute region features once, for a frozen encoder",
     "demo": "draw scenes, train on them, score, caption, write the gallery",
 }

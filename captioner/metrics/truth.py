@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,6 +128,21 @@ def read_scenes(path: Path) -> tuple[dict[str, Any], dict[int, dict[str, Any]]]:
     if not isinstance(record, dict) or not {"lexicon", "scenes"} <= record.keys():
         raise InputError(f"{path}: expected drawn scenes with `lexicon` and `scenes`; draw the data set again")
     return record["lexicon"], {int(image_id): scene for image_id, scene in record["scenes"].items()}
+
+
+def names_in_scenes(path: Path) -> Callable[[int, Sequence[str]], list[tuple[int, int, str, list[int]]]]:
+    """(image id, tokens of a caption) -> (first word of a phrase, the word after its noun, kind, which of the scene's objects it may name).
+
+    Phrases that say no kind (`three shapes`) are left out. Raises: InputError, as `read_scenes`.
+    """
+    lexicon, truths = read_scenes(path)
+    kinds = {**lexicon["kinds"], **lexicon["kind_plurals"]}
+
+    def names(image_id: int, tokens: Sequence[str]) -> list[tuple[int, int, str, list[int]]]:
+        mentions = caption_truth(" ".join(tokens), truths[image_id], lexicon).mentions
+        return [(m.first, m.word_index + 1, kinds[tokens[m.word_index]], m.objects) for m in mentions if not m.generic]
+
+    return names
 
 
 class Link(NamedTuple):

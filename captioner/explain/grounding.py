@@ -1,0 +1,247 @@
+"""Do maps of object words lie on the objects? Pointing, attention correctness and localisation, each beside maps that know nothing."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32
+
+from captioner.data.instances import Instance
+from captioner.errors import InputError
+from captioner.explain.components import largest_boxes
+from captioner.explain.pointing import Box, inside
+from captioner.metrics.additive import Additive
+from captioner.metrics.bootstrap import intervals
+from captioner.progress import progress
+
+MEASURES = ("pointing_box", "pointing_mask", "correctness", "correctness_noun", "iou", "localised")
+METHODS = ("map", "uniform", "centre", "shuffled")
+THRESHOLDS = np.linspace(0.05, 0.95, 19)
+FINEST = 128
+"""Most pixels a side at which components are sought; a photo's box is exact to one part in so many of its longer side."""
+SEVERAL = 5
+"""Training words from which a class chooses its own threshold."""
+
+
+class Word(NamedTuple):
+    """A phrase of a caption that names objects of the image, and the maps it was said with."""
+
+    image: int
+    category: str
+    objects: tuple[int, ...]
+    """Which of the image's objects it may name."""
+    maps: Float32[np.ndarray, "words rows cols"]
+    """Of each word of the phrase, the noun's the last."""
+
+
+class Place(NamedTuple):
+    """An image's objects, and what the model sees of it."""
+
+    width: int
+    height: int
+    box: Box
+    """(left, top, right, bottom) in original pixels."""
+    things: Sequence[Instance]
+
+    def check(self) -> "Place":
+        """Raises: InputError, a mask was drawn for an image of another size."""
+        for thing in self.things:
+            size = thing.segmentation["size"] if isinstance(thing.segmentation, dict) else [self.height, self.width]
+            if list(size) != [self.height, self.width]:
+                told = f"{size[1]} x {size[0]} pixels, the image has {self.width} x {self.height}"
+                raise InputError(f"the mask of a {thing.category} has {told}; give the images that the instances file describes")
+        return self
+
+
+class Target(NamedTuple):
+    """What a phrase names, on the pixels that the model sees."""
+
+    in_box: Bool[np.ndarray, "height width"]
+    in_mask: Bool[np.ndarray, "height width"]
+    boxes: Float[np.ndarray, "objects 4"]
+    """(left, top, right, bottom) of the whole objects, from the corner of what is seen."""
+
+
+class Cuts(NamedTuple):
+    """Where a map is cut for localisation, as shares of its highest pixel: a class's own, or that of all."""
+
+    own: Mapping[str, float]
+    common: float
+
+    def of(self, category: str) -> float:
+        return self.own.get(category, self.common)
+
+
+def target(place: Place, objects: Sequence[int]) -> Target:
+    """Pixels count by their centres."""
+    left, top, right, bottom = (round(edge) for edge in place.box)
+    things = [place.things[index] for index in objects]
+    x, y = np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5
+    in_mask = np.zeros((len(y), len(x)), bool)
+    for thing in things:
+        in_mask |= thing.mask(place.height, place.width)[top:bottom, left:right]
+    corners = np.array([[x0 - left, y0 - top, x0 + w - left, y0 + h - top] for x0, y0, w, h in (thing.box for thing in things)])
+    return Target(inside(x, y, [thing.box for thing in things]), in_mask, corners.reshape(-1, 4).astype(float))
+
+
+def scored(
+    words: Sequence[Word], places: Mapping[int, Place], cuts: Cuts, centre_cuts: Cuts, seed: int = 0
+) -> Float[np.ndarray, "words methods measures"]:
+    """Every measure of every word, by its own map and by those that know nothing of the image (METHODS):
+
+    uniform, the same everywhere; centre, a Gaussian round the middle of what the model sees, its deviation a quarter of each side;
+    shuffled, the maps of a phrase of the same class said of another image (of any class where there is none, nan with one image alone).
+
+    pointing_box, pointing_mask: the noun's highest cell has its centre in a box, in a mask, of an object that the phrase may name; of
+    equally high cells the share that has. correctness: the share of a map inside the boxes, of the phrase's best word;
+    correctness_noun: of its noun. For this the map is brought to the pixels that the model sees by bicubic interpolation, clipped at zero
+    and normalised. iou: of that map where it reaches its cut, the box round the largest component, with the best fitting true box, which
+    may reach beyond what is seen; localised: iou of at least 0.5. A map of zeros counts as uniform.
+
+    Sources: Zhang et al. 2016, sec. 4.2; Liu et al. 2017, sec. 3.1; Lu et al. 2017, sec. 5.4. In the last, maps are cut likewise and boxes
+    compared; the best word of a phrase is Liu's.
+    """
+    found = np.full((len(words), len(METHODS), len(MEASURES)), np.nan)
+    others = donors(words, seed)
+    of_image = defaultdict(list)
+    for index, word in enumerate(words):
+        of_image[word.image].append(index)
+    for image, indices in progress(of_image.items(), "scoring", len(of_image)):
+        targets: dict[tuple[int, ...], Target] = {}
+        known: dict[tuple[tuple[int, ...], str], Float[np.ndarray, "2 measures"]] = {}
+        for index in indices:
+            word = words[index]
+            if word.objects not in targets:
+                targets[word.objects] = target(places[image], word.objects)
+            aim, cut, centre_cut = targets[word.objects], cuts.of(word.category), centre_cuts.of(word.category)
+            key = word.objects, word.category
+            if key not in known:
+                even = np.ones((1, *word.maps.shape[1:]), np.float32)
+                known[key] = np.stack([measured(even, aim, cut), measured(CENTRE, aim, centre_cut)])
+            found[index, 0] = measured(word.maps, aim, cut)
+            found[index, 1:3] = known[key]
+            if others[index] is not None:
+                found[index, 3] = measured(words[others[index]].maps, aim, cut)
+    return found
+
+
+def measured(maps: Float32[np.ndarray, "words rows cols"], aim: Target, cut: float) -> Float[np.ndarray, " measures"]:
+    """MEASURES of one phrase."""
+    heats = brought_up(maps, *aim.in_box.shape)
+    flat = heats.reshape(len(heats), -1)
+    correctness = flat @ aim.in_box.ravel().astype(np.float32) / flat.sum(1)
+    (iou,) = ious(heats[-1], aim, np.array([cut]))
+    in_box, in_mask = (pointed(maps[-1], where) for where in (aim.in_box, aim.in_mask))
+    return np.array([in_box, in_mask, correctness.max(), correctness[-1], iou, iou >= 0.5])
+
+
+def pointed(alphas: Float32[np.ndarray, "rows cols"], where: Bool[np.ndarray, "height width"]) -> float:
+    """Of the map's highest cells (equal within one part in 10^6), the share whose centre's pixel is `where`."""
+    rows, cols = ((np.arange(cells) + 0.5) * pixels / cells for cells, pixels in zip(alphas.shape, where.shape, strict=True))
+    there = where[np.ix_(rows.astype(int), cols.astype(int))]
+    return float(there[alphas >= alphas.max() * (1 - 1e-6)].mean())
+
+
+def brought_up(maps: Float32[np.ndarray, "words rows cols"], height: int, width: int) -> Float32[np.ndarray, "words height width"]:
+    """By bicubic interpolation, clipped at zero; what is zero everywhere becomes one everywhere."""
+    heats = torch.nn.functional.interpolate(torch.from_numpy(maps)[None], (height, width), mode="bicubic")[0].clamp_min_(0).numpy()
+    heats[heats.reshape(len(heats), -1).max(1, initial=0) <= 0] = 1
+    return heats
+
+
+def ious(heat: Float32[np.ndarray, "height width"], aim: Target, cuts: Float[np.ndarray, " cuts"]) -> Float[np.ndarray, " cuts"]:
+    """Intersection over union of the box at each cut with the best of the true boxes."""
+    stride = -(-max(heat.shape) // FINEST)
+    coarse = heat[stride // 2 :: stride, stride // 2 :: stride]
+    boxes = largest_boxes(coarse >= coarse.max() * cuts[:, None, None].astype(np.float32)) * stride
+    boxes = np.minimum(boxes, [heat.shape[1], heat.shape[0]] * 2)[:, None]
+    overlap = np.minimum(boxes[..., 2:], aim.boxes[:, 2:]) - np.maximum(boxes[..., :2], aim.boxes[:, :2])
+    shared = overlap.clip(0).prod(-1)
+    areas = (boxes[..., 2:] - boxes[..., :2]).prod(-1) + (aim.boxes[:, 2:] - aim.boxes[:, :2]).prod(-1)
+    return (shared / np.maximum(areas - shared, 1e-9)).max(1)
+
+
+def gaussian(cells: int) -> Float32[np.ndarray, "1 cells cells"]:
+    away = (np.arange(cells) + 0.5) / cells - 0.5
+    line = np.exp(-(away**2) / (2 * 0.25**2))
+    return np.outer(line, line)[None].astype(np.float32)
+
+
+CENTRE = gaussian(15)
+
+
+def chosen_cuts(words: Sequence[Word], places: Mapping[int, Place], centre: bool = False) -> Cuts:
+    """For each class the cut, of THRESHOLDS, with the highest mean IoU over its words (where it has SEVERAL), and one over all words.
+
+    centre: of the centred map, not of the words' own. Raises: ValueError, no words.
+    """
+    if not words:
+        raise ValueError("words must not be empty: there is nothing to choose thresholds on")
+    of_class: dict[str, list[Float[np.ndarray, " cuts"]]] = defaultdict(list)
+    targets: dict[tuple[int, tuple[int, ...]], Target] = {}
+    for word in progress(words, "choosing thresholds", unit="word"):
+        key = word.image, word.objects
+        if key not in targets:
+            targets[key] = target(places[word.image], word.objects)
+        heat = brought_up(CENTRE if centre else word.maps[-1:], *targets[key].in_box.shape)[0]
+        of_class[word.category].append(ious(heat, targets[key], THRESHOLDS))
+    everything = np.concatenate(list(of_class.values()))
+    own = {category: best(np.array(rows)) for category, rows in of_class.items() if len(rows) >= SEVERAL}
+    return Cuts(own, best(everything))
+
+
+def best(rows: Float[np.ndarray, "words cuts"]) -> float:
+    return round(float(THRESHOLDS[rows.mean(0).argmax()]), 2)
+
+
+def donors(words: Sequence[Word], seed: int) -> list[int | None]:
+    """For each word another image's, of the same class where there is one; None with one image alone."""
+    order = np.random.default_rng(seed).permutation(len(words)).tolist()
+    of_class: dict[str, list[int]] = defaultdict(list)
+    for index in order:
+        of_class[words[index].category].append(index)
+    found: list[int | None] = [None] * len(words)
+    for index, other in [*after(words, order), *(pair for group in of_class.values() for pair in after(words, group))]:
+        found[index] = other
+    return found
+
+
+def after(words: Sequence[Word], ring: Sequence[int]) -> list[tuple[int, int]]:
+    """Each entry of a ring with the next one of another image; those without such are left out."""
+    if len({words[index].image for index in ring}) < 2:
+        return []
+    pairs = []
+    for place, index in enumerate(ring):
+        steps = range(1, len(ring))
+        other = next(o for step in steps if words[o := ring[(place + step) % len(ring)]].image != words[index].image)
+        pairs.append((index, other))
+    return pairs
+
+
+def means(
+    scores: Float[np.ndarray, "words methods measures"], images: Sequence[int], resamples: int = 1000, seed: int = 0
+) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Measure -> method -> `value`, the mean over words, and `low`, `high`, its 95 % bootstrap interval over images.
+
+    A method that some word has no number for is left out, intervals are None without `resamples` or with one image.
+    """
+    _, where = np.unique(images, return_inverse=True)
+    table = scores.reshape(len(scores), -1)
+    table = np.hstack([np.ones((len(table), 1)), table])
+    rows = np.zeros((int(where.max()) + 1, table.shape[1]))
+    np.add.at(rows, where, table)
+    names = tuple(f"{method} {measure}" for method in METHODS for measure in MEASURES)
+    part = Additive(names, rows, lambda sums: sums[..., 1:] / sums[..., :1])
+    ends = intervals([part], resamples, seed) if resamples and len(rows) > 1 else {}
+    values = part.corpus()
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    for measure in MEASURES:
+        found[measure] = {}
+        for method in METHODS:
+            name = f"{method} {measure}"
+            if not np.isnan(values[name]):
+                low, high = ends.get(name, (None, None))
+                found[measure][method] = {"value": values[name], "low": low, "high": high}
+    return found
