@@ -39,7 +39,8 @@ def said(
     """log p of `words` and the mean of log p over the vocabulary, from the outputs before the last layer."""
 
     def piece(rows: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        logits = output(rows).float() if rows.dtype in (torch.bfloat16, torch.float16) else output(rows)
+        logits = output(rows)
+        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
         total = logits.logsumexp(-1)
         return logits.gather(-1, ids[:, None]).squeeze(-1) - total, logits.mean(-1) - total
 

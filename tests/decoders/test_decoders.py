@@ -205,6 +205,19 @@ def test_dropout_acts_in_training_and_rests_in_evaluation(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_in_sixteen_bits_words_are_still_scored_in_float32(kind):
+    torch.manual_seed(13)
+    model = decoder(kind).eval()
+    regions, captions = grid(dtype=torch.float32), some_captions()
+    whole = model.rollout(regions, captions, modes())
+    with torch.autocast("cpu", torch.bfloat16):
+        rollout, repeated = model.rollout(regions, captions, modes()), stepped(model, regions, captions, modes())
+    for found in (rollout, repeated):
+        assert found.log_probs.dtype == torch.float32
+        assert torch.allclose(found.log_probs, whole.log_probs, atol=0.05)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_each_caption_draws_expects_or_peaks_as_its_mode_says(kind):
     torch.manual_seed(1)
     model = decoder(kind, readout="sample", dropout=0.0).double().train()
