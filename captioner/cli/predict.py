@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from PIL import Image
 
 from captioner.cli.inputs import image_paths, result_names
-from captioner.cli.results import KINDS, References, Results, overwritten
+from captioner.cli.results import ATTENTION, KINDS, References, Results, overwritten, written_twice
 from captioner.cli.searching import add_search, check_search, count, make_search
 from captioner.data.images import open_image
 from captioner.errors import InputError
@@ -19,6 +19,8 @@ from captioner.tokenizer import tokenize
 
 DEFAULT_SAVE = "overlay,arrays,gallery"
 LATEST = Path("outputs/latest")
+EXPLANATIONS = (ATTENTION, "gradcam", "jacobian", "smoothgrad", "integrated_gradients", "occlusion")
+"""The keys of `explain.kinds.KINDS`, which imports torch."""
 
 EXAMPLES = """examples:
   python predict.py photo.jpg                                   prints the caption; the model is outputs/latest
@@ -27,6 +29,7 @@ EXAMPLES = """examples:
   python predict.py photo.jpg --require dog --no-bad-ending --no-repeat 3
   python predict.py photo.jpg --model one --model two           two models caption together
   python predict.py photo.jpg --caption "a dog runs" --out why  where the model looks when made to say this
+  python predict.py photo.jpg --explain attention,gradcam,occlusion --out why
   python predict.py 'val2017/*.jpg' --annotations captions_val2017.json --out val --save gallery
   find . -name '*.jpg' | python predict.py - --model outputs/scenes/2026-01-31_12-00-00
 
@@ -41,9 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for message in missing:
         complain(message)
     names = result_names(paths)
-    victim = overwritten(paths, names, options.out, options.save) if options.out else None
-    if victim:
-        raise InputError(f"--out {options.out} would overwrite the input {victim}; choose another folder")
+    if options.out:
+        victim = overwritten(paths, names, options.out, options.save, options.explain)
+        if victim:
+            raise InputError(f"--out {options.out} would overwrite the input {victim}; choose another folder")
+        twice = written_twice(names, options.explain)
+        if twice:
+            raise InputError(f"--explain would write {twice}.png of two images; caption them one at a time, or rename one")
     references = References(options.annotations) if options.annotations else None
     if not paths:
         return 1
@@ -76,7 +83,8 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, metavar="DIR", help="write captions.jsonl, and what --save names, to this folder")
     add("--batch-size", type=count, default=16, metavar="N", help="images at a time (16)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
-    add("--explain", default="attention", metavar="KINDS", help="which maps to show: attention")
+    kinds = f"with --out, which maps to show, any of {','.join(EXPLANATIONS)} ({ATTENTION})"
+    add("--explain", default=ATTENTION, metavar="KINDS", help=kinds)
     add("--save", metavar="KINDS", help=f"with --out, any of {','.join(KINDS)}, or none ({DEFAULT_SAVE})")
     add("--caption", metavar="TEXT", help="show where the model looks for this sentence instead of its own")
     add("--annotations", type=Path, metavar="FILE", help="COCO annotations: file names to ids; writes results.json, shows references")
@@ -96,11 +104,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuse what cannot be done before anything is loaded; `options.save` becomes a set."""
-    kinds = listed(options.explain)
-    unknown = [kind for kind in kinds if kind != "attention"]
-    if unknown or not kinds:
-        raise InputError(f"--explain {options.explain}: attention is the only explanation there is so far")
+    """Refuse what cannot be done before anything is loaded; `options.save` becomes a set, `options.explain` a list."""
+    check_explain(options)
     for name in ("save", "annotations"):
         if getattr(options, name) and options.out is None:
             raise InputError(f"--{name} says what to write; say where with --out DIR")
@@ -116,6 +121,18 @@ def check(options: argparse.Namespace) -> None:
         raise InputError("--seed belongs to --search sample or --look draw: nothing else draws")
     if options.out and options.out.exists() and not options.out.is_dir():
         raise InputError(f"--out {options.out} is a file; it must be a folder")
+
+
+def check_explain(options: argparse.Namespace) -> None:
+    kinds = listed(options.explain)
+    unknown = [kind for kind in kinds if kind not in EXPLANATIONS]
+    if unknown or not kinds:
+        raise InputError(f"--explain {options.explain}: {unknown[0] if unknown else ''!r} is not among {', '.join(EXPLANATIONS)}")
+    if kinds != [ATTENTION] and options.out is None:
+        raise InputError(f"--explain {options.explain} shows maps; say where with --out DIR")
+    if set(kinds) != {ATTENTION} and options.model is not None and len(options.model) > 1:
+        raise InputError(f"--explain {options.explain} is of one model, but --model names {len(options.model)}")
+    options.explain = list(dict.fromkeys(kinds))
 
 
 def listed(text: str) -> list[str]:
@@ -181,7 +198,7 @@ def caption_all(
             tell(path, caption, options.captions)
             try:
                 if results is not None:
-                    results.add(path, name, image, caption)
+                    results.add(path, name, image, caption, explanations(captioner, path, image, caption, options.explain))
             except (InputError, OSError) as error:
                 failed += complain(str(error))
         for _ in batch:
@@ -207,6 +224,20 @@ def captioned(
         except (RuntimeError, ValueError) as error:
             alone = error
         yield path, name, image, alone
+
+
+def explanations(captioner: Any, path: str, image: Image.Image, caption: Any, kinds: list[str]) -> dict[str, Any]:
+    """The maps asked for. Raises: InputError, the machine cannot make them (out of memory, say)."""
+    others = [kind for kind in kinds if kind != ATTENTION]
+    found = dict.fromkeys(kinds, caption.alphas)
+    if others and caption.words:
+        from captioner.explain.kinds import explain
+
+        try:
+            found |= explain(captioner, image, caption.words, others)
+        except RuntimeError as error:
+            raise InputError(f"{path}: --explain {','.join(others)}: {' '.join(str(error).split())}") from None
+    return found
 
 
 def tell(path: str, caption: Any, captions: int | None) -> None:

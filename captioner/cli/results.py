@@ -4,7 +4,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,6 +17,13 @@ from captioner.maps.gallery import Entry, Gallery
 from captioner.maps.sheet import contact_sheet, word_images
 
 KINDS = ("overlay", "words", "arrays", "gallery")
+ATTENTION = "attention"
+
+TOLD = ("text", "words", "log_prob", "score", "satisfied")
+"""What a line says of an alternative; that it is satisfied goes without saying, as for the caption."""
+
+Maps = Mapping[str, np.ndarray]
+"""(words, rows, cols) by the explanation's name, each on a grid of its own over the caption's box."""
 
 
 @runtime_checkable
@@ -91,27 +98,35 @@ class Results:
         self._temporary = Path(name)
         return self
 
-    def add(self, path: str, name: str, image: Image.Image, caption: Said) -> None:
-        """Raises: InputError, `path` is not in the annotations (everything but results.json is written)."""
+    def add(self, path: str, name: str, image: Image.Image, caption: Said, maps: Maps | None = None) -> None:
+        """`maps`: explanations by name, those of attention being the caption's own and all there are where None.
+
+        Raises: InputError, `path` is not in the annotations (everything but results.json is written).
+        """
+        maps = {ATTENTION: caption.alphas} if maps is None else maps
         stem = self.folder / name
-        written: dict[str, str | None] = {"arrays": None, "overlay": None}
+        written: dict[str, Any] = {"arrays": None, "overlay": None}
         if "arrays" in self.save:
             with whole_file(stem.with_name(stem.name + ".npz")) as temporary:
-                np.savez_compressed(temporary, **arrays(caption))
+                np.savez_compressed(temporary, **arrays(caption, maps))
             written["arrays"] = f"{name}.npz"
         if "overlay" in self.save:
-            with whole_file(stem.with_name(stem.name + ".png")) as temporary:
-                overlay(image, caption).save(temporary, compress_level=1)
-            written["overlay"] = f"{name}.png"
+            for kind, found in maps.items():
+                with whole_file(self.folder / f"{explained(name, kind)}.png") as temporary:
+                    overlay(image, caption, kind, found).save(temporary, compress_level=1)
+            sheets = {kind: f"{explained(name, kind)}.png" for kind in maps}
+            written["overlay"] = sheets.pop(ATTENTION, None)
+            written |= {"overlays": sheets} if sheets else {}
         if "words" in self.save:
-            for file_name, picture in word_images(image, caption.words, caption.alphas, caption.box):
-                with whole_file(stem / file_name) as temporary:
-                    picture.save(temporary, compress_level=1)
+            for kind, found in maps.items():
+                for file_name, picture in word_images(image, caption.words, found, caption.box):
+                    with whole_file(self.folder / explained(name, kind) / file_name) as temporary:
+                        picture.save(temporary, compress_level=1)
         self._lines.write(line(path, caption, written))
         self._lines.flush()
         self.count += 1
         if self.gallery is not None:
-            self.gallery.add(entry(path, image, caption, self.references))
+            self.gallery.add(entry(path, image, caption, maps, self.references))
         if self.references is not None:
             image_id = self.references.image_id(path)
             if image_id is None:
@@ -130,16 +145,27 @@ class Results:
             self.gallery.write()
 
 
-def overwritten(inputs: list[str], names: list[str], folder: Path, save: frozenset[str]) -> str | None:
+def overwritten(inputs: list[str], names: list[str], folder: Path, save: frozenset[str], kinds: Sequence[str] = (ATTENTION,)) -> str | None:
     """The first input that a result would overwrite, or None."""
     taken = {Path(path).resolve(): path for path in inputs}
-    endings = [ending for kind, ending in (("overlay", ".png"), ("arrays", ".npz")) if kind in save]
+    endings = [f"{explained('', kind)}.png" for kind in kinds if "overlay" in save] + [".npz"] * ("arrays" in save)
     root = folder.resolve()
     results = ((root / f"{name}{ending}").resolve() for name in names for ending in endings)
     return next((taken[result] for result in results if result in taken), None)
 
 
-def arrays(caption: Said) -> dict[str, Any]:
+def written_twice(names: list[str], kinds: Sequence[str]) -> str | None:
+    """The first name that an explanation of another image would take (`a_gradcam`, beside `a`), or None."""
+    taken = {name.casefold() for name in names}
+    return next((own for name in names for kind in kinds if kind != ATTENTION and (own := explained(name, kind)).casefold() in taken), None)
+
+
+def explained(name: str, kind: str) -> str:
+    """The stem of the files that show one explanation."""
+    return name if kind == ATTENTION else f"{name}_{kind}"
+
+
+def arrays(caption: Said, maps: Maps) -> dict[str, Any]:
     """What `NAME.npz` holds: the sheet and the page can be drawn again from it without the model."""
     found = {
         "words": np.array(caption.words, dtype=np.str_),
@@ -151,23 +177,22 @@ def arrays(caption: Said) -> dict[str, Any]:
         values = getattr(caption, name)
         if values is not None:
             found[name] = np.asarray(values, np.float32)
-    return found
+    return found | {kind: np.asarray(values, np.float32) for kind, values in maps.items() if kind != ATTENTION}
 
 
-def overlay(image: Image.Image, caption: Said) -> Image.Image:
+def overlay(image: Image.Image, caption: Said, kind: str, found: np.ndarray) -> Image.Image:
+    looks = {"gate": caption.gate, "sentinel": caption.sentinel, "title": caption.text}
     return contact_sheet(
         image,
         caption.words,
-        caption.alphas,
+        found,
         caption.box,
         probabilities=[math.exp(log_prob) for log_prob in caption.log_probs],
-        gate=caption.gate,
-        sentinel=caption.sentinel,
-        title=caption.text,
+        **(looks if kind == ATTENTION else {"title": f"{caption.text} ({kind.replace('_', ' ')})"}),
     )
 
 
-def line(path: str, caption: Said, written: Mapping[str, str | None]) -> bytes:
+def line(path: str, caption: Said, written: Mapping[str, Any]) -> bytes:
     """A line of `captions.jsonl`. File names that are no UTF-8 keep their bytes as JSON escapes; what is not finite becomes null."""
     record = {
         "image": path,
@@ -177,7 +202,7 @@ def line(path: str, caption: Said, written: Mapping[str, str | None]) -> bytes:
         "log_probs": list(caption.log_probs),
         "end_log_prob": caption.end_log_prob,
         "score": caption.score,
-        "alternatives": caption.alternatives,
+        "alternatives": [{name: other[name] for name in TOLD if other.get(name, True) is not True} for other in caption.alternatives],
         "width": caption.width,
         "height": caption.height,
         **written,
@@ -187,21 +212,29 @@ def line(path: str, caption: Said, written: Mapping[str, str | None]) -> bytes:
     return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
-def entry(path: str, image: Image.Image, caption: Said, references: References | None) -> Entry:
+def entry(path: str, image: Image.Image, caption: Said, maps: Maps, references: References | None) -> Entry:
     return Entry(
         path=path,
         image=image,
         caption=caption.text,
         words=caption.words,
-        maps={"attention": caption.alphas},
+        maps=maps,
         box=caption.box,
         probabilities=[math.exp(log_prob) for log_prob in caption.log_probs],
         gate=caption.gate,
         sentinel=caption.sentinel,
-        alternatives=caption.alternatives,
+        alternatives=[alternative(other) for other in caption.alternatives],
         references=references.captions(path) if references else (),
         scores={"log p": caption.log_prob, "score": caption.score},
     )
+
+
+def alternative(other: Mapping[str, Any]) -> dict[str, Any]:
+    """What the gallery takes: the maps of attention, so that it can be looked at as the caption itself."""
+    shown = {name: other.get(name) for name in ("text", "words", "log_prob", "gate", "sentinel")}
+    if other.get("alphas") is None:
+        return shown
+    return {**shown, "maps": {ATTENTION: other["alphas"]}, "probabilities": [math.exp(log_prob) for log_prob in other["log_probs"]]}
 
 
 def _common_end(one: tuple[str, ...], other: tuple[str, ...]) -> int:
