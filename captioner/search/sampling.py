@@ -101,8 +101,9 @@ class Sampling(Search):
 
     def draw(self, log_probs: Tensor, ends: Tensor, end: int, chances: Tensor) -> Int[Tensor, "images captions"]:
         """A word, or `end`, for each query: where the distribution function passes its chance. `end` where nothing is allowed."""
-        logits = log_probs.index_copy(-1, torch.tensor([end], device=ends.device), ends[..., None]) / self.temperature
-        logits[..., end].masked_fill_((logits == -torch.inf).all(-1), 0.0)
+        logits = log_probs / self.temperature
+        logits[..., end] = ends / self.temperature
+        logits[..., end].masked_fill_(logits.amax(-1) == -torch.inf, 0.0)
         if self.top_k is not None:
             logits = most_probable(logits, self.top_k)
         for cut, share in ((nucleus, self.top_p), (typical, self.typical)):
@@ -133,11 +134,14 @@ def typical(log_probs: Float[Tensor, "*lead vocab"], share: float) -> Float[Tens
 
 def fewest(log_probs: Float[Tensor, "*lead vocab"], key: Float[Tensor, "*lead vocab"], share: float) -> Float[Tensor, "*lead vocab"]:
     """-inf but for the words of the lowest keys that together reach the probability `share`; one word stays at least."""
-    order = key.argsort(dim=-1, stable=True)
-    ordered = log_probs.gather(-1, order).exp()
-    before = ordered.cumsum(-1) - ordered
-    enough = (before >= share).scatter(-1, order, before >= share)
-    return log_probs.masked_fill(enough, -torch.inf)
+    for count in (128, 1024, key.shape[-1]):  # most often the first few reach it, and to sort all is the slowest thing here
+        order = key.topk(min(count, key.shape[-1]), -1, largest=False).indices
+        chances = log_probs.gather(-1, order).exp()
+        before = chances.cumsum(-1) - chances
+        if count >= key.shape[-1] or bool((before[..., -1] >= share).all()):
+            break
+    keeps = torch.zeros_like(log_probs, dtype=torch.bool).scatter(-1, order, before < share)
+    return log_probs.masked_fill(~keeps, -torch.inf)
 
 
 def ordered(

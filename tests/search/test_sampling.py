@@ -7,7 +7,7 @@ from trees import END, START, RandomTree, Said, run, said
 
 from captioner.search.beam import BeamSearch
 from captioner.search.constraints import Constraints
-from captioner.search.sampling import Sampling
+from captioner.search.sampling import Sampling, nucleus, typical
 
 WORDS = (4, 5, 6)
 MAX = 3
@@ -170,6 +170,25 @@ def test_a_word_without_probability_is_never_drawn():
     chances = torch.linspace(0, 1, 500)[None]
     drawn = sampling.draw(log_probs, torch.full((1, 500), -torch.inf), 2, chances)
     assert (log_probs.gather(-1, drawn[..., None]) > -torch.inf).all()
+
+
+@pytest.mark.parametrize("cut", [nucleus, typical])
+@pytest.mark.parametrize(("spread", "share"), [(6.0, 0.5), (3.0, 0.9), (0.1, 0.9), (1.0, 1.0)])
+def test_a_cut_of_many_words_keeps_the_fewest_that_reach_the_share(cut, spread, share):
+    """Nuclei of a few words, of hundreds and of thousands."""
+    torch.manual_seed(3)
+    log_probs = (spread * torch.randn(2, 3, 2500, dtype=torch.float64)).log_softmax(-1)
+    kept = cut(log_probs, share) > -torch.inf
+    for row, mine in zip(log_probs.flatten(0, 1).tolist(), kept.flatten(0, 1).tolist(), strict=True):
+        entropy = -sum(math.exp(x) * x for x in row)
+        far = [-x if cut is nucleus else abs(-x - entropy) for x in row]
+        wanted, reached = set(), 0.0
+        for word in sorted(range(len(row)), key=far.__getitem__):
+            if reached >= share - 1e-12:
+                break
+            wanted.add(word)
+            reached += math.exp(row[word])
+        assert wanted ^ {word for word, keeps in enumerate(mine) if keeps} <= {max(wanted, key=far.__getitem__)}
 
 
 @pytest.mark.parametrize(
