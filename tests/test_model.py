@@ -71,6 +71,25 @@ def test_two_images_can_be_overfitted():
     assert [caption.text for caption in model.caption(pictures)] == texts
 
 
+def test_regions_of_the_trunk_are_as_good_as_pixels_where_layers_come_after_it(tmp_path):
+    given = config()
+    attend = {"_target_": "captioner.encoders.self_attention.SelfAttention", "features": 8, "heads": 2, "trunk": given["encoder"]}
+    given["encoder"], given["decoder"]["features"], given["decoder"]["attention"]["features"] = attend, 8, 8
+    for room in given["decoder"]["attention"].values():
+        if isinstance(room, dict) and "features" in room:
+            room["features"] = 8
+    torch.manual_seed(0)
+    model = Captioner.from_config(given, WORDS).eval()
+    pixels = torch.stack([model.transform.evaluate(photo)[0] for photo in photos()])
+    with torch.no_grad():
+        whole = model.encoder(pixels)
+        for seen in (pixels, model.encoder.base(pixels), model.see(photos())[0]):
+            assert torch.equal(model.encode(seen).features, whole.features)
+    model.save(tmp_path / "model")
+    loaded = Captioner.load(tmp_path / "model")
+    assert all(same(*pair) for pair in zip(model.caption(photos()), loaded.caption(photos()), strict=True))
+
+
 def test_a_saved_model_says_the_same_caption_and_looks_the_same_way(tmp_path):
     model = small()
     model.save(tmp_path / "run" / "model")

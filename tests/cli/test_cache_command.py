@@ -39,6 +39,22 @@ def test_regions_are_computed_once_and_found_again(words, tmp_path, capsys):
     assert not (tmp_path / "outputs" / "latest").exists()
 
 
+def test_layers_that_learn_on_a_frozen_trunk_find_that_trunks_regions(words, tmp_path, capsys):
+    assert main(["cache", *words]) == 0
+    kept = sorted((tmp_path / "outputs" / "features").iterdir())
+    trunk = [
+        word.replace("encoder=", "encoder@encoder.trunk=").replace("encoder.", "encoder.trunk.", word.startswith("encoder."))
+        for word in words
+    ]
+    assert main(["cache", "encoder=self_attention", *trunk]) == 0
+    assert sorted((tmp_path / "outputs" / "features").iterdir()) == kept
+    train = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "decoder.hidden_size=8", "run_folder=run"]
+    assert main(["train", "encoder=self_attention", *trunk, "data.cache_features=true", *train]) == 0
+    capsys.readouterr()
+    assert main(["cache", "encoder=self_attention", *trunk, "encoder.trunk.frozen=false"]) == 2
+    assert "frozen" in capsys.readouterr().err
+
+
 def test_an_encoder_that_learns_is_refused(words, capsys):
     assert main(["cache", *words, "encoder.frozen=false"]) == 2
     error = capsys.readouterr().err

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from captioner.encoders.self_attention import SelfAttention
+from captioner.encoders.small import SmallConv
 from captioner.training.optimization import grouped, warmup_constant, warmup_cosine
 
 
@@ -24,6 +26,16 @@ def test_matrices_decay_vectors_do_not_and_the_encoder_has_its_own_rate() -> Non
         group = found[id(parameter)]
         assert group["lr"] == (0.1 if name.startswith("encoder") else 0.3)
         assert group["weight_decay"] == (0.2 if parameter.dim() > 1 else 0.0)
+
+
+def test_what_learns_on_top_of_a_trunk_learns_at_the_decoders_rate() -> None:
+    encoder = SelfAttention(SmallConv(channels=(5,), kernels=(3,), strides=(2,), blocks=(0,)), features=8, heads=2, layers=1)
+    model = nn.ModuleDict({"encoder": encoder, "decoder": nn.Linear(5, 7)})
+    optimizer = grouped(model, torch.optim.AdamW, lr=0.3, encoder_lr=0.1)
+    rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert len(rates) == len(list(model.parameters()))
+    for name, parameter in model.named_parameters():
+        assert rates[id(parameter)] == (0.1 if name.startswith("encoder.trunk.") else 0.3)
 
 
 def test_a_frozen_parameter_stays_where_it_is_until_it_is_unfrozen() -> None:
