@@ -92,7 +92,7 @@ def faithfulness(
     soft = functional.gaussian_blur(prepared, [2 * round(3 * blur * shorter) + 1] * 2, [blur * shorter] * 2)
     ids = torch.tensor(captioner.vocabulary.encode(list(words)), device=captioner.device)
     trial = Trial(captioner, prepared, soft, ids, steps, max(1, round(window * shorter)), batch_size)
-    scored = np.arange(len(words)) if only is None else np.asarray(only, int)
+    scored = list(range(len(words)) if only is None else only)
     rng = np.random.default_rng(seed)
     first = next(iter(maps.values()))
     noise = rng.random((len(words), *first.shape[1:]))
@@ -118,7 +118,7 @@ def tried(
     first: Float[np.ndarray, "_ rows2 cols2"],
     noise: Float[np.ndarray, "_ rows2 cols2"],
     chance: Float[np.ndarray, " _"],
-    scored: Int[np.ndarray, " words"],
+    scored: Sequence[int],
 ) -> Faith:
     """The scores of one kind of map, at the words `scored`."""
     found, ties = on_pixels(maps[scored], trial), on_pixels(noise[scored], trial)
@@ -171,7 +171,7 @@ def hidden_peak(
     trial: Trial,
     maps: Float[np.ndarray, "words height width"],
     ties: Float[np.ndarray, "words height width"],
-    scored: Int[np.ndarray, " words"],
+    scored: Sequence[int],
 ) -> Float[np.ndarray, " words"]:
     """What each word's log p loses by a grey square on the most of its own map; of equal squares, that with the most of `ties`."""
     corners = []
@@ -225,7 +225,7 @@ def rows_of(found: Sequence[Mapping[str, Faith]], kind: str) -> list[Additive]:
     parts = []
     for name in (*Faith._fields, "gain"):
         values = [one[kind].hidden - one[kind].chance if name == "gain" else getattr(one[kind], name) for one in found]
-        parts.append(Additive((name,), np.array([[np.nansum(value), np.isfinite(value).sum()] for value in values]), mean))
+        parts.append(Additive((name,), np.array([[np.nansum(value), np.sum(~np.isnan(value))] for value in values]), mean))
     return parts
 
 
@@ -237,11 +237,13 @@ def summary(found: Sequence[Mapping[str, Faith]], resamples: int = 1000, seed: i
     """
     if not found:
         raise ValueError("found holds what was measured of each image, and must not be empty")
-    table: dict[str, dict[str, Estimate]] = {}
-    for kind in found[0]:
-        parts = rows_of(found, kind)
-        with np.errstate(invalid="ignore"):
-            spans = intervals(parts, resamples, seed)
-            values = {name: value for part in parts for name, value in part.corpus().items()}
-        table[kind] = {part.names[0]: Estimate(values[part.names[0]], *spans[part.names[0]], int(part.rows[:, 1].sum())) for part in parts}
-    return table
+    return {kind: {part.names[0]: estimate(part, resamples, seed) for part in rows_of(found, kind)} for kind in found[0]}
+
+
+def estimate(part: Additive, resamples: int, seed: int) -> Estimate:
+    """Of a mean over words; images without any are not drawn."""
+    part = part._replace(rows=part.rows[part.rows[:, 1] > 0])
+    if not len(part.rows):
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    ((name, span),) = intervals([part], resamples, seed).items()
+    return Estimate(part.corpus()[name], *span, int(part.rows[:, 1].sum()))
