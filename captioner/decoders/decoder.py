@@ -33,14 +33,19 @@ class Decoder(nn.Module, ABC):
         """`step` repeated over given captions, all at once where the decoder can. Padding must be id 0 and only at the end."""
 
 
+def logits_of(output: nn.Module, outputs: Float[Tensor, "*lead hidden"]) -> Float[Tensor, "*lead vocab"]:
+    """The last layer, in float32 where it runs in 16 bits: of those a log-probability would keep two or three digits."""
+    logits = output(outputs)
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
 def said(
     output: nn.Module, outputs: Float[Tensor, "spoken hidden"], words: Int[Tensor, " spoken"], vocabulary_size: int
 ) -> tuple[Float[Tensor, " spoken"], Float[Tensor, " spoken"]]:
     """log p of `words` and the mean of log p over the vocabulary, from the outputs before the last layer."""
 
     def piece(rows: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        logits = output(rows)
-        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        logits = logits_of(output, rows)
         total = logits.logsumexp(-1)
         return logits.gather(-1, ids[:, None]).squeeze(-1) - total, logits.mean(-1) - total
 

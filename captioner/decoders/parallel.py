@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from captioner.attention.attention import Attention
-from captioner.decoders.decoder import Decoder, last_layers, said
+from captioner.decoders.decoder import Decoder, last_layers, logits_of, said
 from captioner.records import Glimpse, Memory, Regions, Rollout, Step, Trace, Trail, map_tensors
 
 Read = tuple[Float[Tensor, "images queries steps hidden"], Float[Tensor, "images queries kept units"], Glimpse]
@@ -97,7 +97,7 @@ class ParallelDecoder(Decoder):
 
     def step(self, memory: tuple[Memory, ...], state: ParallelState, words: Int[Tensor, "images queries"]) -> Step:
         outputs, state, trace = self.read(memory, state, words[..., None])
-        log_probs = self.output(outputs.squeeze(2)).log_softmax(-1)
+        log_probs = logits_of(self.output, outputs.squeeze(2)).log_softmax(-1)
         return Step(log_probs, state, map_tensors(lambda leaf: leaf.squeeze(2), trace))
 
     def rollout(

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioner.attention.attention import Attention
-from captioner.decoders.decoder import Decoder, check_choices, mean_region, said
+from captioner.decoders.decoder import Decoder, check_choices, logits_of, mean_region, said
 from captioner.records import Glimpse, Memory, Regions, Rollout, Step, Trace, Trail, map_tensors, stack_records
 
 GATES = {"none": 0, "scalar": 1, "vector": None}
@@ -43,7 +43,7 @@ class RecurrentDecoder(Decoder):
     def step(self, memory: Any, state: Any, words: Int[Tensor, "images queries"]) -> Step:
         embedded = self.drop(self.embedding(words))
         state, trace, kept = self.look(memory, state, self.shares(embedded))
-        return Step(self.output(self.deep(embedded, *kept)).log_softmax(-1), state, trace)
+        return Step(logits_of(self.output, self.deep(embedded, *kept)).log_softmax(-1), state, trace)
 
     def rollout(
         self,
