@@ -122,8 +122,8 @@ def scored(
                 known[key] = np.stack([measured(even, aim, cut), measured(CENTRE, aim, centre_cut)])
             found[index, 0] = measured(word.maps, aim, cut)
             found[index, 1:3] = known[key]
-            if others[index] is not None:
-                found[index, 3] = measured(words[others[index]].maps, aim, cut)
+            if (other := others[index]) is not None:
+                found[index, 3] = measured(words[other].maps, aim, cut)
     return found
 
 

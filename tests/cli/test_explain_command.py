@@ -1,0 +1,162 @@
+"""`captioner explain`: the table and the file, on photos and on drawn scenes, and one line for whatever is wrong."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from kinds import attention, part
+from PIL import Image
+
+from captioner.cli.main import main
+from captioner.data.scenes.scenes import Scenes
+from captioner.explain.grounding import MEASURES, METHODS
+from captioner.model import Captioner
+from captioner.vocabulary import Vocabulary
+
+
+def saved(folder, words):
+    torch.manual_seed(4)
+    trunk = {"_target_": "captioner.encoders.small.SmallConv", "channels": [5, 7], "blocks": [0, 0], "coordinates": False}
+    decoder = part("decoder", "lstm", attention=attention(), features=7, embedding_size=4, hidden_size=6)
+    transform = {"_target_": "captioner.data.transforms.Transform", "size": [32, 40], "fit": "crop"}
+    Captioner.from_config({"encoder": trunk, "decoder": decoder, "transform": transform}, Vocabulary(words)).save(folder)
+    return folder
+
+
+@pytest.fixture
+def explain(tmp_path, capsys):
+    """Run the command on three photos of dogs and cups; (exit code, standard output, standard error)."""
+    noise = np.random.default_rng(0)
+    for image in (1, 2, 3):
+        Image.fromarray(noise.integers(0, 255, (48, 60, 3), np.uint8)).save(tmp_path / f"{image}.png")
+    images = [{"id": image, "file_name": f"{image}.png", "width": 60, "height": 48} for image in (1, 2, 3)]
+    boxes = [(1, 1, [0, 0, 20, 20]), (2, 1, [30, 10, 20, 30]), (2, 2, [5, 5, 10, 10]), (3, 2, [20, 20, 15, 15])]
+    objects = [{"id": i, "image_id": image, "category_id": kind, "bbox": box} for i, (image, kind, box) in enumerate(boxes)]
+    said = [(1, "A dog runs."), (1, "two puppies and a cup"), (2, "a dog with a red mug"), (3, "a cup"), (3, "the horse")]
+    captions = [{"id": i, "image_id": image, "caption": caption} for i, (image, caption) in enumerate(said)]
+    categories = [{"id": 1, "name": "dog"}, {"id": 2, "name": "cup"}]
+    (tmp_path / "instances.json").write_text(json.dumps({"images": images, "annotations": objects, "categories": categories}))
+    (tmp_path / "captions.json").write_text(json.dumps({"images": images, "annotations": captions}))
+    model = saved(tmp_path / "model", ["a", "red", "dog", "cup", "runs", "with"])
+
+    def run(*options, **changes):
+        given = {"annotations": tmp_path / "instances.json", "captions": tmp_path / "captions.json", "images": tmp_path, **changes}
+        words = [str(word) for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
+        code = main(["explain", str(model), *words, *map(str, options)])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+def test_the_table_and_the_file_say_the_same(explain, tmp_path):
+    code, printed, error = explain("--json", tmp_path / "found.json", "--bootstrap", 50, "--explain", "attention,gradcam")
+    assert (code, error) == (0, "")
+    written = json.loads((tmp_path / "found.json").read_text())
+    references = written["references"]
+    assert "references: 3 object words in 3 of 3 images; left out: 2 " in printed
+    assert references["left_out"] == {"naming nothing in the image": 2, "unknown to the model": 2}, "cup, horse; puppies, mug"
+    for kind in ("attention", "gradcam"):
+        found = references[kind]
+        assert list(found) == list(MEASURES)
+        assert all(list(row) == list(METHODS) for row in found.values())
+        assert all(0 <= one["low"] <= one["value"] <= one["high"] <= 1 for row in found.values() for one in row.values())
+        value = 100 * found["correctness"]["map"]["value"]
+        assert f"share inside the box, best word of a phrase  {value:5.1f}" in printed
+    counted = references["by_class"]["attention"]
+    assert sum(row["words"] for row in counted.values()) == references["words"]
+
+
+def test_references_alone_and_the_first_images(explain):
+    code, printed, _ = explain("--of", "references", "--limit", 1)
+    assert code == 0
+    assert "generated" not in printed
+    assert "in 1 of 1 images" in printed
+    assert printed.splitlines()[1].split()[-3:] == ["map", "uniform", "centre"], "one image has no other, and no interval"
+
+
+def test_thresholds_come_from_training_images_or_are_given(explain, tmp_path):
+    training = {"train_annotations": tmp_path / "instances.json", "train_captions": tmp_path / "captions.json", "train_images": tmp_path}
+    assert explain("--of", "references", "--json", tmp_path / "a.json", **training)[0] == 0
+    chosen = json.loads((tmp_path / "a.json").read_text())["references"]["thresholds"]["attention"]["all"]
+    assert 0.05 <= chosen <= 0.95
+    assert explain("--of", "references", "--threshold", chosen, "--json", tmp_path / "b.json")[0] == 0
+    ious = [json.loads((tmp_path / name).read_text())["references"]["attention"]["iou"]["map"]["value"] for name in ("a.json", "b.json")]
+    assert ious[0] == ious[1]
+    assert explain("--threshold", 0.3, **training)[0] == 2
+
+
+def test_an_image_that_cannot_be_read_is_named_and_the_others_are_scored(explain, tmp_path):
+    (tmp_path / "2.png").write_bytes(b"no image")
+    code, printed, error = explain("--of", "references", "--json", tmp_path / "found.json")
+    assert code == 1
+    assert "2.png" in error
+    assert "of 2 images" in printed
+    assert json.loads((tmp_path / "found.json").read_text())["failed"] == [2]
+
+
+def test_faithfulness_is_of_the_nouns_that_the_model_says(explain, tmp_path, monkeypatch):
+    monkeypatch.setattr("captioner.cli.explain.tokens_of", lambda *given: {"generated": [[["a", "dog"]], [["a", "dog"]], [["a", "cup"]]]})
+    code, printed, _ = explain("--of", "generated", "--faithfulness", "--json", tmp_path / "found.json", "--bootstrap", 20)
+    assert code == 0
+    assert "p of the word while pixels go" in printed
+    found = json.loads((tmp_path / "found.json").read_text())["faithfulness"]
+    assert found.keys() == {"attention", "random"}
+    assert found["attention"]["deletion"]["words"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--explain", "magic"], "'magic' is not among attention, gradcam"),
+        (["--explain", ","], "'nothing' is not among"),
+        (["--of", "others"], "'others' is not among generated, references"),
+        (["--threshold", "1.5"], "is not a share"),
+        (["--train-images", "x"], "--train-images: give --train-annotations, --train-captions and --train-images together"),
+        (["--faithfulness", "--of", "references"], "--faithfulness is of generated captions"),
+        (["--json", "."], "is a folder"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_two(explain, options, told):
+    try:
+        code, _, error = explain(*options)
+    except SystemExit as gone:
+        code, error = gone.code, told  # argparse's own
+    assert code == 2
+    assert told in error
+    assert error.count("\n") <= 1
+
+
+def test_files_of_other_images_are_refused(explain, tmp_path):
+    other = {"images": [{"id": 99}], "annotations": [], "categories": []}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    code, _, error = explain(annotations=tmp_path / "other.json")
+    assert code == 2
+    assert "lists none of the images" in error
+    (tmp_path / "scenes.json").write_text(json.dumps({"lexicon": {"kinds": {}, "kind_plurals": {}}, "scenes": {}}))
+    code, _, error = explain("--scenes", tmp_path / "scenes.json")
+    assert code == 2
+    assert "scenes.json: is not of the images of" in error
+
+
+def test_drawn_scenes_are_scored_by_what_was_drawn(tmp_path, capsys):
+    source = Scenes(tmp_path / "scenes", 2, 3, 2, workers=1)
+    captions = source.splits()["val"]
+    words = sorted({word for tokens in captions.tokens() for word in tokens})
+    model = saved(tmp_path / "model", words)
+    listed = tmp_path / "scenes" / "annotations"
+    files = [
+        "--annotations",
+        listed / "instances_val.json",
+        "--captions",
+        listed / "captions_val.json",
+        "--images",
+        tmp_path / "scenes" / "val",
+    ]
+    options = ["--scenes", listed / "scenes_val.json", "--of", "references", "--json", tmp_path / "found.json"]
+    assert main(["explain", str(model), *map(str, [*files, *options])]) == 0
+    assert "left out: none" in capsys.readouterr().out
+    found = json.loads((tmp_path / "found.json").read_text())["references"]
+    assert found["words"] >= 15
+    assert 0 < found["attention"]["correctness"]["uniform"]["value"] < 0.3
