@@ -72,9 +72,10 @@ class RecurrentDecoder(Decoder):
         steps = torch.arange(captions.shape[-1] - 1, device=lengths.device)
         rows = [int(n) for n in (lengths.amax(1)[:, None] > steps).sum(0).tolist()]
         cols = [int(n) for n in (lengths.amax(0)[:, None] > steps).sum(0).tolist()]
+        rows[0], cols[0] = max(rows[0], 1), max(cols[0], 1)  # where there is no word at all, one look tells what a trace holds
         kept, traces = [], []
         for t in range(len(steps)):
-            if t > 0 and rows[t] == 0:
+            if rows[t] == 0:
                 break
             still = (slice(rows[t]), slice(cols[t]))
             if t == 0 or (rows[t], cols[t]) != (rows[t - 1], cols[t - 1]):
