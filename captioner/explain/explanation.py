@@ -9,7 +9,7 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from captioner.model import Captioner
-from captioner.records import Batch, Regions, Rollout, grid_size
+from captioner.records import DRAW, Regions, Rollout, grid_size
 
 CELLS = 56
 """Most cells a side of a map that is made of pixels."""
@@ -62,10 +62,10 @@ def said(
     images: Float[Tensor, "images 3 height width"] | Regions,
     captions: Int[Tensor, "captions ids"],
 ) -> Rollout:
-    """One caption an image, or the same caption on all."""
-    count = len(images.features if isinstance(images, Regions) else images)
-    captions = captions[:, None].expand(count, -1, -1)
-    return captioner.rollout(Batch(images, captions, torch.zeros(count, dtype=torch.long)))
+    """One caption an image, or the same caption on all; regions are those of the whole encoder, as `captioner.encode` gives them."""
+    regions = images if isinstance(images, Regions) else captioner.encode(images)
+    captions = captions[:, None].expand(len(regions.features), -1, -1)
+    return captioner.decoder.rollout(regions, captions, torch.full_like(captions[..., 0], DRAW))
 
 
 def prefixes(ids: Int[Tensor, " ids"]) -> Int[Tensor, "words read"]:
