@@ -63,7 +63,9 @@ def test_the_table_and_the_file_say_the_same(explain, tmp_path):
         assert all(list(row) == list(METHODS) for row in found.values())
         assert all(0 <= one["low"] <= one["value"] <= one["high"] <= 1 for row in found.values() for one in row.values())
         value = 100 * found["correctness"]["map"]["value"]
-        assert f"share inside the box, best word of a phrase  {value:5.1f}" in printed
+        table = printed.partition("references: ")[2].partition(f"{kind}, x 100")[2]
+        line = next(line for line in table.splitlines() if "best word of a phrase" in line)
+        assert line.split("phrase")[1].split()[0] == f"{value:.1f}"
     counted = references["by_class"]["attention"]
     assert sum(row["words"] for row in counted.values()) == references["words"]
 
@@ -154,7 +156,16 @@ def test_drawn_scenes_are_scored_by_what_was_drawn(tmp_path, capsys):
         "--images",
         tmp_path / "scenes" / "val",
     ]
-    options = ["--scenes", listed / "scenes_val.json", "--of", "references", "--json", tmp_path / "found.json"]
+    options = [
+        "--images",
+        tmp_path / "scenes" / "val",
+        "--scenes",
+        listed / "scenes_val.json",
+        "--of",
+        "references",
+        "--json",
+        tmp_path / "found.json",
+    ]
     assert main(["explain", str(model), *map(str, [*files, *options])]) == 0
     assert "left out: none" in capsys.readouterr().out
     found = json.loads((tmp_path / "found.json").read_text())["references"]

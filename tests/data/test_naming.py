@@ -32,7 +32,7 @@ def test_words_name_categories_the_longest_phrase_first(caption, named):
 
 
 def test_plurals():
-    singular = ["bus", "baby", "boy", "woman", "fireman", "german shepherd", "person", "grandchild", "slice of pizza", "skis", "mouse"]
+    singular = ["bus", "baby", "boy", "woman", "fireman", "german shepherd", "person", "grandchild", "slice of pizza", "skis"]
     plurals = [
         "buses",
         "babies",
