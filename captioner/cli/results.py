@@ -5,6 +5,7 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +16,11 @@ from captioner.errors import InputError
 from captioner.files import read_json, whole_file, write_whole
 from captioner.maps.gallery import Entry, Gallery
 from captioner.maps.sheet import contact_sheet, word_images
+from captioner.metrics import ngrams
+from captioner.metrics.cider import Cider
+from captioner.metrics.frequencies import Frequencies
+from captioner.metrics.rouge import rouge_l
+from captioner.tokenizer import tokenize
 
 KINDS = ("overlay", "words", "arrays", "gallery")
 ATTENTION = "attention"
@@ -74,6 +80,19 @@ class References:
     def captions(self, path: str) -> list[str]:
         image_id = self.image_id(path)
         return [] if image_id is None else self._captions.get(image_id, [])
+
+    def scores(self, path: str, caption: str) -> dict[str, float]:
+        """CIDEr (x 100, n-grams weighted by all captions of the file) and ROUGE-L (x 100) of one caption, if its image has references."""
+        references = [[tokenize(reference) for reference in self.captions(path)]]
+        if not references[0]:
+            return {}
+        said = [tokenize(caption)]
+        cider = Cider(references, frequencies=self._frequencies).scores(said)
+        return {"CIDEr": 100 * float(cider[0]), "ROUGE-L": 100 * float(rouge_l(said, references)[0])}
+
+    @cached_property
+    def _frequencies(self) -> Frequencies:
+        return Frequencies.of(ngrams.References([[tokenize(caption) for caption in captions] for captions in self._captions.values()]))
 
 
 class Results:
@@ -218,15 +237,20 @@ def entry(path: str, image: Image.Image, caption: Said, maps: Maps, references: 
         image=image,
         caption=caption.text,
         words=caption.words,
-        maps=maps,
+        maps={**maps, **heads(caption.head_alphas)},
         box=caption.box,
         probabilities=[math.exp(log_prob) for log_prob in caption.log_probs],
         gate=caption.gate,
         sentinel=caption.sentinel,
         alternatives=[alternative(other) for other in caption.alternatives],
         references=references.captions(path) if references else (),
-        scores={"log p": caption.log_prob, "score": caption.score},
+        scores={**(references.scores(path, caption.text) if references else {}), "log p": caption.log_prob, "score": caption.score},
     )
+
+
+def heads(alphas: np.ndarray | None) -> Maps:
+    """Each head's maps, of (words, heads, rows, cols)."""
+    return {} if alphas is None else {f"head {number}": alphas[:, number - 1] for number in range(1, alphas.shape[1] + 1)}
 
 
 def alternative(other: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@
   const beside = matchMedia("(min-width: 900px), (min-width: 600px) and (orientation: landscape)");
   const entries = new Map(page.entries.map((entry, number) => [number, entry]));
   // An entry is an image; said, what is shown of it: its caption or an alternative; kind, the map's number or -1 for all side by side.
-  let current = -1, entry = null, said = null, kind = 0, pinned = 0, shown = 0, first = 0, timer = 0;
+  let current = -1, entry = null, said = null, kind = 0, pinned = 0, shown = 0, first = 0, timer = 0, stretched = false;
 
   // The same smooth interpolation as the contact sheets: cubic B-spline, mirrored about the outermost cells' centres, constant beyond.
   const spline = (far) => (far < 1 ? 2 / 3 - far * far + (far * far * far) / 2 : far < 2 ? (2 - far) ** 3 / 6 : 0);
@@ -46,6 +46,13 @@
     return found;
   }
 
+  /** What the scale's ends mean: nothing, and the map's peak but not below `lowest`; stretched, the map's least and its peak. */
+  function ends(found, lowest) {
+    let least = stretched ? Infinity : 0, peak = lowest;
+    for (const value of found) { if (value > peak) peak = value; if (value >= 0 && value < least) least = value; }
+    return peak > least ? [least, peak] : [least, least + 1];
+  }
+
   function paint(stage, map, word) {
     const ratio = Math.min(devicePixelRatio || 1, 2), fit = Math.min(1, 900 / Math.max(stage.clientWidth, stage.clientHeight, 1));
     const width = Math.max(Math.round(stage.clientWidth * ratio * fit), 2), height = Math.max(Math.round(stage.clientHeight * ratio * fit), 2);
@@ -57,11 +64,10 @@
     const box = entry.box.map((side, axis) => (side * (axis % 2 ? height / entry.height : width / entry.width)));
     const found = interpolated(map, word - 1, width, height, box), picture = brush.createImageData(width, height);
     const grey = getComputedStyle(document.documentElement).getPropertyValue("--unseen").split(",").map(Number);
-    let peak = page.full / (map.rows * map.cols);
-    for (const value of found) if (value > peak) peak = value;
+    const [least, peak] = ends(found, stretched ? 0 : page.full / (map.rows * map.cols));
     for (let i = 0, at = 0; i < found.length; i++, at += 4) {
       if (found[i] < 0) { picture.data.set([...grey, 200], at); continue; }
-      const step = Math.min(Math.round((255 * found[i]) / peak), 255), strength = step / 255;
+      const step = Math.min(Math.round((255 * (found[i] - least)) / (peak - least)), 255), strength = step / 255;
       picture.data[at] = colours[3 * step]; picture.data[at + 1] = colours[3 * step + 1]; picture.data[at + 2] = colours[3 * step + 2];
       picture.data[at + 3] = 255 * (page.opacity[0] + (page.opacity[1] - page.opacity[0]) * strength);
     }
@@ -299,6 +305,11 @@
   find("close").addEventListener("click", () => viewer.close());
   find("back").addEventListener("click", () => go(-1));
   find("forth").addEventListener("click", () => go(1));
+  find("stretch").addEventListener("click", (event) => {
+    stretched = !stretched; event.currentTarget.setAttribute("aria-pressed", String(stretched));
+    find("scale").previousElementSibling.textContent = stretched ? "least" : "looks less"; find("scale").nextElementSibling.textContent = stretched ? "most" : "more";
+    draw(shown);
+  });
   play.addEventListener("click", () => (timer ? stop() : start()));
   slider.addEventListener("input", () => { stop(); pin(Number(slider.value)); });
   viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });

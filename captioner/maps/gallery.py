@@ -11,6 +11,7 @@ import io
 import json
 import math
 import re
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,7 @@ class Gallery:
         self.folder = Path(folder)
         self.title = title
         self._cards: list[str] = []
+        self._aspects: list[float] = []
         self._waiting: list[tuple[dict[str, Any], bytes, str]] = []
         self._spilled = 0
 
@@ -76,6 +78,7 @@ class Gallery:
         picture, kind = encoded(entry.image, LONGEST_SIDE, 88)
         thumbnail, thumbnail_kind = encoded(entry.image, THUMBNAIL, 74)
         self._cards.append(_card(entry, _data_uri(thumbnail, thumbnail_kind)))
+        self._aspects.append(entry.image.width / entry.image.height)
         self._waiting.append((record, picture, kind))
         if len(self) > INLINE:
             self._spill()
@@ -84,7 +87,8 @@ class Gallery:
         """Write `index.html`, whole or not at all; return its path."""
         inline = [{**record, "src": _data_uri(picture, kind)} for record, picture, kind in self._waiting]
         files = [_stem(number) for number in range(self._spilled)]
-        page = index_page(self.title, self._cards, inline, files)
+        aspect = min(max(statistics.median(self._aspects or [1.0]), 0.8), 1.6)
+        page = index_page(self.title, self._cards, inline, files, aspect)
         path = self.folder / "index.html"
         write_whole(path, page.encode("utf-8", "replace"))
         return path
@@ -156,8 +160,9 @@ def map_record(name: str, alphas: Float[np.ndarray, "words rows cols"], words: i
     }
 
 
-def index_page(title: str, cards: Sequence[str], entries: Sequence[Mapping[str, Any]], files: Sequence[str]) -> str:
-    """The page from its parts; `files` are the stems of `index_files/` where entries are not in the page."""
+def index_page(title: str, cards: Sequence[str], entries: Sequence[Mapping[str, Any]], files: Sequence[str], aspect: float) -> str:
+    """The page from its parts; `files` are the stems of `index_files/` where entries are not in the page, `aspect` is the thumbnails'
+    frame's width over its height."""
     parts = Path(__file__).parent
     style, script = ((parts / name).read_text(encoding="utf-8") for name in ("gallery.css", "gallery.js"))
     count = "1 image" if len(cards) == 1 else f"{len(cards):,} images"
@@ -167,6 +172,7 @@ def index_page(title: str, cards: Sequence[str], entries: Sequence[Mapping[str, 
     filled = {
         "title": html.escape(title),
         "count": count,
+        "aspect": f"{aspect:.3f}",
         "style": style,
         "cards": "\n".join(f"<li>{card}</li>" for card in cards),
         "data": json_for_script(data),
