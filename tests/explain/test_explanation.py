@@ -9,8 +9,12 @@ from kinds import kinds
 from PIL import Image
 from stand_ins import IDS, SIZE, WORDS, known, picture, small
 
+from captioner.encoders.encoder import Encoder
+from captioner.encoders.small import SmallConv
+from captioner.encoders.self_attention import SelfAttention
+from captioner.encoders.small import SmallConv
 from captioner.errors import InputError
-from captioner.explain.explanation import Attention, Explanation, pooled, prefixes
+from captioner.explain.explanation import Attention, Explanation, pooled, prefixes, said
 from captioner.explain.gradcam import GradCam
 from captioner.explain.jacobian import IntegratedGradients, Jacobian, SmoothGrad
 from captioner.explain.kinds import KINDS, explain
@@ -27,9 +31,9 @@ QUICK = {
 GRIDS = {"attention": (2, 3), "gradcam": (2, 3), "occlusion": (2, 3)}  # the others: 16 x 24 pixels in squares of three
 
 
-def changed(kind):
-    """What sets each word's map apart from a flat one."""
-    return {"readout": "sample"} if kind == "lstm" else {}
+def attended():
+    torch.manual_seed(4)
+    return SelfAttention(SmallConv((5, 6), blocks=(0, 0), coordinates=False), 8, 1, 2, 5, 0.0)
 
 
 def test_every_kind_is_tried_here():
@@ -40,7 +44,7 @@ def test_every_kind_is_tried_here():
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("kind", kinds("decoder"))
 def test_every_explanation_of_every_decoder_gives_shares_and_leaves_the_model_as_it_was(kind, frozen):
-    captioner = small(kind, **changed(kind)).train()
+    captioner = small(kind).train()
     captioner.encoder.requires_grad_(not frozen)
     for name, explanation in QUICK.items():
         maps = explanation.maps(captioner, picture(), IDS)
@@ -67,6 +71,14 @@ def test_a_word_is_explained_by_what_came_before_it_alone(kind, name):
         assert np.abs(one[2] - two[2]).max() > 1e-3
 
 
+def test_layers_over_the_regions_are_part_of_what_is_explained():
+    captioner = small(encoder=attended())
+    regions = captioner.encode(picture()[None])
+    torch.testing.assert_close(said(captioner, regions, IDS[None]).log_probs, said(captioner, picture()[None], IDS[None]).log_probs)
+    for explanation in QUICK.values():
+        assert explanation.maps(captioner, picture(), IDS).any()
+
+
 def test_hard_attention_is_explained_as_it_rests():
     captioner = small(readout="sample")
     soft = small()
@@ -77,8 +89,9 @@ def test_hard_attention_is_explained_as_it_rests():
     assert np.abs(resting - GradCam().maps(soft, picture(), IDS)).max() > 1e-4
 
 
-def test_attention_is_that_of_the_caption():
-    captioner = small("gru")
+@pytest.mark.parametrize("encoder", [None, attended()])
+def test_attention_is_that_of_the_caption(encoder):
+    captioner = small("gru", encoder)
     photo = Image.fromarray(np.random.default_rng(1).integers(0, 255, (30, 61, 3), dtype=np.uint8))
     expected = captioner.explain(photo, "A red dog, runs!")
     found = explain(captioner, photo, "A red dog, runs!", ["attention", ("mine", Occlusion(cells=4))])
@@ -132,3 +145,36 @@ def test_kinds_are_final(kind):
     assert issubclass(kind, Explanation)
     assert "maps" not in vars(kind)
     assert inspect.getdoc(kind)
+
+
+class Halves(Encoder):
+    """A trunk, and a layer after it; in two parts, or as one."""
+
+    def __init__(self, split):
+        super().__init__()
+        self.trunk, self.split = SmallConv((5, 7), blocks=(0, 0), coordinates=False), split
+        self.features, self.stride, self.receptive_field = 7, 8, None
+
+    @property
+    def base(self):
+        return self.trunk if self.split else self
+
+    def layer(self, regions):
+        return regions._replace(features=3 * regions.features + 1)
+
+    def finish(self, regions):
+        return self.layer(regions) if self.split else regions
+
+    def forward(self, images):
+        return self.layer(self.trunk(images))
+
+
+@pytest.mark.parametrize("kind", QUICK)
+def test_layers_after_a_trunk_run_once(kind):
+    split, whole = small(encoder=Halves(True)), small(encoder=Halves(False))
+    whole.load_state_dict(split.state_dict())
+    found = []
+    for model in (split, whole):
+        torch.manual_seed(1)
+        found.append(QUICK[kind].maps(model, picture(), IDS))
+    np.testing.assert_array_equal(*found)
