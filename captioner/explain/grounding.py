@@ -18,7 +18,7 @@ from captioner.progress import progress
 
 MEASURES = ("pointing_box", "pointing_mask", "correctness", "correctness_noun", "iou", "localised")
 METHODS = ("map", "uniform", "centre", "shuffled")
-THRESHOLDS = np.linspace(0.05, 0.95, 19)
+THRESHOLDS = np.array([0.01, 0.02, 0.03, *np.linspace(0.05, 0.95, 19)])
 FINEST = 128
 """Most pixels a side at which components are sought; a photo's box is exact to one part in so many of its longer side."""
 SEVERAL = 5
