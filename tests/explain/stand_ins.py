@@ -35,6 +35,26 @@ class Placed(Encoder):
         return regions._replace(features=torch.cat([regions.features, regions.cells.expand(len(images), -1, -1)], -1))
 
 
+class Finished(Encoder):
+    """A trunk, and a layer over its regions, which must run once."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(4)
+        self.trunk, self.layer = SmallConv((5, 7), blocks=(0, 0), coordinates=False), nn.Linear(7, 7)
+        self.features, self.stride, self.receptive_field = 7, 8, None
+
+    def forward(self, images):
+        return self.finish(self.base(images))
+
+    @property
+    def base(self):
+        return self.trunk
+
+    def finish(self, regions):
+        return regions._replace(features=self.layer(regions.features))
+
+
 def small(kind="lstm", encoder=None, **changes):
     torch.manual_seed(5)
     encoder = encoder or SmallConv((5, 7), blocks=(0, 0), coordinates=False)

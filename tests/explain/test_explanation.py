@@ -7,11 +7,9 @@ import pytest
 import torch
 from kinds import kinds
 from PIL import Image
-from stand_ins import IDS, SIZE, WORDS, known, picture, small
+from stand_ins import IDS, SIZE, WORDS, Finished, known, picture, small
 
 from captioner.encoders.encoder import Encoder
-from captioner.encoders.small import SmallConv
-from captioner.encoders.self_attention import SelfAttention
 from captioner.encoders.small import SmallConv
 from captioner.errors import InputError
 from captioner.explain.explanation import Attention, Explanation, pooled, prefixes, said
@@ -29,11 +27,6 @@ QUICK = {
     "occlusion": Occlusion(window=0.5, cells=3),
 }
 GRIDS = {"attention": (2, 3), "gradcam": (2, 3), "occlusion": (2, 3)}  # the others: 16 x 24 pixels in squares of three
-
-
-def attended():
-    torch.manual_seed(4)
-    return SelfAttention(SmallConv((5, 6), blocks=(0, 0), coordinates=False), 8, 1, 2, 5, 0.0)
 
 
 def test_every_kind_is_tried_here():
@@ -72,7 +65,7 @@ def test_a_word_is_explained_by_what_came_before_it_alone(kind, name):
 
 
 def test_layers_over_the_regions_are_part_of_what_is_explained():
-    captioner = small(encoder=attended())
+    captioner = small(encoder=Finished())
     regions = captioner.encode(picture()[None])
     torch.testing.assert_close(said(captioner, regions, IDS[None]).log_probs, said(captioner, picture()[None], IDS[None]).log_probs)
     for explanation in QUICK.values():
@@ -89,7 +82,7 @@ def test_hard_attention_is_explained_as_it_rests():
     assert np.abs(resting - GradCam().maps(soft, picture(), IDS)).max() > 1e-4
 
 
-@pytest.mark.parametrize("encoder", [None, attended()])
+@pytest.mark.parametrize("encoder", [None, Finished()])
 def test_attention_is_that_of_the_caption(encoder):
     captioner = small("gru", encoder)
     photo = Image.fromarray(np.random.default_rng(1).integers(0, 255, (30, 61, 3), dtype=np.uint8))
