@@ -14,7 +14,7 @@ from PIL import Image
 
 from captioner.errors import InputError
 from captioner.files import read_json, whole_file, write_whole
-from captioner.maps.gallery import Entry, Gallery
+from captioner.maps.gallery import NAMES, Entry, Gallery
 from captioner.maps.sheet import contact_sheet, word_images
 from captioner.metrics import ngrams
 from captioner.metrics.cider import Cider
@@ -207,7 +207,7 @@ def overlay(image: Image.Image, caption: Said, kind: str, found: np.ndarray) -> 
         found,
         caption.box,
         probabilities=[math.exp(log_prob) for log_prob in caption.log_probs],
-        **(looks if kind == ATTENTION else {"title": f"{caption.text} ({kind.replace('_', ' ')})"}),
+        **(looks if kind == ATTENTION else {"title": f"{caption.text} ({NAMES.get(kind, kind.replace('_', ' '))})"}),
     )
 
 
