@@ -1,10 +1,6 @@
 import base64
-import html
 import json
-import os
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -140,79 +136,3 @@ def test_the_page_can_be_written_again_as_more_comes(tmp_path):
     for number in (1, 2):
         growing.add(entry())
         assert len(read(growing.write()).data["entries"]) == number
-
-
-def chromium():
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium here: the gallery is not tried in a browser")
-    return found
-
-
-def dumped(url, profile):
-    """The page's elements after its scripts have run."""
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
-    command = [chromium(), *flags.split(), "--disable-sync", f"--user-data-dir={profile}", "--virtual-time-budget=3000", "--dump-dom", url]
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=90, env={**os.environ, "HOME": str(profile)}, check=False
-        ).stdout
-    except subprocess.TimeoutExpired:
-        pytest.skip("Chromium did not answer in 90 seconds")
-
-
-def test_in_a_browser_an_image_beside_the_page_opens_at_the_word_its_address_names(tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery, "INLINE", 1)
-    page = write_gallery(tmp_path / "page", [entry(), entry(("one", "two", "three"))])
-    found = Page(dumped(f"{page.as_uri()}#2:3", tmp_path / "profile"))
-    words = [attributes for tag, attributes in found.elements if attributes.get("class", "").startswith("word") and tag == "button"]
-    assert [attributes["aria-pressed"] for attributes in words] == ["false", "false", "true"]
-    assert any(tag == "dialog" and "open" in attributes for tag, attributes in found.elements)
-
-
-TRIAL = """{
-const seen = [], stage = document.getElementById("stage"), now = document.getElementById("now"), slider = document.getElementById("slider");
-addEventListener("error", (event) => seen.push("error " + event.message));
-const word = (number) => document.querySelectorAll(".word")[number];
-const looking = () => (stage.classList.contains("looking") ? " looking " : " resting ");
-const note = (what) => seen.push(what + ": " + slider.value + looking() + now.textContent);
-const key = (name, target) => target.dispatchEvent(new KeyboardEvent("keydown", { key: name, bubbles: true }));
-document.querySelectorAll(".card")[1].click();
-note("opened");
-word(1).dispatchEvent(new PointerEvent("pointerenter", { pointerType: "mouse" })); note("hovered");
-word(1).dispatchEvent(new PointerEvent("pointerleave", { pointerType: "mouse" })); note("left");
-word(2).click(); note("touched");
-key("ArrowLeft", word(2)); note("arrow");
-slider.value = 1; slider.dispatchEvent(new Event("input")); note("slid");
-const brush = document.getElementById("heat"), pixels = brush.getContext("2d").getImageData(0, 0, brush.width, brush.height).data;
-let top = 0; for (let i = 3; i < pixels.length; i += 4) if (pixels[i - 3] > pixels[4 * top]) top = (i - 3) / 4;
-seen.push("heat: " + ((top % brush.width) / brush.width).toFixed(2) + " " + (Math.floor(top / brush.width) / brush.height).toFixed(2));
-seen.push("touch: " + [...document.querySelectorAll(".word, .tool")].every((one) => one.offsetHeight >= 44 && one.offsetWidth >= 44));
-key("PageUp", stage); note("back");
-document.getElementById("close").click();
-const search = document.getElementById("search"); search.value = "SQUARE red"; search.dispatchEvent(new Event("input"));
-seen.push("search: " + [...document.querySelectorAll(".cards > li")].map((item) => Number(item.hidden)).join("") + " " + count.textContent);
-document.body.replaceChildren(Object.assign(document.createElement("pre"), { textContent: seen.join("\\n") }));
-}"""
-
-
-def test_in_a_browser_hover_touch_keys_slider_and_search_do_what_they_say(tmp_path):
-    path = write_gallery(tmp_path, [entry(), entry(("one", "two", "three")), entry(NASTY)])
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", path.read_text(encoding="utf-8"))
-    path.write_text(text.replace("</body>", f"<script>{TRIAL}</script></body>"), encoding="utf-8")
-    told = html.unescape(re.search(r"<pre>(.*)</pre>", dumped(path.as_uri(), tmp_path / "profile"), re.S)[1]).split("\n")
-    assert told == [
-        "opened: 0 resting Point at a word to see where the model looked",
-        "hovered: 2 looking 2 of 3: two · probability 50 % · most at centre",
-        "left: 0 resting Point at a word to see where the model looked",
-        "touched: 3 looking 3 of 3: three · probability 50 % · most at bottom",
-        "arrow: 2 looking 2 of 3: two · probability 50 % · most at centre",
-        "slid: 1 looking 1 of 3: one · probability 50 % · most at upper left",
-        told[6],
-        "touch: true",
-        "back: 0 resting Point at a word to see where the model looked",
-        "search: 011 1 of 3",
-    ]
-    across, down = map(float, told[6].removeprefix("heat: ").split())
-    assert across <= 10 / 60 + 40 / 60 / 5, "the first of five columns of the box, which begins a sixth into the image"
-    assert down <= 1 / 3
