@@ -101,6 +101,15 @@ class Rollout(NamedTuple):
     trace: Any
 
 
+class Aims(NamedTuple):
+    """Where words that name objects should look: a row a box; a word with several boxes may look into any of them."""
+
+    words: Int[Tensor, "aims 3"]
+    """(image, caption, step) of the word: step t is of `captions[..., t + 1]`, and of a rollout's entry t."""
+    boxes: Float[Tensor, "aims 4"]
+    """(left, top, right, bottom) as shares of what the model sees; part of it may lie outside."""
+
+
 class Batch(NamedTuple):
     """`captions` hold `<start> w1 ... wn <end> <pad> ...`; a row of nothing but `<pad>` is no caption."""
 
@@ -108,6 +117,8 @@ class Batch(NamedTuple):
     """Prepared pixels, or regions computed beforehand (frozen trunks)."""
     captions: Int[Tensor, "images captions words"]
     image_ids: Int[Tensor, " images"]
+    aims: Aims | None = None
+    """None where nobody asked for them."""
 
 
 Record = TypeVar("Record")

@@ -10,11 +10,12 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from captioner.data.boxes import WordBoxes
 from captioner.data.cache import FeatureStore
 from captioner.data.captions import CaptionSet
 from captioner.data.images import open_image
 from captioner.data.transforms import Transform
-from captioner.records import Batch, Regions
+from captioner.records import Aims, Batch, Regions
 from captioner.tokenizer import tokenize
 from captioner.vocabulary import Vocabulary
 
@@ -29,6 +30,7 @@ class CaptionDataset(Dataset[Batch]):
         each worker process would keep its own, so use num_workers=0). Training crops are then cut from the kept view.
     features: regions computed beforehand, in the order of `captions`; then images are not read at all, and a training batch is
         mirrored with the transform's probability where the store holds the mirrored view.
+    boxes: of words that name objects, for the batch's `aims`.
 
     Raises: ValueError, an argument is not positive or the store has another number of images.
     """
@@ -43,6 +45,7 @@ class CaptionDataset(Dataset[Batch]):
         hold_in_memory: bool = False,
         max_words: int | None = None,
         features: FeatureStore | None = None,
+        boxes: WordBoxes | None = None,
     ) -> None:
         for name, value in (("captions_per_image", captions_per_image), ("max_words", max_words)):
             if value is not None and value < 1:
@@ -50,7 +53,7 @@ class CaptionDataset(Dataset[Batch]):
         if features is not None and len(features) != len(captions):
             raise ValueError(f"features holds {len(features)} images, captions {len(captions)}")
         self.captions, self.vocabulary, self.transform, self.train = captions, vocabulary, transform, train
-        self.captions_per_image, self.features = captions_per_image, features
+        self.captions_per_image, self.features, self.boxes = captions_per_image, features, boxes
         self._words, self._first = _encode(captions, vocabulary, max_words)
         self._held: UInt8[Tensor, "images 3 height width"] | None = None
         if hold_in_memory and features is None:
@@ -65,7 +68,11 @@ class CaptionDataset(Dataset[Batch]):
 
     def __getitems__(self, images: Sequence[int]) -> Batch:
         indices = np.asarray(images, dtype=np.int64)
-        return Batch(self._images(indices), self._captions(indices), torch.from_numpy(self.captions.image_ids[indices]))
+        pixels = self._images(indices)
+        rows, there = self._rows(indices)
+        captions = torch.from_numpy(self._gather(rows, there))
+        aims = None if self.boxes is None else self.boxes.aims(rows, there)
+        return Batch(pixels, captions, torch.from_numpy(self.captions.image_ids[indices]), aims)
 
     def _images(self, indices: Int[np.ndarray, " images"]) -> Float[Tensor, "images 3 height width"] | Regions:
         if self.features is not None:
@@ -81,7 +88,8 @@ class CaptionDataset(Dataset[Batch]):
         pixels = self._held[torch.from_numpy(indices)]
         return self.transform.normalise(self.transform.augmented(pixels) if self.train else pixels)
 
-    def _captions(self, indices: Int[np.ndarray, " images"]) -> Int[Tensor, "images captions words"]:
+    def _rows(self, indices: Int[np.ndarray, " images"]) -> tuple[Int[np.ndarray, "images captions"], Bool[np.ndarray, "images captions"]]:
+        """Which of all captions each place of the batch takes, and whether it takes one."""
         first = self.captions.first
         counts = first[indices + 1] - first[indices]
         if self.captions_per_image is not None:
@@ -93,7 +101,7 @@ class CaptionDataset(Dataset[Batch]):
         if self.captions_per_image is not None:
             for row, choice in enumerate(chosen):
                 rows[row, : len(choice)] = first[indices[row]] + choice
-        return torch.from_numpy(self._gather(np.where(there, rows, 0), there))
+        return np.where(there, rows, 0), there
 
     def _choose(self, count: int) -> Int[np.ndarray, " captions"]:
         wanted = min(count, self.captions_per_image or count)
@@ -120,7 +128,18 @@ def collate(items: Batch | Sequence[Batch]) -> Batch:
     captions = max(item.captions.shape[1] for item in items)
     words = max(item.captions.shape[2] for item in items)
     padded = [_pad(item.captions, captions, words) for item in items]
-    return Batch(_join([item.images for item in items]), torch.cat(padded), torch.cat([item.image_ids for item in items]))
+    images, ids = _join([item.images for item in items]), torch.cat([item.image_ids for item in items])
+    return Batch(images, torch.cat(padded), ids, None if items[0].aims is None else _join_aims(items))
+
+
+def _join_aims(items: Sequence[Batch]) -> Aims:
+    words, boxes, images = [], [], 0
+    for item in items:
+        assert item.aims is not None
+        words.append(item.aims.words + torch.tensor([images, 0, 0]))
+        boxes.append(item.aims.boxes)
+        images += len(item.image_ids)
+    return Aims(torch.cat(words), torch.cat(boxes))
 
 
 def _pad(captions: Int[Tensor, "images fewer shorter"], number: int, words: int) -> Int[Tensor, "images captions words"]:

@@ -44,6 +44,11 @@ def read_instances(path: Path | str) -> dict[int, list[Instance]]:
 
     Raises: InputError, the first thing wrong in the file, by file and key.
     """
+    return read_objects(path)[0]
+
+
+def read_objects(path: Path | str) -> tuple[dict[int, list[Instance]], dict[int, tuple[int, int]]]:
+    """As `read_instances`; and the (width, height) in pixels of the images of which the file says it."""
     path = Path(path)
     record = read_json(path, "object instances")
     _validate(path, record)
@@ -53,7 +58,8 @@ def read_instances(path: Path | str) -> dict[int, list[Instance]]:
         coco = COCO()
         coco.dataset = record
         coco.createIndex()
-    return {image["id"]: [_instance(entry, coco.cats) for entry in coco.imgToAnns[image["id"]]] for image in record["images"]}
+    sizes = {image["id"]: (image["width"], image["height"]) for image in record["images"] if {"width", "height"} <= image.keys()}
+    return {image["id"]: [_instance(entry, coco.cats) for entry in coco.imgToAnns[image["id"]]] for image in record["images"]}, sizes
 
 
 def _instance(entry: Mapping[str, Any], categories: Mapping[int, Mapping[str, Any]]) -> Instance:

@@ -57,6 +57,7 @@ class Objective(nn.Module):
         self.expect, self.draws, self.expect_first = expect, draws, expect_first
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
         self.needs_peaks = any(term.needs_peaks for term in terms.values())
+        self.needs_aims = any(term.needs_aims for term in terms.values())
 
     def forward(self, captioner: Rolls, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Each term, by name. A batch without a single word is a ValueError."""
@@ -73,7 +74,8 @@ class Objective(nn.Module):
         rollout = captioner.decoder.rollout(regions, batch.captions.repeat_interleave(draws, 1), mode)
         if not bool(rollout.mask.any()):
             raise ValueError("the batch holds no word to learn from")
-        return Given(rollout, draws, self.peaks(captioner.decoder, regions, batch.captions * ~coin[..., None]))
+        peaks = self.peaks(captioner.decoder, regions, batch.captions * ~coin[..., None])
+        return Given(rollout, draws, peaks, batch.aims, regions.cells)
 
     @torch.no_grad()
     def peaks(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from captioner.records import Rollout
+from captioner.records import Aims, Rollout
 
 
 class Given(NamedTuple):
@@ -17,10 +17,15 @@ class Given(NamedTuple):
     draws: int = 1
     peaks: Float[Tensor, "images captions"] | None = None
     """log p of each caption that drew, in nats a word, when every look goes to the peak; no gradient. None where no term needs it."""
+    aims: Aims | None = None
+    """Of the batch's captions, before any is repeated for its draws."""
+    cells: Float[Tensor, "regions 2"] | None = None
+    """(row, column) of each region, in grid cells from zero."""
 
 
 class Term(nn.Module, ABC):
     needs_peaks = False
+    needs_aims = False
     least_draws = 1
     """Of each caption."""
 

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from captioner.data.boxes import WordBoxes
 from captioner.data.cache import FeatureStore
 from captioner.data.captions import CaptionSet
 from captioner.data.dataset import CaptionDataset, collate
@@ -90,6 +91,7 @@ class CaptioningData(LightningDataModule):
     evaluation_batch_size: images; None, as batch_size.
     num_workers: processes that read images; None, none for what is held in memory and one a core less one elsewhere.
     hold_in_memory: images in eight bits at the model's size; None, where that takes less than a gibibyte and no crops are cut.
+    boxes: of the training captions' words, for the batches' `aims`.
     features: regions computed beforehand, by split. validation_images: so many are validated, the first ones; None, all.
     Raises: ValueError, a size below 1.
     """
@@ -108,8 +110,10 @@ class CaptioningData(LightningDataModule):
         num_workers: int | None = None,
         hold_in_memory: bool | None = None,
         validation_images: int | None = None,
+        boxes: WordBoxes | None = None,
     ) -> None:
         super().__init__()
+        self.boxes = boxes
         counts = {"batch_size": batch_size, "evaluation_batch_size": evaluation_batch_size, "validation_images": validation_images}
         for name, value in counts.items():
             if value is not None and value < 1:
@@ -145,6 +149,7 @@ class CaptioningData(LightningDataModule):
             hold_in_memory=held,
             max_words=self.max_words if train else None,
             features=self.features.get(split),
+            boxes=self.boxes if train else None,
         )
         workers = self.num_workers if self.num_workers is not None else _spare_cores()
         workers = 0 if self.num_workers is None and (held or split in self.features) else workers

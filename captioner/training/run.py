@@ -39,6 +39,7 @@ from captioner.training.configuration import name_key, plain
 from captioner.training.data import CaptioningData
 from captioner.training.loggers import carry_rows
 from captioner.training.module import CaptioningModule
+from captioner.training.supervision import check_boxes, training_boxes
 from captioner.training.transfer import carry_over, grown_vocabulary
 from captioner.training.writer import link_latest, rescore, write_results
 from captioner.vocabulary import Vocabulary
@@ -81,7 +82,7 @@ def train(composed: DictConfig, resume: Path | None = None) -> Outcome:
         captioner = make_captioner(config, splits["train"], resume)
         module = make_module(config, captioner, splits["val"], recorded)
         log.info("%s", summary(splits, captioner))
-        data = make_data(config, splits, captioner)
+        data = make_data(config, splits, captioner, module.objective.needs_aims)
     folder = Path(config["run_folder"])
     begin_folder(folder, OmegaConf.to_yaml(composed), resume)
     interrupted = fit(trainer, module, data, config, resume)
@@ -92,9 +93,10 @@ def train(composed: DictConfig, resume: Path | None = None) -> Outcome:
 def try_out(config: Mapping[str, Any]) -> None:
     """Build what is quickly built, so that a bad value ends the run before data are read or drawn."""
     check_counts(config)
-    built(config, "transform", "data")
+    transform = built(config, "transform", "data")
     check_fit(built(config, "decoder", "decoders", "attention", vocabulary_size=4), config)
-    built(config, "objective", "objectives", "metrics")
+    if built(config, "objective", "objectives", "metrics").needs_aims:
+        check_boxes(make_source(config), transform)
     built(config, "search", "search")
     built(config, "validation.search", "search")
     optimizer = called(config, "optimizer", torch.nn.ModuleDict({"encoder": torch.nn.Linear(1, 1)}))
@@ -258,9 +260,14 @@ def summary(splits: Mapping[str, CaptionSet], captioner: Captioner) -> str:
     return f"{images}; {len(captioner.vocabulary):,} words; {learning:,} parameters to learn" + (f", {held:,} held" if held else "")
 
 
-def make_data(config: Mapping[str, Any], splits: Mapping[str, CaptionSet], captioner: Captioner) -> CaptioningData:
-    """Loaders over the splits, of cached regions where wanted."""
+def make_data(
+    config: Mapping[str, Any], splits: Mapping[str, CaptionSet], captioner: Captioner, needs_boxes: bool = False
+) -> CaptioningData:
+    """Loaders over the splits, of cached regions where wanted, with boxes of words where the objective needs them."""
     section = config["data"]
+    boxes = None
+    if needs_boxes:
+        boxes = training_boxes(make_source(config), splits["train"], captioner.transform, section["max_words"])
     features = cached_features(config, splits, captioner) if section["cache_features"] else {}
     loading = {key: section[key] for key in LOADING}
     try:
@@ -271,6 +278,7 @@ def make_data(config: Mapping[str, Any], splits: Mapping[str, CaptionSet], capti
             features,
             seed=config["seed"],
             validation_images=config["validation"]["images"],
+            boxes=boxes,
             **loading,
         )
     except ValueError as error:

@@ -1,0 +1,78 @@
+"""Where the words of a set of captions should look: the boxes of the objects that they name, in what the model sees."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+
+from captioner.data.captions import CaptionSet
+from captioner.data.instances import Instance
+from captioner.data.naming import Names
+from captioner.data.transforms import Transform
+from captioner.errors import InputError
+from captioner.progress import progress
+from captioner.records import Aims
+from captioner.tokenizer import tokenize
+
+
+class WordBoxes:
+    """A row a box of a word: every word of a phrase that names objects has the boxes of all that it may name.
+
+    Without random views: boxes are of the view that `transform.box` names. Images that `instances` does not list have none, boxes outside
+    that view are left out. max_words: as the data set's.
+    Raises: ValueError, the transform cuts or mirrors at random; InputError, an image without a size.
+    """
+
+    def __init__(
+        self,
+        captions: CaptionSet,
+        instances: Mapping[int, Sequence[Instance]],
+        sizes: Mapping[int, tuple[int, int]],
+        names: Names,
+        transform: Transform,
+        max_words: int | None = None,
+    ) -> None:
+        if transform.augment:
+            raise ValueError("transform.augment must be false: boxes do not follow random crops and mirrorings")
+        steps, boxes, counts = [], [], []
+        for index, image in enumerate(progress(captions.image_ids.tolist(), "finding object words")):
+            if image in instances and image not in sizes:
+                raise InputError(f"the instances file says no width and height of image {image}, which boxes of words need")
+            view = transform.box(*sizes[image]) if image in instances else None
+            for caption in captions.captions_of(index):
+                rows = [] if view is None else list(_rows(names(image, tokenize(caption)), instances[image], view, max_words))
+                steps += [step for step, _ in rows]
+                boxes += [box for _, box in rows]
+                counts.append(len(rows))
+        self.steps = np.array(steps, np.int32)
+        self.boxes = np.array(boxes, np.float32).reshape(-1, 4)
+        self.first = np.cumsum([0, *counts], dtype=np.int64)
+
+    def aims(self, rows: Int[np.ndarray, "images captions"], there: Bool[np.ndarray, "images captions"]) -> Aims:
+        """Of a batch whose place (image, caption) takes caption `rows` of the set, where `there`."""
+        counts = np.where(there, self.first[rows + 1] - self.first[rows], 0) if len(self.first) > 1 else np.zeros(rows.shape, int)
+        image, caption = (np.repeat(axis.ravel(), counts.ravel()) for axis in np.indices(rows.shape))
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts.ravel(), counts.ravel())
+        taken = within + (np.repeat(self.first[rows.ravel()], counts.ravel()) if len(within) else 0)
+        words = np.stack([image, caption, self.steps[taken]], 1).astype(np.int64)
+        return Aims(torch.from_numpy(words), torch.from_numpy(self.boxes[taken]))
+
+
+def _rows(
+    phrases: Sequence[tuple[int, int, str, list[int]]],
+    things: Sequence[Instance],
+    view: tuple[float, float, float, float],
+    max_words: int | None,
+) -> list[tuple[int, tuple[float, float, float, float]]]:
+    """(step, box) of each word and each of its objects that can be seen."""
+    left, top, right, bottom = view
+    found = []
+    for first, stop, _, objects in phrases:
+        for index in objects:
+            x, y, width, height = things[index].box
+            across, down = right - left, bottom - top
+            box = (x - left) / across, (y - top) / down, (x + width - left) / across, (y + height - top) / down
+            if min(box[2:]) > 0 and max(box[:2]) < 1:
+                found += [(step, box) for step in range(first, stop) if max_words is None or step < max_words]
+    return found

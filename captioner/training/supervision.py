@@ -1,0 +1,42 @@
+"""Boxes for an objective that guides the maps of object words."""
+
+import logging
+
+from captioner.data.boxes import WordBoxes
+from captioner.data.captions import CaptionSet
+from captioner.data.instances import read_objects
+from captioner.data.naming import names_of_categories
+from captioner.data.source import DataSource
+from captioner.data.transforms import Transform
+from captioner.errors import InputError
+from captioner.metrics.truth import names_in_scenes
+
+log = logging.getLogger(__name__)
+
+
+def check_boxes(source: DataSource, transform: Transform) -> None:
+    """Raises: InputError, the data set has no boxes of its training images, or its views are random."""
+    if "train" not in source.instances:
+        raise InputError(
+            "objective.terms.supervised: this data set has no boxes; it takes data=scenes, data=coco with instances_train*.json beside the "
+            "captions, or data=captions with data.train.instances=FILE"
+        )
+    if transform.augment:
+        raise InputError("objective.terms.supervised: boxes do not follow random crops and mirrorings; set transform.augment=false")
+
+
+def training_boxes(source: DataSource, captions: CaptionSet, transform: Transform, max_words: int | None) -> WordBoxes:
+    """Of the training captions' words: by what was drawn where that is known, else by COCO's categories.
+
+    Raises: InputError, as `check_boxes`; or no box fits a word.
+    """
+    check_boxes(source, transform)
+    path = source.instances["train"]
+    instances, sizes = read_objects(path)
+    names = names_in_scenes(source.scenes["train"]) if "train" in source.scenes else names_of_categories(instances)
+    boxes = WordBoxes(captions, instances, sizes, names, transform, max_words)
+    if not len(boxes.boxes):
+        raise InputError(f"{path}: no word of the training captions names an object that this file has in its image")
+    guided = int((boxes.first[1:] > boxes.first[:-1]).sum())
+    log.info("boxes guide the words of %s of %s training captions", f"{guided:,}", f"{len(captions.captions):,}")
+    return boxes

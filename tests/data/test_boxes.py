@@ -1,0 +1,118 @@
+"""Boxes of words: those of the batch are those of its captions, in what the model sees."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from captioner.data.boxes import WordBoxes
+from captioner.data.captions import CaptionSet
+from captioner.data.dataset import CaptionDataset, collate
+from captioner.data.instances import Instance
+from captioner.data.naming import names_of_categories
+from captioner.data.transforms import Transform
+from captioner.errors import InputError
+from captioner.vocabulary import Vocabulary
+
+SAID = [["a dog", "a cat and two dogs"], ["nothing here"], ["the hot dog of a dog", "dogs", "a bird"], [], ["a dog"]]
+SIZES = {10: (40, 20), 20: (10, 10), 30: (20, 20), 40: (10, 10)}
+SQUASH = Transform((6, 8), fit="squash")
+
+
+def thing(category, *box):
+    return Instance(category, tuple(map(float, box)), False, None)
+
+
+THINGS = {
+    10: [thing("dog", 0, 0, 10, 10), thing("cat", 20, 5, 10, 10), thing("dog", 30, 10, 10, 10)],
+    20: [thing("dog", 0, 0, 5, 5)],
+    30: [thing("dog", 4, 2, 8, 16), thing("hot dog", 10, 10, 10, 10)],
+    40: [],
+}
+"""Image 50 is not in the file."""
+
+
+@pytest.fixture
+def captions(tmp_path: Path) -> CaptionSet:
+    for image in range(5):
+        Image.new("RGB", SIZES.get(10 * (image + 1), (9, 9))).save(tmp_path / f"{image}.png")
+    return CaptionSet(tmp_path, [f"{image}.png" for image in range(5)], [10, 20, 30, 40, 50], SAID)
+
+
+def boxes(captions, transform=SQUASH, **options):
+    return WordBoxes(captions, THINGS, SIZES, names_of_categories(THINGS), transform, **options)
+
+
+def listed(aims):
+    """Rows as ((image, caption, step), box in hundredths), in order."""
+    pairs = zip(aims.words.tolist(), (100 * aims.boxes).round().int().tolist(), strict=True)
+    return sorted((tuple(words), tuple(box)) for words, box in pairs)
+
+
+def dataset(captions, transform=SQUASH, max_words=None, **options):
+    words = Vocabulary.count(captions.tokens(), 1)
+    return CaptionDataset(captions, words, transform, boxes=boxes(captions, transform, max_words=max_words), max_words=max_words, **options)
+
+
+EXPECTED = {
+    10: {0: [(1, (0, 0, 25, 50)), (1, (75, 50, 100, 100))], 1: [(1, (50, 25, 75, 75)), (4, (0, 0, 25, 50)), (4, (75, 50, 100, 100))]},
+    30: {0: [(1, (50, 50, 100, 100)), (2, (50, 50, 100, 100)), (5, (20, 10, 60, 90))], 1: [(0, (20, 10, 60, 90))]},
+}
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [2, 4, 0], [3, 1], [0]])
+def test_each_word_of_a_batch_has_the_boxes_of_all_that_its_phrase_may_name(captions, order):
+    batch = dataset(captions).__getitems__(order)
+    expected = []
+    for place, image in enumerate(order):
+        for caption, rows in EXPECTED.get(10 * (image + 1), {}).items():
+            expected += [((place, caption, step), box) for step, box in rows]
+    assert listed(batch.aims) == sorted(expected)
+    steps = batch.captions.shape[2] - 1
+    assert all(0 <= step < steps for (_, _, step), _ in listed(batch.aims))
+
+
+def test_joined_batches_have_the_aims_of_the_whole(captions):
+    items = dataset(captions)
+    assert listed(collate([items[i] for i in range(5)]).aims) == listed(items.__getitems__(list(range(5))).aims)
+    plain = CaptionDataset(captions, Vocabulary.count(captions.tokens(), 1), SQUASH)
+    assert collate([plain[0], plain[2]]).aims is None
+
+
+def test_captions_drawn_in_training_bring_their_own_aims(captions):
+    items = dataset(captions, train=True, captions_per_image=1)
+    torch.manual_seed(0)
+    seen = set()
+    for _ in range(20):
+        batch = items[0]
+        words = [items.vocabulary.words[word] for word in batch.captions[0, 0].tolist()]
+        chosen = 0 if len(words) == 4 else 1
+        seen.add(chosen)
+        assert listed(batch.aims) == sorted(((0, 0, step), box) for step, box in EXPECTED[10][chosen])
+    assert seen == {0, 1}
+
+
+def test_captions_cut_short_lose_the_aims_of_what_is_cut(captions):
+    assert {step for (_, caption, step), _ in listed(dataset(captions, max_words=4)[0].aims) if caption == 1} == {1}
+
+
+def test_boxes_are_shares_of_the_crop_that_the_model_sees(captions):
+    """Of 40 x 20 pixels the square one is 10..30: one dog is outside, the other begins at its edge, the cat is whole."""
+    found = listed(dataset(captions, Transform(8, fit="crop"))[0].aims)
+    assert found == [((0, 1, 1), (50, 25, 100, 75))]
+
+
+def test_what_cannot_be_followed_is_refused(captions):
+    with pytest.raises(ValueError, match=r"transform\.augment must be false"):
+        boxes(captions, Transform(8, augment=True))
+    sizes = {image: size for image, size in SIZES.items() if image != 30}
+    with pytest.raises(InputError, match="no width and height of image 30"):
+        WordBoxes(captions, THINGS, sizes, names_of_categories(THINGS), SQUASH)
+
+
+def test_a_set_without_captions_has_no_aims(tmp_path):
+    nothing = CaptionSet(tmp_path, ["a.png"], [10], [[]])
+    found = boxes(nothing).aims(np.zeros((1, 1), np.int64), np.zeros((1, 1), bool))
+    assert (tuple(found.words.shape), tuple(found.boxes.shape)) == ((0, 3), (0, 4))
