@@ -230,18 +230,19 @@
     buttons.forEach((button, word) => button.style.setProperty("--here", (at[word] / most) ** 2));
   }
 
-  /** Sizes of the figures: as many side by side as makes them largest. */
+  /** Sizes of the figures: as many to a row as makes them largest; on a phone one strip, which scrolls. */
   function fit() {
     if (!entry) return;
-    const wide = beside.matches, style = getComputedStyle(stages), count = stages.children.length, label = kind < 0 ? 28 : 0, gap = 12;
-    const width = stages.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight), aspect = entry.width / entry.height;
-    const height = wide ? stages.clientHeight - parseFloat(style.paddingTop) - parseFloat(style.paddingBottom) : innerHeight * (kind < 0 ? 0.62 : 0.46);
+    const style = getComputedStyle(stages), count = stages.children.length, label = kind < 0 ? 28 : 0, gap = 12, aspect = entry.width / entry.height;
+    const width = stages.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) - 1; // lengths are no whole pixels
+    const height = stages.clientHeight - parseFloat(style.paddingTop) - parseFloat(style.paddingBottom) - 1;
     let across = 0;
-    for (let columns = 1; columns <= count; columns++) {
+    if (!beside.matches) across = Math.min(count > 2 ? width / 2.2 : (width - (count - 1) * gap) / count, innerHeight * (count > 1 ? 0.36 : 0.46) * aspect);
+    else for (let columns = 1; columns <= count; columns++) {
       const rows = Math.ceil(count / columns), room = (height - (rows - 1) * gap) / rows - label;
       across = Math.max(across, Math.min((width - (columns - 1) * gap) / columns, room * aspect));
     }
-    const least = Math.min(width, count > 1 ? Math.min(width / 2 - gap, 140) : 60);
+    const least = Math.min(width, count > 1 ? 120 : 60);
     across = Math.floor(Math.max(Math.min(across, Math.max(2.5 * entry.width, 960)), least));
     for (const figure of stages.children) {
       figure.style.width = `${across}px`;

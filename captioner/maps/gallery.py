@@ -76,7 +76,7 @@ class Gallery:
         """Raises: ValueError, not as many maps or numbers as words."""
         record = entry_record(entry)
         picture, kind = encoded(entry.image, LONGEST_SIDE, 88)
-        thumbnail, thumbnail_kind = encoded(entry.image, THUMBNAIL, 74)
+        thumbnail, thumbnail_kind = encoded(trimmed(entry.image), THUMBNAIL, 74)
         self._cards.append(_card(entry, _data_uri(thumbnail, thumbnail_kind)))
         self._aspects.append(entry.image.width / entry.image.height)
         self._waiting.append((record, picture, kind))
@@ -200,6 +200,13 @@ def encoded(image: Image.Image, longest: int, quality: int) -> tuple[bytes, str]
         return buffer.getvalue(), "png"
     copy.save(buffer, "JPEG", quality=quality, optimize=True)
     return buffer.getvalue(), "jpg"
+
+
+def trimmed(image: Image.Image) -> Image.Image:
+    """The middle of a picture more than twice as long as wide: all that a thumbnail's frame shows."""
+    width, height = min(image.width, 2 * image.height), min(image.height, 2 * image.width)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def _card(entry: Entry, thumbnail: str) -> str:
