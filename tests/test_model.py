@@ -127,6 +127,10 @@ def test_a_caption_is_whole():
         assert caption.score == pytest.approx(caption.log_prob / (len(caption.words) + 1), abs=1e-5)
         scores = [caption.score, *(other["score"] for other in caption.alternatives)]
         assert scores == sorted(scores, reverse=True)
+        for other in caption.alternatives:
+            assert other["alphas"].shape == (len(other["words"]), 4, 5)
+            assert np.allclose(other["alphas"].sum((1, 2)), 1, atol=1e-5)
+            assert other["log_prob"] == pytest.approx(sum(other["log_probs"]) + other["end_log_prob"], abs=1e-4)
         left, top, right, bottom = caption.box
         assert 0 <= left < right <= photo.width
         assert 0 <= top < bottom <= photo.height

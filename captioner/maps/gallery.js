@@ -11,8 +11,8 @@
   const stages = find("stages"), viewer = find("viewer"), slider = find("slider"), play = find("play"), calm = matchMedia("(hover: none)");
   const beside = matchMedia("(min-width: 900px), (min-width: 600px) and (orientation: landscape)");
   const entries = new Map(page.entries.map((entry, number) => [number, entry]));
-  // An entry is an image; said, what is shown of it: its caption or an alternative; kind, the map's number or -1 for all side by side.
-  let current = -1, entry = null, said = null, kind = 0, pinned = 0, shown = 0, first = 0, timer = 0, stretched = false;
+  // An entry is an image; said, what is shown of it: its caption or an alternative; kind, the map's number or -1 for all side by side; wish, the kind last asked for.
+  let current = -1, entry = null, said = null, kind = 0, wish = 0, pinned = 0, shown = 0, first = 0, timer = 0, stretched = false;
 
   // The same smooth interpolation as the contact sheets: cubic B-spline, mirrored about the outermost cells' centres, constant beyond.
   const spline = (far) => (far < 1 ? 2 / 3 - far * far + (far * far * far) / 2 : far < 2 ? (2 - far) ** 3 / 6 : 0);
@@ -178,9 +178,10 @@
     list.firstChild.firstChild.setAttribute("aria-pressed", "true");
   }
 
+  function settle() { kind = wish < 0 && said.maps.length > 1 ? -1 : said.maps[wish] ? wish : 0; }
   function tell(other, buttons, number) {
     said = other;
-    if (!said.maps[kind]) kind = said.maps.length > 1 && kind < 0 ? -1 : 0;
+    settle();
     buttons.forEach((button, index) => button.setAttribute("aria-pressed", String(index === number)));
     wordButtons(); kindButtons(); figures(); pin(0);
     find("caption").textContent = said.caption || "(no words)";
@@ -191,7 +192,7 @@
     kinds.replaceChildren(...(names.length > 1 ? [...names, "Side by side"] : []).map((name, index) => {
       const number = index < names.length ? index : -1;
       const button = press(name, "", () => {
-        kind = number; figures(); show(shown);
+        kind = wish = number; figures(); show(shown);
         [...kinds.children].forEach((one) => one.setAttribute("aria-pressed", String(one === button)));
       });
       button.setAttribute("aria-pressed", String(number === kind));
@@ -253,7 +254,7 @@
 
   function ready(number) {
     entry = said = entries.get(number);
-    kind = kind < 0 && entry.maps.length > 1 ? -1 : entry.maps[kind] ? kind : 0;
+    settle();
     shown = pinned = 0;
     find("caption").textContent = entry.caption || "(no words)";
     find("path").textContent = entry.path.split(/[\\/]/).pop(); find("path").title = entry.path;

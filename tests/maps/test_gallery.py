@@ -136,3 +136,22 @@ def test_the_page_can_be_written_again_as_more_comes(tmp_path):
     for number in (1, 2):
         growing.add(entry())
         assert len(read(growing.write()).data["entries"]) == number
+
+
+@pytest.mark.parametrize(("size", "kept"), [((30, 20), (30, 20)), ((20, 100), (20, 40)), ((301, 10), (20, 10)), ((1, 1), (1, 1))])
+def test_a_thumbnail_shows_the_middle_of_a_very_long_picture(size, kept):
+    picture = Image.linear_gradient("L").resize(size)
+    trimmed = gallery.trimmed(picture)
+    assert trimmed.size == kept
+    assert abs(np.asarray(trimmed).mean() - np.asarray(picture).mean()) < 2
+
+
+def test_an_alternative_is_looked_at_as_the_caption_itself():
+    words = ["one", "two"]
+    other = {"text": "one two", "words": words, "maps": {"attention": np.ones((2, 3, 5))}, "probabilities": [0.5, 0.25], "log_prob": -1.0}
+    record = gallery.entry_record(entry(words, alternatives=[other, {"text": "three"}]))
+    assert record["alternatives"][0]["sure"] == [0.5, 0.25]
+    assert record["alternatives"][0]["maps"][0]["rows"] == 3
+    assert record["alternatives"][1] == {"caption": "three", "words": ["three"], "note": "", "maps": []}
+    with pytest.raises(ValueError, match="2 maps for 1 words"):
+        gallery.entry_record(entry(words, alternatives=[{**other, "words": ["one"], "probabilities": None}]))

@@ -274,6 +274,9 @@ def test_explanations_are_switched_or_stand_side_by_side(opened):
     assert page.js(LOOKING) == 3
     assert page.js("[...document.querySelectorAll('figcaption')].map((one) => one.textContent)") == names[:3]
     assert [column(page, number) for number in range(3)] == [0, 1, 2]
+    for other, shown in ((2, 1), (3, 1), (1, 3)):
+        page.click(f"#otherlist li:nth-child({other}) button")
+        assert page.js("document.querySelectorAll('.stage').length") == shown, "what was asked for comes back with the maps"
 
 
 def test_pointing_at_the_photo_tints_the_words_that_looked_there(opened):
