@@ -1,7 +1,9 @@
 """Every annotation of the package is checked while the tests run; real data is found by CAPTIONER_DATA."""
 
+import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -13,6 +15,16 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)  # small models only: more threads are slower, and CI's second core comes and goes
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """Commands arrange the package's log for a terminal; the next test finds it as it was."""
+    log = logging.getLogger("captioner")
+    before = log.handlers, log.level, log.propagate
+    yield
+    log.handlers, log.propagate = before[0], before[2]
+    log.setLevel(before[1])
 
 
 @pytest.fixture(scope="session")
