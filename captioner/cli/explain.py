@@ -12,7 +12,7 @@ from PIL import Image
 from captioner.cli.predict import Parser, complain, listed, load
 from captioner.cli.report import aligned, hundredth, interval
 from captioner.cli.searching import count, natural
-from captioner.data.captions import CaptionSet, read_coco_captions
+from captioner.data.captions import CaptionSet, read_coco_captions, read_references
 from captioner.data.images import open_image
 from captioner.data.instances import Instance, read_instances
 from captioner.data.naming import Names, names_of_categories
@@ -58,6 +58,8 @@ class Source(NamedTuple):
     captions: CaptionSet
     instances: Mapping[int, Sequence[Instance]]
     names: Names
+    absent: list[int]
+    """Images that are listed and not on disk."""
 
 
 class Gathered(NamedTuple):
@@ -83,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     captioner = load(options.model, options.device)
     found = gather(captioner, source, options, options.faithfulness)
     learnt = None if training is None else gather(captioner, training, options)
-    if len(found.failed) == len(source.captions):
+    if not found.places:
         complain("no image could be captioned; there is nothing to score")
         return 1
     record = report(found, learnt, options)
@@ -179,13 +181,14 @@ def read_source(annotations: Path, captions: Path, images: Path, scenes: Path | 
     if len(known) < len(spoken):
         complain(f"{annotations}: does not list {len(spoken) - len(known)} of {len(spoken)} images of {captions}; they are left out")
     chosen = spoken.select(known[:limit])
+    absent = [] if limit else sorted(read_references(captions).keys() - set(spoken.image_ids.tolist()))
     if scenes is None:
-        return Source(chosen, instances, names_of_categories(instances))
+        return Source(chosen, instances, names_of_categories(instances), absent)
     _, truths = read_scenes(scenes)
     for image in chosen.image_ids.tolist():
         if image not in truths or len(truths[image]["objects"]) != len(instances[image]):
             raise InputError(f"{scenes}: is not of the images of {annotations} (image {image}); give the files of one split")
-    return Source(chosen, instances, names_in_scenes(scenes))
+    return Source(chosen, instances, names_in_scenes(scenes), absent)
 
 
 def gather(captioner: Any, source: Source, options: argparse.Namespace, faithful: bool = False) -> Gathered:
@@ -193,7 +196,7 @@ def gather(captioner: Any, source: Source, options: argparse.Namespace, faithful
     from captioner.model import batches
 
     words: dict[str, dict[str, list[Any]]] = {of: {kind: [] for kind in options.explain} for of in options.of}
-    found = Gathered(words, {of: Counter() for of in options.of}, {}, [], [])
+    found = Gathered(words, {of: Counter() for of in options.of}, {}, list(source.absent), [])
     for batch in batches(progress(range(len(source.captions)), "looking", len(source.captions)), options.batch_size):
         opened = {}
         for index in batch:

@@ -82,7 +82,7 @@ def test_thresholds_come_from_training_images_or_are_given(explain, tmp_path):
     training = {"train_annotations": tmp_path / "instances.json", "train_captions": tmp_path / "captions.json", "train_images": tmp_path}
     assert explain("--of", "references", "--json", tmp_path / "a.json", **training)[0] == 0
     chosen = json.loads((tmp_path / "a.json").read_text())["references"]["thresholds"]["attention"]["all"]
-    assert 0.05 <= chosen <= 0.95
+    assert 0.01 <= chosen <= 0.95
     assert explain("--of", "references", "--threshold", chosen, "--json", tmp_path / "b.json")[0] == 0
     ious = [json.loads((tmp_path / name).read_text())["references"]["attention"]["iou"]["map"]["value"] for name in ("a.json", "b.json")]
     assert ious[0] == ious[1]
@@ -96,6 +96,16 @@ def test_an_image_that_cannot_be_read_is_named_and_the_others_are_scored(explain
     assert "2.png" in error
     assert "of 2 images" in printed
     assert json.loads((tmp_path / "found.json").read_text())["failed"] == [2]
+    (tmp_path / "2.png").unlink()
+    code, _, error = explain("--of", "references", "--json", tmp_path / "found.json")
+    assert code == 1
+    assert "1 of 3 listed images are not in" in error
+    assert json.loads((tmp_path / "found.json").read_text())["failed"] == [2]
+    for image in (1, 3):
+        (tmp_path / f"{image}.png").write_bytes(b"no image")
+    code, printed, error = explain("--of", "references")
+    assert (code, printed) == (1, "")
+    assert "there is nothing to score" in error
 
 
 def test_faithfulness_is_of_the_nouns_that_the_model_says(explain, tmp_path, monkeypatch):
