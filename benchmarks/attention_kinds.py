@@ -25,7 +25,8 @@ from captioner.files import read_json, write_whole
 KINDS = {
     "soft": [],
     "hard": ["attention=hard", "objective=hard"],
-    "leave_one_out": ["attention=hard", "objective=hard", "objective/baseline=leave_one_out", "objective.draws=2"],
+    "moving_average": ["attention=hard", "objective=hard", "objective/baseline=moving_average"],
+    "self_critical": ["attention=hard", "objective=hard", "objective/baseline=self_critical"],
     "local": ["attention/locality=gaussian_window"],
     "sparse": ["attention/distribution=sparsemax"],
     "multi_head": ["attention=multi_head"],
