@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from captioner.errors import InputError
 from captioner.training.configuration import compose_run, conf_folder, groups, plain, targets
 
 GROUPS = groups(conf_folder())
@@ -90,3 +91,9 @@ def test_coco_is_trained_as_promised() -> None:
 def test_validation_may_search_otherwise_than_the_final_scores() -> None:
     config = composed("search@validation.search=beam", "search=greedy")
     assert config["validation"]["search"]["beams"] > config["search"]["beams"] == 1
+
+
+def test_none_can_be_chosen_of_a_group_that_has_no_default_and_of_no_other() -> None:
+    assert composed("data=coco", "experiment=null", "debug=null") == composed("data=coco")
+    with pytest.raises(InputError, match="encoder=null: one has to be chosen"):
+        compose_run(["encoder=null"])

@@ -20,6 +20,8 @@ from captioner.errors import InputError
 from captioner.model import Captioner
 
 ROOT = "train"
+OPTIONAL = ("experiment", "debug")
+"""Groups of which none is chosen where nothing is said."""
 OURS = ("captioner.", "torch.optim.", "lightning.pytorch.")
 """What a `_target_` may begin with: a configuration that came with somebody's checkpoint calls nothing else."""
 
@@ -45,8 +47,8 @@ def groups(folder: Path) -> dict[str, list[str]]:
 def compose_run(words: Sequence[str], folder: Path | None = None) -> DictConfig:
     """The configuration that overrides on a command line make. Raises: InputError, one line that names the word, key or file at fault."""
     folder = folder or conf_folder()
-    overrides = parse(words)
     choices = groups(folder)
+    overrides = [override for override in parse(words) if not (override.key_or_group in OPTIONAL and override.value() is None)]
     for override in overrides:
         _check_choice(override, choices)
     chosen = [str(override.input_line) for override in overrides if override.key_or_group in choices]
@@ -112,8 +114,10 @@ def parse(words: Sequence[str]) -> list[Override]:
 
 def _check_choice(override: Override, choices: Mapping[str, Sequence[str]]) -> None:
     group, value = override.key_or_group, override.value()
-    if group not in choices or override.is_delete() or value is None:
+    if group not in choices or override.is_delete():
         return
+    if value is None:
+        raise InputError(f"{group}=null: one has to be chosen; {group} is one of {', '.join(choices[group])}")
     for choice in value if isinstance(value, list) else [value]:
         if str(choice) not in choices[group]:
             hint = near(str(choice), choices[group]) or f"; {group} is one of {', '.join(choices[group])}"
