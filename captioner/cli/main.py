@@ -25,7 +25,8 @@ EXAMPLES = """examples:
   captioner predict photos/ --out captioned                 with the newest trained model: captions, heat maps, a gallery
   captioner predict photo.jpg --model outputs/latest/model --beam 5
   captioner evaluate results/captions_val.json annotations/captions_val2017.json
-  captioner evaluate --model outputs/latest/model annotations/captions_val2017.json --images val2017"""
+  captioner evaluate --model outputs/latest/model annotations/captions_val2017.json --images val2017
+  captioner explain outputs/latest/model --annotations instances_val2017.json --captions captions_val2017.json --images val2017"""
 
 DONE, USAGE, INTERRUPTED = 0, 2, 130
 

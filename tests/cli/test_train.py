@@ -162,7 +162,8 @@ REWARDED = ["reward", "baseline", "advantage_variance", "reinforce"]
 
 @pytest.mark.parametrize("kind", [None, *kinds("objective/baseline")])
 def test_every_step_s_row_tells_how_attention_fares_and_hard_attention_s_rewards(kind: str | None, coco: Path, here: Path) -> None:
-    hard = [] if kind is None else ["attention=hard", "objective=hard", f"objective/baseline={kind}", "objective.expect=0.2"]
+    hard = [] if kind is None else ["attention=hard", "objective=hard", f"objective/baseline={kind}"]
+    hard += ["objective.expect=0.2", "objective.expect_first=0"]
     found = rows(small_run(coco, "run", "trainer.max_epochs=1", *hard))
     names = [f"train/{name}" for name in MEASURED + REWARDED * (kind is not None)]
     assert all(math.isfinite(float(row[name])) for row in found for name in names)
