@@ -49,6 +49,7 @@ COLUMNS = {
 }
 RECIPE = ("seed", "data", "transform", "encoder", "decoder", "objective", "optimizer", "scheduler")
 PROGRAM = Path(__file__).resolve()
+LAST = Path("checkpoints", "last.ckpt")
 
 
 def main() -> int:
@@ -56,7 +57,7 @@ def main() -> int:
     kinds, seeds = chosen(options.kinds), [int(seed) for seed in options.seeds.split(",")]
     if options.score:
         return measure(options.score)
-    runs = {(kind, seed): options.out / f"{kind}_{seed}_{mark(kind, seed)}" for seed in seeds for kind in kinds}
+    runs = {(kind, seed): options.out / f"{kind}_{seed}_{mark(words(kind, seed))}" for seed in seeds for kind in kinds}
     done = [run for run in runs if (runs[run] / "kind.json").is_file()]
     print(f"{len(runs)} runs, {len(done)} of them finished before; {options.together} at a time", file=sys.stderr, flush=True)
     lock = threading.Lock()
@@ -97,33 +98,40 @@ def words(kind: str, seed: int) -> list[str]:
     return ["experiment=scenes", *KINDS[kind], f"seed={seed}"]
 
 
-def mark(kind: str, seed: int) -> str:
+def mark(words: Sequence[str]) -> str:
     """Of all that decides what is learnt, so that a run of another recipe is never taken for this one's."""
     from captioner.training.configuration import compose_run, plain
 
-    config = plain(compose_run(words(kind, seed)))
+    config = plain(compose_run(words))
     recipe = {name: config[name] for name in RECIPE} | {"epochs": config["trainer"]["max_epochs"]}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def perform(kind: str, seed: int, folder: Path, together: int, lock: threading.Lock) -> None:
     """Train (or go on), then measure in a process of its own."""
-    threads = max(1, (os.cpu_count() or 1) // together)
-    settings = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    last = folder / "checkpoints" / "last.ckpt"
-    command = ["train", *words(kind, seed), f"run_folder={folder}", "callbacks.writer.latest=null"]
-    if last.is_file():
-        command = ["train", f"resume={last}"]
-    folder.mkdir(parents=True, exist_ok=True)
+    resumed = (folder / LAST).is_file()
     began = time.perf_counter()
-    with (folder.parent / f"{folder.name}.log").open("a") as told:
-        subprocess.run([sys.executable, "-m", "captioner.cli.main", *command], env=settings, stdout=told, stderr=told, check=True)
-        seconds = time.perf_counter() - began
-        subprocess.run([sys.executable, str(PROGRAM), "--score", str(folder)], env=settings, stdout=told, stderr=told, check=True)
-    numbers = {**read_json(folder / "results" / "held.json", "a run's numbers"), "resumed": last.is_file() and "resume" in command[1]}
+    train(words(kind, seed), folder, together)
+    seconds = time.perf_counter() - began
+    call([str(PROGRAM), "--score", str(folder)], folder, together)
+    numbers = {**read_json(folder / "results" / "held.json", "a run's numbers"), "resumed": resumed}
     write_whole(folder / "kind.json", json.dumps({**numbers, "seconds": round(seconds, 1)}, indent=1) + "\n")
     with lock:
         print(f"{kind} {seed}: CIDEr {100 * numbers['CIDEr']:.1f}, {seconds:.0f} s", file=sys.stderr, flush=True)
+
+
+def train(words: Sequence[str], folder: Path, together: int) -> None:
+    """Train into `folder` what `words` say, or go on from its last epoch, on this process's share of the cores."""
+    command = [f"resume={folder / LAST}"] if (folder / LAST).is_file() else [*words, f"run_folder={folder}", "callbacks.writer.latest=null"]
+    call(["-m", "captioner.cli.main", "train", *command], folder, together)
+
+
+def call(command: Sequence[str], folder: Path, together: int) -> None:
+    """Run Python with `command`; what it prints goes to a log beside `folder`. Raises: CalledProcessError, it failed."""
+    settings = {**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // together))}
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f"{folder.name}.log").open("a") as told:
+        subprocess.run([sys.executable, *command], env=settings, stdout=told, stderr=told, check=True)
 
 
 def measure(folder: Path) -> int:

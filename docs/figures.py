@@ -1,0 +1,281 @@
+"""The pictures of docs/attention.md and of the README: the same scene and the same given caption under every mechanism.
+
+python docs/figures.py maps [--only sparsemax,transformer] [--epochs 1] [--together 2] [--out outputs/figures]
+python docs/figures.py readme --model RUN_SOFT --hard RUN --local RUN --sparse RUN
+
+`maps` trains what is missing, one short run a mechanism on the drawn scenes, and draws docs/maps/NAME.png. Finished runs are kept and a
+stopped one goes on from its last epoch, so that the command can be stopped and started again. `readme` draws docs/kinds.png,
+docs/explanations.png and docs/alignment.png from runs that are there. Captions are given and not the model's own, so that maps can be
+compared.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image, ImageDraw
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent / "benchmarks"))
+from attention_kinds import mark, train  # noqa: E402
+
+from captioner.cli.demo import drawn  # noqa: E402
+from captioner.cli.train import configure, quieten  # noqa: E402
+from captioner.errors import InputError  # noqa: E402
+from captioner.files import whole_file  # noqa: E402
+from captioner.maps.colours import theme_named  # noqa: E402
+from captioner.maps.geometry import Box, scaled_box  # noqa: E402
+from captioner.maps.lettering import shortened, write  # noqa: E402
+from captioner.maps.sheet import heat_panels  # noqa: E402
+
+HARD = ["attention=hard", "objective=hard"]
+ALL_AT_ONCE = ["attention/locality=everywhere", "optimizer.lr=1e-3"]
+PICTURES: Mapping[str, Sequence[str]] = {
+    "soft": [],
+    "additive": ["attention/score=additive"],
+    "concat": ["attention/score=concat"],
+    "dot": ["attention/score=dot", "decoder.hidden_size=106"],  # the size of a region, so that nothing is learned; else it is bilinear
+    "bilinear": ["attention/score=bilinear"],
+    "cosine": ["attention/score=cosine"],
+    "multi_head": ["attention=multi_head"],
+    "everywhere": ["attention/locality=everywhere"],
+    "monotonic_window": ["attention/locality=monotonic_window"],
+    "gaussian_window": ["attention/locality=gaussian_window"],
+    "prior": ["attention/locality=prior"],
+    "sparsemax": ["attention/distribution=sparsemax"],
+    "entmax15": ["attention/distribution=entmax15"],
+    "peak": [],
+    "sample": HARD,
+    "moving_average": [*HARD, "objective/baseline=moving_average"],
+    "self_critical": [*HARD, "objective/baseline=self_critical"],
+    "gumbel": ["attention/readout=gumbel"],
+    "top_k": ["attention/readout=top_k"],
+    "adaptive": ["attention=adaptive"],
+    "self_attention": ["encoder=self_attention", "optimizer.lr=1e-3"],
+    "lstm": ["decoder=lstm"],
+    "gru": ["decoder=gru", "decoder.query=current"],
+    "top_down": ["decoder=top_down"],
+    "convolutional": ["decoder=convolutional", *ALL_AT_ONCE],
+    "transformer": ["decoder=transformer", *ALL_AT_ONCE],
+}
+"""A picture's name -> words of the command line beside the recipe's. The same words are one run: `peak` reads the soft one at its peaks."""
+LITTLE = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "and",
+        "or",
+        "is",
+        "are",
+        "to",
+        "in",
+        "on",
+        "at",
+        "with",
+        "by",
+        "it",
+        "its",
+        "there",
+        "one",
+        "them",
+        "another",
+        "some",
+        "this",
+        "that",
+        "from",
+    ]
+)
+"""Words without a panel."""
+WIDTH, GAP, MARGIN, MOST = 900, 8, 10, 128
+"""Of a picture, between panels, around all, and of the widest panel; in pixels."""
+SHOWN = 8
+"""Words at most in a picture."""
+
+
+class Scene(NamedTuple):
+    image: Image.Image
+    caption: str
+
+
+def main() -> int:
+    options = parser().parse_args()
+    quieten()
+    try:
+        return int(options.run(options))
+    except InputError as error:
+        sys.exit(f"figures: {error}")
+
+
+def parser() -> argparse.ArgumentParser:
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = asked.add_subparsers(required=True, metavar="maps|readme")
+    maps = commands.add_parser("maps", help="train what is missing and draw a picture a mechanism")
+    maps.add_argument("--only", help=f"of {','.join(PICTURES)} (default: all)")
+    maps.add_argument("--epochs", type=int, default=1, help="of each run (default: %(default)s)")
+    maps.add_argument("--together", type=int, default=2, metavar="N", help="runs at a time, sharing the cores (default: %(default)s)")
+    maps.add_argument("--out", type=Path, default=Path("outputs/figures"), help="the folder of the runs (default: %(default)s)")
+    maps.add_argument("--pictures", type=Path, default=DOCS / "maps", help="default: docs/maps")
+    maps.set_defaults(run=draw_maps)
+    readme = commands.add_parser("readme", help="draw the README's pictures from runs that are there")
+    for name in ("model", "hard", "local", "sparse"):
+        readme.add_argument(f"--{name}", type=Path, required=name == "model", metavar="RUN")
+    readme.add_argument("--pictures", type=Path, default=DOCS, help="default: docs")
+    readme.set_defaults(run=draw_readme)
+    for command in (maps, readme):
+        command.add_argument("--words", default="", help="further overrides of every run, in one string: data.train=200 data.val=20 ...")
+        command.add_argument("--scene", type=int, default=6, help="number of the validation scene (default: %(default)s)")
+        command.add_argument("--caption", help="what the models are made to say (default: the scene's longest reference)")
+    return asked
+
+
+def draw_maps(options: argparse.Namespace) -> int:
+    names = list(PICTURES) if options.only is None else options.only.split(",")
+    for name in names:
+        if name not in PICTURES:
+            raise InputError(f"--only: there is no {name!r}; choose from {', '.join(PICTURES)}")
+    scene = chosen_scene(options)
+    recipes = {name: recipe(name, options.epochs, options.words.split()) for name in names}
+    folders = {name: options.out / mark(words) for name, words in recipes.items()}
+    missing = {folder: recipes[name] for name, folder in folders.items() if not finished(folder)}
+    print(f"{len(names)} pictures of {len(set(folders.values()))} runs, {len(missing)} of them to be trained", file=sys.stderr, flush=True)
+
+    def go(folder: Path) -> None:
+        told = " ".join(missing[folder][1:])
+        try:
+            train(missing[folder], folder, options.together)
+            print(f"trained {folder}: {told}", file=sys.stderr, flush=True)
+        except subprocess.CalledProcessError:
+            print(f"failed  {folder}: {told} (see {folder}.log)", file=sys.stderr, flush=True)
+
+    with ThreadPoolExecutor(options.together) as pool:
+        list(pool.map(go, missing))
+    left = [name for name in names if not finished(folders[name])]
+    for name in names:
+        if name not in left:
+            save(picture(name, folders[name], scene), options.pictures / f"{name}.png")
+    return 1 if left else 0
+
+
+def recipe(name: str, epochs: int, more: Sequence[str]) -> list[str]:
+    """The run's words; in hard attention's first third, as in its own recipe's first part, every look is by expectation."""
+    from captioner.training.configuration import compose_run
+
+    words = ["experiment=scenes", *PICTURES[name], f"trainer.max_epochs={epochs}", *more]
+    if "objective=hard" in words:
+        data = compose_run(words).data
+        words.append(f"objective.expect_first={-(-data.train // data.batch_size) * epochs // 3}")
+    return words
+
+
+def finished(folder: Path) -> bool:
+    """The scores are the last thing that a run writes."""
+    return (folder / "results" / "scores_val.json").is_file()
+
+
+def chosen_scene(options: argparse.Namespace) -> Scene:
+    source = drawn(configure(["experiment=scenes", *options.words.split()])[0])
+    held = source.splits()["val"]
+    if not 0 <= options.scene < len(held):
+        raise InputError(f"--scene: there are {len(held)} validation scenes, from 0 on, and no {options.scene}")
+    caption = options.caption or max(held.captions_of(options.scene), key=lambda text: len(text.split()))
+    return Scene(Image.open(held.path(options.scene)).convert("RGB"), caption)
+
+
+def picture(name: str, folder: Path, scene: Scene) -> Image.Image:
+    """The strip of one mechanism: of several heads those of one word, of a sentinel its weights too."""
+    from captioner.attention.readout import Peak
+    from captioner.model import Captioner
+
+    captioner: Any = Captioner.load(folder)
+    if name == "peak":
+        captioner.decoder.attention.readout = Peak()
+    said = captioner.explain(scene.image, scene.caption)
+    if name == "multi_head":
+        word = telling(said.words)[-1]
+        heads = said.head_alphas[word]
+        return strip(scene.image, said.box, said.words[word], heads, [f"head {number}" for number in range(1, len(heads) + 1)])
+    return words_strip(scene, said, name)
+
+
+def words_strip(scene: Scene, said: Any, label: str) -> Image.Image:
+    shown = telling(said.words)
+    notes = None if said.sentinel is None else [f"sentinel {said.sentinel[word]:.2f}" for word in shown]
+    return strip(scene.image, said.box, label, said.alphas[shown], [said.words[word] for word in shown], notes)
+
+
+def telling(words: Sequence[str]) -> list[int]:
+    """Places of the words that have a panel."""
+    return [place for place, word in enumerate(words) if word not in LITTLE][:SHOWN] or [0]
+
+
+def strip(
+    image: Image.Image,
+    box: Box,
+    label: str,
+    alphas: Float[np.ndarray, "panels rows cols"],
+    captions: Sequence[str],
+    notes: Sequence[str] | None = None,
+) -> Image.Image:
+    """The scene with `label` beneath, then a map a caption (and note) beneath it."""
+    colours = theme_named("light")
+    count = len(captions) + 1
+    side = min((WIDTH - 2 * MARGIN - (count - 1) * GAP) // count, MOST)
+    size = (side, round(side * image.height / image.width))
+    photo = image.resize(size, Image.Resampling.BICUBIC)
+    panels = heat_panels(photo, alphas, scaled_box(box, image.size, size), len(captions))
+    drawing = Image.new("RGB", (2 * MARGIN + count * side + (count - 1) * GAP, MARGIN + size[1] + (44 if notes else 27)), colours.paper)
+    canvas = ImageDraw.Draw(drawing)
+    for number, (panel, text) in enumerate(zip([photo, *panels], [label, *captions], strict=True)):
+        left, top = MARGIN + number * (side + GAP), MARGIN
+        drawing.paste(panel, (left, top))
+        write(canvas, (left, top + size[1] + 16), shortened(text, 14, side), 14, colours.ink if number else colours.accent)
+        if number and notes:
+            write(canvas, (left, top + size[1] + 33), shortened(notes[number - 1], 12, side), 12, colours.quiet)
+    return drawing
+
+
+def stacked(strips: Sequence[Image.Image]) -> Image.Image:
+    whole = Image.new("RGB", (max(one.width for one in strips), sum(one.height for one in strips) + MARGIN), theme_named("light").paper)
+    top = 0
+    for one in strips:
+        whole.paste(one, (0, top))
+        top += one.height
+    return whole
+
+
+def save(drawing: Image.Image, path: Path) -> None:
+    """As a PNG of 96 colours, a fifth of the size."""
+    with whole_file(path) as temporary:
+        drawing.quantize(96, dither=Image.Dither.NONE).save(temporary, optimize=True)
+    print(f"{path}  {drawing.width} x {drawing.height}, {path.stat().st_size / 1024:.0f} KB", file=sys.stderr, flush=True)
+
+
+def draw_readme(options: argparse.Namespace) -> int:
+    from captioner.explain.kinds import explain
+    from captioner.maps.gallery import NAMES
+    from captioner.maps.matrix import alignment_matrix
+    from captioner.model import Captioner
+
+    scene = chosen_scene(options)
+    runs = {"soft": options.model, "hard": options.hard, "local": options.local, "sparse": options.sparse}
+    said = {name: Captioner.load(run).explain(scene.image, scene.caption) for name, run in runs.items() if run is not None}
+    save(stacked([words_strip(scene, one, name) for name, one in said.items()]), options.pictures / "kinds.png")
+    soft, shown = said["soft"], telling(said["soft"].words)
+    words = [soft.words[word] for word in shown]
+    found = explain(Captioner.load(options.model), scene.image, soft.words)
+    rows = [strip(scene.image, soft.box, NAMES.get(name, name), maps[shown], words) for name, maps in found.items()]
+    save(stacked(rows), options.pictures / "explanations.png")
+    save(alignment_matrix(scene.image, soft.words, soft.alphas, soft.box), options.pictures / "alignment.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
