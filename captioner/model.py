@@ -20,6 +20,9 @@ from captioner.data.transforms import Box, Transform
 from captioner.decoders.decoder import Decoder
 from captioner.encoders.encoder import Encoder, portable
 from captioner.errors import InputError
+from captioner.maps.animation import frames, write_animation
+from captioner.maps.heads import head_sheet
+from captioner.maps.matrix import alignment_matrix
 from captioner.maps.sheet import contact_sheet
 from captioner.records import DRAW, Batch, Memory, Regions, Rollout, Step, grid_size, map_tensors
 from captioner.search.beam import BeamSearch
@@ -105,10 +108,30 @@ class Caption:
 
     def overlay(self, **options: Any) -> Image.Image:
         """The contact sheet: the image, then a heat map a word; `options` are those of `maps.sheet.contact_sheet`."""
+        return contact_sheet(*self._shown(), **{**self._numbers("gate", "sentinel"), **options})
+
+    def matrix(self, **options: Any) -> Image.Image:
+        """The alignment matrix, words by regions; `options` are those of `maps.matrix.alignment_matrix`."""
+        return alignment_matrix(*self._shown(), **{**self._numbers("sentinel"), **options})
+
+    def heads(self, **options: Any) -> Image.Image:
+        """A row a word, a column a head; `options` are those of `maps.heads.head_sheet`. Raises: ValueError, attention has one head."""
+        if self.head_alphas is None:
+            raise ValueError("this model's attention has one head; overlay() shows it")
+        image, words, _, box = self._shown()
+        return head_sheet(image, words, self.head_alphas, box, **{**self._numbers(), **options})
+
+    def animation(self, path: str | Path, seconds: float = 0.9, **options: Any) -> None:
+        """Write the walk through the words to a .gif, .webp or .apng; `options` are those of `maps.animation.frames`."""
+        write_animation(path, frames(*self._shown(), **{**self._numbers(), **options}), seconds)
+
+    def _shown(self) -> tuple[Image.Image, list[str], np.ndarray, Box]:
         if self.image is None:
             raise ValueError("this caption was made without its image; pass images, not prepared tensors")
-        known = {"probabilities": [float(np.exp(p)) for p in self.log_probs], "gate": self.gate, "sentinel": self.sentinel}
-        return contact_sheet(self.image, self.words, self.alphas, self.box, **{**known, **options})
+        return self.image, self.words, self.alphas, self.box
+
+    def _numbers(self, *names: str) -> dict[str, Any]:
+        return {"probabilities": [float(np.exp(p)) for p in self.log_probs], **{name: getattr(self, name) for name in names}}
 
 
 class Captioner(nn.Module):

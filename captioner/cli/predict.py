@@ -29,6 +29,7 @@ EXAMPLES = """examples:
   python predict.py photo.jpg --require dog --no-bad-ending --no-repeat 3
   python predict.py photo.jpg --model one --model two           two models caption together
   python predict.py photo.jpg --caption "a dog runs" --out why  where the model looks when made to say this
+  python predict.py photo.jpg --save overlay,matrix,animation --out why
   python predict.py photo.jpg --explain attention,gradcam,occlusion --out why
   python predict.py 'val2017/*.jpg' --annotations captions_val2017.json --out val --save gallery
   find . -name '*.jpg' | python predict.py - --model outputs/scenes/2026-01-31_12-00-00
@@ -48,9 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         victim = overwritten(paths, names, options.out, options.save, options.explain)
         if victim:
             raise InputError(f"--out {options.out} would overwrite the input {victim}; choose another folder")
-        twice = written_twice(names, options.explain)
+        twice = written_twice(names, options.explain, options.save)
         if twice:
-            raise InputError(f"--explain would write {twice}.png of two images; caption them one at a time, or rename one")
+            raise InputError(f"--explain or --save would write {twice}.png of two images; caption them one at a time, or rename one")
     references = References(options.annotations) if options.annotations else None
     if not paths:
         return 1

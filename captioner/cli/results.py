@@ -1,6 +1,7 @@
 """What `predict --out` writes: JSON lines as they come, sheets, word images, arrays, the gallery, COCO results."""
 
 import json
+import logging
 import math
 import os
 import tempfile
@@ -14,7 +15,10 @@ from PIL import Image
 
 from captioner.errors import InputError
 from captioner.files import read_json, whole_file, write_whole
+from captioner.maps.animation import frames, write_animation
 from captioner.maps.gallery import NAMES, Entry, Gallery
+from captioner.maps.heads import head_sheet
+from captioner.maps.matrix import alignment_matrix
 from captioner.maps.sheet import contact_sheet, word_images
 from captioner.metrics import ngrams
 from captioner.metrics.cider import Cider
@@ -22,7 +26,11 @@ from captioner.metrics.frequencies import Frequencies
 from captioner.metrics.rouge import rouge_l
 from captioner.tokenizer import tokenize
 
-KINDS = ("overlay", "words", "arrays", "gallery")
+log = logging.getLogger(__name__)
+
+KINDS = ("overlay", "words", "heads", "matrix", "animation", "arrays", "gallery")
+PICTURES = {"overlay": ".png", "heads": "_heads.png", "matrix": "_matrix.png", "animation": ".gif"}
+"""What the names of an image's pictures end in."""
 ATTENTION = "attention"
 
 TOLD = ("text", "words", "log_prob", "score", "satisfied")
@@ -105,6 +113,7 @@ class Results:
         self.gallery = Gallery(folder, title) if "gallery" in save else None
         self.coco: list[dict[str, Any]] = []
         self.count = 0
+        self.headless = False
 
     def __enter__(self) -> "Results":
         """Raises: InputError, the folder cannot be made or written to."""
@@ -136,6 +145,7 @@ class Results:
             sheets = {kind: f"{explained(name, kind)}.png" for kind in maps}
             written["overlay"] = sheets.pop(ATTENTION, None)
             written |= {"overlays": sheets} if sheets else {}
+        written |= self._pictures(name, image, caption, maps)
         if "words" in self.save:
             for kind, found in maps.items():
                 for file_name, picture in word_images(image, caption.words, found, caption.box):
@@ -152,6 +162,30 @@ class Results:
                 raise InputError(f"{path}: captioned, but --annotations does not list this file, so results.json leaves it out")
             self.coco.append({"image_id": image_id, "caption": caption.text})
 
+    def _pictures(self, name: str, image: Image.Image, caption: Said, maps: Maps) -> dict[str, str]:
+        """Head by head (once a run said to be missing where there is one head), matrices and animations; the names of attention's."""
+        sure = [math.exp(log_prob) for log_prob in caption.log_probs]
+        written = {}
+        if "heads" in self.save and caption.head_alphas is not None:
+            written["heads"] = name + PICTURES["heads"]
+            with whole_file(self.folder / written["heads"]) as temporary:
+                head_sheet(image, caption.words, caption.head_alphas, caption.box, probabilities=sure).save(temporary, compress_level=1)
+        elif "heads" in self.save and not self.headless:
+            self.headless = True
+            log.warning("--save heads: attention has one head here, which the contact sheet shows; nothing is written")
+        for kind, found in maps.items():
+            said = (image, caption.words, found, caption.box)
+            own = kind == ATTENTION
+            if "matrix" in self.save:
+                written |= {"matrix": name + PICTURES["matrix"]} if own else {}
+                with whole_file(self.folder / f"{explained(name, kind)}{PICTURES['matrix']}") as temporary:
+                    drawn = alignment_matrix(*said, probabilities=sure, sentinel=caption.sentinel if own else None)
+                    drawn.save(temporary, compress_level=1)
+            if "animation" in self.save:
+                written |= {"animation": name + PICTURES["animation"]} if own else {}
+                write_animation(self.folder / f"{explained(name, kind)}{PICTURES['animation']}", frames(*said, probabilities=sure))
+        return written
+
     def __exit__(self, *_: object) -> None:
         self._lines.close()
         mask = os.umask(0)
@@ -167,16 +201,19 @@ class Results:
 def overwritten(inputs: list[str], names: list[str], folder: Path, save: frozenset[str], kinds: Sequence[str] = (ATTENTION,)) -> str | None:
     """The first input that a result would overwrite, or None."""
     taken = {Path(path).resolve(): path for path in inputs}
-    endings = [f"{explained('', kind)}.png" for kind in kinds if "overlay" in save] + [".npz"] * ("arrays" in save)
+    endings = [f"{explained('', kind)}{end}" for kind in kinds for picture, end in PICTURES.items() if picture in save]
+    endings += [".npz"] * ("arrays" in save)
     root = folder.resolve()
     results = ((root / f"{name}{ending}").resolve() for name in names for ending in endings)
     return next((taken[result] for result in results if result in taken), None)
 
 
-def written_twice(names: list[str], kinds: Sequence[str]) -> str | None:
-    """The first name that an explanation of another image would take (`a_gradcam`, beside `a`), or None."""
+def written_twice(names: list[str], kinds: Sequence[str], save: frozenset[str] = frozenset()) -> str | None:
+    """The first name that a picture of another image would take (`a_gradcam` or `a_matrix`, beside `a`), or None."""
     taken = {name.casefold() for name in names}
-    return next((own for name in names for kind in kinds if kind != ATTENTION and (own := explained(name, kind)).casefold() in taken), None)
+    added = [explained("", kind) for kind in kinds if kind != ATTENTION] + ["_heads"] * ("heads" in save)
+    added += [f"{explained('', kind)}_matrix" for kind in kinds if "matrix" in save]
+    return next((name + end for name in names for end in added if (name + end).casefold() in taken), None)
 
 
 def explained(name: str, kind: str) -> str:
@@ -200,15 +237,10 @@ def arrays(caption: Said, maps: Maps) -> dict[str, Any]:
 
 
 def overlay(image: Image.Image, caption: Said, kind: str, found: np.ndarray) -> Image.Image:
-    looks = {"gate": caption.gate, "sentinel": caption.sentinel, "title": caption.text}
-    return contact_sheet(
-        image,
-        caption.words,
-        found,
-        caption.box,
-        probabilities=[math.exp(log_prob) for log_prob in caption.log_probs],
-        **(looks if kind == ATTENTION else {"title": f"{caption.text} ({NAMES.get(kind, kind.replace('_', ' '))})"}),
-    )
+    own: dict[str, Any] = {"gate": caption.gate, "sentinel": caption.sentinel, "title": caption.text}
+    other = {"title": f"{caption.text} ({NAMES.get(kind, kind.replace('_', ' '))})", "legend": ("matters less", "more")}
+    sure = [math.exp(log_prob) for log_prob in caption.log_probs]
+    return contact_sheet(image, caption.words, found, caption.box, probabilities=sure, **(own if kind == ATTENTION else other))
 
 
 def line(path: str, caption: Said, written: Mapping[str, Any]) -> bytes:

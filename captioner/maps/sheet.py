@@ -65,8 +65,10 @@ def contact_sheet(
     theme: str = "light",
     panel_width: int = 240,
     title: str | None = None,
+    legend: tuple[str, str] = ("looks less", "more"),
 ) -> Image.Image:
-    """Draw the sheet. `probabilities`, `gate` and `sentinel` are a number in 0 to 1 a word; `title` is the words where left out.
+    """Draw the sheet. `probabilities`, `gate` and `sentinel` are a number in 0 to 1 a word; `title` is the words where left out,
+    `legend` what the ends of the colour scale mean.
 
     A panel's colours run from zero to the map's peak, or to FULL_SCALE times an even look where the map is flatter than that; greyed pixels
     lay outside `box`. Panels are `panel_width` pixels wide; wider for panoramas, narrower for tall photos. Raises: ValueError, words and
@@ -93,7 +95,7 @@ def contact_sheet(
         sheet.paste(picture, (inset, top), _rounded(plan.panel, radius))
         canvas.rounded_rectangle((inset, top, inset + plan.panel[0] - 1, top + plan.panel[1] - 1), radius, outline=colours.rule)
         if number == 0:
-            _scale(sheet, canvas, (left, top + plan.panel[1]), plan, colours)
+            _scale(sheet, canvas, (left, top + plan.panel[1]), plan, colours, legend)
         else:
             said = {name: float(values[number - 1]) for name, values in numbers.items() if values is not None}
             _label(canvas, (left, top + plan.panel[1]), plan, words[number - 1], said, colours)
@@ -256,11 +258,13 @@ def _bar(canvas: ImageDraw.ImageDraw, area: tuple[float, float, float, float], s
         canvas.rectangle((left, top, left + max(round((right - left) * min(share, 1.0)), 1) - 1, max(bottom - 1, top)), colours.accent)
 
 
-def _scale(sheet: Image.Image, canvas: ImageDraw.ImageDraw, at: tuple[int, int], plan: Layout, colours: Theme) -> None:
+def _scale(
+    sheet: Image.Image, canvas: ImageDraw.ImageDraw, at: tuple[int, int], plan: Layout, colours: Theme, legend: tuple[str, str]
+) -> None:
     """Beneath the photo: what the colours mean."""
     left, top = at
     unit, small = plan.unit, round(13 * plan.unit)
-    write(canvas, (left, top + 23 * unit), "looks less", small, colours.quiet)
-    write(canvas, (left + plan.cell[0], top + 23 * unit), "more", small, colours.quiet, "rs")
+    write(canvas, (left, top + 23 * unit), legend[0], small, colours.quiet)
+    write(canvas, (left + plan.cell[0], top + 23 * unit), legend[1], small, colours.quiet, "rs")
     strip = Image.fromarray(heat_colours()[None]).resize((plan.cell[0], max(round(5 * unit), 2)), Image.Resampling.BILINEAR)
     sheet.paste(strip, (left, round(top + 30 * unit)))

@@ -1,0 +1,59 @@
+"""Contact sheets of the same validation images after every validation, so that one can watch attention form."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback
+from PIL import Image
+
+from captioner.data.images import open_image
+from captioner.files import whole_file
+from captioner.model import Caption
+
+
+class Pictures(Callback):
+    """Captions the first `images` validation images with the validation's search, and hands their sheets to the loggers that take pictures.
+
+    Those are TensorBoard's and W&B's; where there is none and no folder, nothing is captioned. folder: `epoch_01_1.png` (epoch, image)
+    are written there too; None, they are not. Random numbers of training go on as if nothing had been drawn. Raises: ValueError, a
+    number below 0.
+    """
+
+    def __init__(self, images: int = 4, folder: str | None = None) -> None:
+        if images < 0:
+            raise ValueError(f"images is a number of validation images and not negative, not {images}")
+        self.images, self.folder = images, None if folder is None else Path(folder)
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        takers = [logger for logger in trainer.loggers if takes_pictures(logger)]
+        if trainer.sanity_checking or not trainer.is_global_zero or not self.images or not (takers or self.folder):
+            return
+        epoch = trainer.current_epoch + 1
+        for number, caption in enumerate(self.captions(trainer, pl_module), 1):
+            sheet = caption.overlay(title=f"{caption.text or '(no word)'}   (epoch {epoch})")
+            for logger in takers:
+                hand_over(logger, f"val/attention_{number}", sheet, caption.text, trainer.global_step)
+            if self.folder is not None:
+                with whole_file(self.folder / f"epoch_{epoch:02d}_{number}.png") as temporary:
+                    sheet.save(temporary)
+
+    def captions(self, trainer: Any, module: Any) -> list[Caption]:
+        """Of the same images every time."""
+        split = trainer.datamodule.splits["val"]
+        photos = [open_image(split.path(index)) for index in range(min(self.images, len(split)))]
+        with torch.random.fork_rng(), trainer.precision_plugin.val_step_context():
+            return list(module.captioner.caption(photos, search=module.search))
+
+
+def takes_pictures(logger: Any) -> bool:
+    return hasattr(logger, "log_image") or hasattr(getattr(logger, "experiment", None), "add_image")
+
+
+def hand_over(logger: Any, name: str, sheet: Image.Image, text: str, step: int) -> None:
+    """W&B's logger has `log_image`, TensorBoard's writer `add_image`, which takes arrays (height, width, 3)."""
+    if hasattr(logger, "log_image"):
+        logger.log_image(key=name, images=[sheet], step=step, caption=[text])
+    else:
+        logger.experiment.add_image(name, np.asarray(sheet), step, dataformats="HWC")

@@ -1,0 +1,97 @@
+"""The alignment matrix and the sheet of heads: every weight in its place, everything readable, nothing off the page."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captioner.maps.colours import THEMES, heat_colours
+from captioner.maps.heads import head_sheet
+from captioner.maps.matrix import MARGIN, _table, alignment_matrix, cell_steps
+
+PHOTO = Image.effect_noise((90, 70), 80).convert("RGB")
+BOX = (10.0, 0.0, 80.0, 70.0)
+
+
+def one_hot(places, rows, cols):
+    alphas = np.zeros((len(places), rows, cols), np.float32)
+    for word, place in enumerate(places):
+        alphas[word, *place] = 1
+    return alphas
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize(("rows", "cols"), [(7, 7), (12, 12), (14, 14), (7, 12), (1, 6)])
+def test_each_weight_is_a_cell_in_the_word_s_row_and_the_region_s_column(rows, cols, theme):
+    words = ["a", "brown", "dog"]
+    places = [(0, 0), (rows - 1, cols - 1), (rows // 2, cols // 3)]
+    page = alignment_matrix(PHOTO, words, one_hot(places, rows, cols), BOX, probabilities=[0.1, 0.5, 1.0], theme=theme)
+    table = _table(words, rows, cols, BOX)
+    hot, cold = (tuple(heat_colours()[step].tolist()) for step in (255, 0))
+    for word, (row, col) in enumerate(places):
+        across = table.left + row * table.block + col * table.cell[0] + table.cell[0] // 2
+        down = [table.top + number * table.cell[1] + table.cell[1] // 2 for number in range(len(words))]
+        assert page.getpixel((across, down[word])) == hot
+        assert {page.getpixel((across, down[other])) for other in range(len(words)) if other != word} == {cold}
+
+
+@pytest.mark.parametrize("words", [3, 25])
+@pytest.mark.parametrize("grid", [(7, 7), (12, 12), (14, 14)])
+def test_a_matrix_fits_a_screen_and_its_cells_can_be_told_apart(words, grid):
+    table = _table(["word"] * words, *grid, BOX)
+    page = alignment_matrix(PHOTO, ["extraordinarily"] * words, np.full((words, *grid), 0.01, np.float32), BOX, sentinel=[0.3] * words)
+    assert table.cell[0] >= 7
+    assert table.cell[1] >= 20
+    assert page.width <= 1920
+    assert page.height <= 1080
+    corners = np.concatenate([np.asarray(page)[:, -MARGIN // 2 :].reshape(-1, 3), np.asarray(page)[:, : MARGIN // 2].reshape(-1, 3)])
+    assert (corners == THEMES["light"].paper).all(), "nothing runs into the border"
+
+
+def test_an_even_look_does_not_shine():
+    assert cell_steps(np.full((1, 2, 3), 1 / 6, np.float32)).max() == 64
+
+
+def test_the_row_of_the_grid_that_a_block_shows_is_lit_above_it():
+    photo = Image.new("RGB", (70, 70), (200, 20, 20))
+    page = np.asarray(alignment_matrix(photo, ["dog"], np.full((1, 3, 2), 0.1, np.float32), (0.0, 0.0, 70.0, 70.0))).astype(int)
+    table = _table(["dog"], 3, 2, (0.0, 0.0, 70.0, 70.0))
+    for row in range(3):
+        begin = table.left + row * table.block
+        column = page[table.top - 6 - table.thumbnail[1] : table.top - 6, begin + table.thumbnail[0] // 2]
+        red = np.flatnonzero((column == (200, 20, 20)).all(1))
+        assert red.min() >= row * table.thumbnail[1] / 3
+        assert red.max() <= (row + 1) * table.thumbnail[1] / 3
+
+
+@pytest.mark.parametrize("size", [(200, 1000), (4000, 300), (31, 47)])
+@pytest.mark.parametrize("heads", [1, 8])
+def test_a_sheet_of_heads_has_a_row_a_word_and_a_column_a_head_and_the_mean(size, heads):
+    alphas = np.random.default_rng(0).dirichlet(np.ones(35), (3, heads)).reshape(3, heads, 5, 7)
+    box = (0.0, 0.0, float(size[0]), float(size[1]))
+    photo = Image.new("RGB", size, (90, 20, 200))
+    one = head_sheet(photo, ["a", "b", "c"], alphas, box, probabilities=[0.1, 0.2, 0.3])
+    less = head_sheet(photo, ["a", "b"], alphas[:2], box)
+    wider = head_sheet(photo, ["a", "b", "c"], np.concatenate([alphas, alphas], 1), box)
+    assert one.width < wider.width
+    assert less.height < one.height
+    if heads == 1:
+        paper = np.asarray(one)
+        panel = max(round(size[0] * 132 / max(size)), 64) + 8
+        end = one.width - 24
+        mean, head = paper[-60:-24, end - 2 * panel + 8 : end - panel + 8], paper[-60:-24, end - panel + 8 : end + 8]
+        assert np.array_equal(mean[:, : panel - 8], head[:, : panel - 8]), "the mean of one head is that head"
+
+
+def test_what_does_not_count_the_same_is_refused_by_name():
+    alphas = np.full((2, 3, 5), 1 / 15, np.float32)
+    for wrong in ({"probabilities": [0.5]}, {"sentinel": [0.1] * 3}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            alignment_matrix(PHOTO, ["a", "b"], alphas, BOX, **wrong)
+    with pytest.raises(ValueError, match="alphas"):
+        alignment_matrix(PHOTO, ["a"], alphas, BOX)
+    with pytest.raises(ValueError, match="theme"):
+        alignment_matrix(PHOTO, ["a", "b"], alphas, BOX, theme="pink")
+    with pytest.raises(ValueError, match="no head"):
+        head_sheet(PHOTO, ["a", "b"], alphas[:, None][:, :0], BOX)
+    with pytest.raises(ValueError, match="head_alphas"):
+        head_sheet(PHOTO, ["a"], alphas[:, None], BOX)

@@ -1,0 +1,116 @@
+"""Sheets of the same validation images after every validation, for whoever takes pictures."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from captioner.model import Caption
+from captioner.training.pictures import Pictures
+
+
+class Writer:
+    def __init__(self):
+        self.taken = []
+
+    def add_image(self, name, array, step, dataformats):
+        assert dataformats == "HWC"
+        self.taken.append((name, array.shape, array.dtype, step))
+
+
+class WandB:
+    experiment = object()
+
+    def __init__(self):
+        self.taken = []
+
+    def log_image(self, key, images, step, caption):
+        self.taken.append((key, images[0].size, step, caption[0]))
+
+
+class Set:
+    def __init__(self, folder, sizes):
+        self.paths = [folder / f"{number}.png" for number in range(len(sizes))]
+        for path, size in zip(self.paths, sizes, strict=True):
+            Image.new("RGB", size, (90, 20, 200)).save(path)
+
+    def __len__(self):
+        return len(self.paths)
+
+    def path(self, index):
+        return self.paths[index]
+
+
+def says(images, search):
+    torch.rand(3)
+    alphas = np.full((1, 2, 3), 1 / 6, np.float32)
+    box = [(0.0, 0.0, float(image.width), float(image.height)) for image in images]
+    said = ([search], -1.0, [-0.5], -0.5, -1.0, alphas)
+    return [Caption(search, *said, own, *image.size, image=image) for image, own in zip(images, box, strict=True)]
+
+
+def run(tmp_path, pictures, loggers, epoch=0, **changes):
+    asked = []
+    captioner = SimpleNamespace(caption=lambda images, search: asked.append(len(images)) or says(images, search))
+    trainer = SimpleNamespace(
+        loggers=loggers,
+        sanity_checking=False,
+        is_global_zero=True,
+        current_epoch=epoch,
+        global_step=70 * (epoch + 1),
+        datamodule=SimpleNamespace(splits={"val": Set(tmp_path, [(40, 30), (30, 50), (25, 25)])}),
+        precision_plugin=SimpleNamespace(val_step_context=nullcontext),
+    )
+    trainer.__dict__.update(changes)
+    pictures.on_validation_epoch_end(trainer, SimpleNamespace(captioner=captioner, search="dog"))
+    return asked
+
+
+def test_tensorboard_and_wandb_get_a_sheet_an_image_under_the_same_name_every_epoch(tmp_path):
+    writer, wandb = Writer(), WandB()
+    pictures = Pictures(images=2)
+    for epoch in (0, 1):
+        run(tmp_path, pictures, [SimpleNamespace(experiment=writer), wandb, SimpleNamespace(name="csv")], epoch)
+    assert [(name, step) for name, _, _, step in writer.taken] == [
+        ("val/attention_1", 70),
+        ("val/attention_2", 70),
+        ("val/attention_1", 140),
+        ("val/attention_2", 140),
+    ]
+    assert all(shape[2] == 3 and kind == np.uint8 for _, shape, kind, _ in writer.taken)
+    assert [(key, step, said) for key, _, step, said in wandb.taken[:2]] == [("val/attention_1", 70, "dog"), ("val/attention_2", 70, "dog")]
+    assert [size for _, size, _, _ in wandb.taken] == [shape[1::-1] for _, shape, _, _ in writer.taken]
+
+
+def test_files_are_written_where_asked_for_and_a_short_split_gives_what_it_has(tmp_path):
+    run(tmp_path, Pictures(images=5, folder=str(tmp_path / "pictures")), [], epoch=11)
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [f"epoch_12_{number}.png" for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("loggers", "changes", "images"),
+    [
+        ([SimpleNamespace(name="csv")], {}, 4),
+        ([WandB()], {"is_global_zero": False}, 4),
+        ([WandB()], {"sanity_checking": True}, 4),
+        ([WandB()], {}, 0),
+    ],
+)
+def test_nothing_is_captioned_where_nobody_takes_pictures(tmp_path, loggers, changes, images):
+    assert run(tmp_path, Pictures(images), loggers, **changes) == []
+
+
+def test_training_s_random_numbers_go_on_as_if_nothing_had_been_drawn(tmp_path):
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    assert run(tmp_path, Pictures(1), [WandB()]) == [1]
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_fewer_than_no_images_are_refused():
+    with pytest.raises(ValueError, match="-1"):
+        Pictures(-1)
