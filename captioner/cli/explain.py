@@ -77,13 +77,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Raises: InputError, usage or configuration."""
     options = parser().parse_args(arguments)
     check(options)
-    source = read_source(options.annotations, options.captions, options.images, options.scenes, options.limit)
+    scenes = options.scenes or [None] * len(options.annotations)
+    splits = zip(options.annotations, options.captions, options.images, scenes, strict=True)
+    sources = [read_source(*files, options.limit) for files in splits]
+    twice = [image for image, times in Counter(i for source in sources for i in source.captions.image_ids.tolist()).items() if times > 1]
+    if twice:
+        raise InputError(f"--captions: image {twice[0]} is in several of the splits; give each image once")
     training = None
     if options.train_annotations:
         given = (options.train_annotations, options.train_captions, options.train_images, options.train_scenes)
-        training = read_source(*given, options.train_limit)
+        training = [read_source(*given, options.train_limit)]
     captioner = load(options.model, options.device)
-    found = gather(captioner, source, options, options.faithfulness)
+    found = gather(captioner, sources, options, options.faithfulness)
     learnt = None if training is None else gather(captioner, training, options)
     if not found.places:
         complain("no image could be captioned; there is nothing to score")
@@ -108,16 +113,17 @@ def parser() -> argparse.ArgumentParser:
     )
     add = asked.add_argument
     add("model", type=Path, metavar="MODEL", help="a model/ folder, a run's folder or a .ckpt")
-    add("--annotations", type=Path, required=True, metavar="FILE", help="COCO instances: boxes and masks")
-    add("--captions", type=Path, required=True, metavar="FILE", help="COCO captions of the same images")
-    add("--images", type=Path, required=True, metavar="DIR", help="the folder of the images")
-    add("--scenes", type=Path, metavar="FILE", help="the truth of drawn scenes, scenes_*.json: says which object a phrase names")
+    files: dict[str, Any] = {"type": Path, "nargs": "+", "metavar": "FILE"}
+    add("--annotations", required=True, **files, help="COCO instances: boxes and masks; several files, of several splits, as one set")
+    add("--captions", required=True, **files, help="COCO captions of the same images, a file for each")
+    add("--images", required=True, **{**files, "metavar": "DIR"}, help="the folder of the images of each")
+    add("--scenes", **files, help="the truth of drawn scenes, scenes_*.json: says which object a phrase names")
     add(
         "--explain", default="attention", metavar="KINDS", help="maps: attention,gradcam,jacobian,smoothgrad,integrated_gradients,occlusion"
     )
     add("--of", default=",".join(CAPTIONS), metavar="CAPTIONS", help=f"whose words: {' and '.join(CAPTIONS)} (both)")
     add("--beam", type=count, default=3, metavar="N", help="beam width of generated captions (3)")
-    add("--limit", type=count, metavar="N", help="only the first N images")
+    add("--limit", type=count, metavar="N", help="only the first N images of each split")
     add("--faithfulness", action="store_true", help="also what hiding and showing does to the words' probabilities, of generated captions")
     add("--json", type=Path, metavar="FILE", help="write every number, as fractions")
     add("--batch-size", type=count, default=32, metavar="N", help="images at a time (32)")
@@ -156,6 +162,9 @@ def check(options: argparse.Namespace) -> None:
         if strange or not asked:
             raise InputError(f"--{name} {getattr(options, name)}: {(strange or ['nothing'])[0]!r} is not among {', '.join(known)}")
         setattr(options, name, asked)
+    counts = {name: len(getattr(options, name)) for name in ("annotations", "captions", "images", "scenes") if getattr(options, name)}
+    if len(set(counts.values())) > 1:
+        raise InputError(f"one file of each kind for every split, not {', '.join(f'{number} --{name}' for name, number in counts.items())}")
     given = [name for name in ("annotations", "captions", "images") if getattr(options, f"train_{name}")]
     if given and len(given) < 3:
         raise InputError(f"--train-{given[0]}: give --train-annotations, --train-captions and --train-images together")
@@ -191,12 +200,19 @@ def read_source(annotations: Path, captions: Path, images: Path, scenes: Path | 
     return Source(chosen, instances, names_in_scenes(scenes), absent)
 
 
-def gather(captioner: Any, source: Source, options: argparse.Namespace, faithful: bool = False) -> Gathered:
+def gather(captioner: Any, sources: Sequence[Source], options: argparse.Namespace, faithful: bool = False) -> Gathered:
     """Caption, force, and keep the maps of object words, batch by batch; where a batch fails, its images are tried alone."""
+    words: dict[str, dict[str, list[Any]]] = {of: {kind: [] for kind in options.explain} for of in options.of}
+    found = Gathered(words, {of: Counter() for of in options.of}, {}, [image for source in sources for image in source.absent], [])
+    for source in sources:
+        gather_split(captioner, source, options, faithful, found)
+    return found
+
+
+def gather_split(captioner: Any, source: Source, options: argparse.Namespace, faithful: bool, found: Gathered) -> None:
+    """Add one source's words to `found`."""
     from captioner.model import batches
 
-    words: dict[str, dict[str, list[Any]]] = {of: {kind: [] for kind in options.explain} for of in options.of}
-    found = Gathered(words, {of: Counter() for of in options.of}, {}, list(source.absent), [])
     for batch in batches(progress(range(len(source.captions)), "looking", len(source.captions)), options.batch_size):
         opened = {}
         for index in batch:
@@ -214,7 +230,6 @@ def gather(captioner: Any, source: Source, options: argparse.Namespace, faithful
                 except (RuntimeError, ValueError) as error:
                     found.failed.append(int(source.captions.image_ids[index]))
                     complain(f"{source.captions.path(index)}: {str(error) or type(error).__name__}")
-    return found
 
 
 def look_at(
@@ -285,7 +300,7 @@ def report(found: Gathered, learnt: Gathered | None, options: argparse.Namespace
     """Every number, as fractions."""
     from captioner.explain.faithfulness import summary
 
-    record: dict[str, Any] = {"model": str(options.model), "annotations": str(options.annotations), "beam": options.beam}
+    record: dict[str, Any] = {"model": str(options.model), "annotations": [str(path) for path in options.annotations], "beam": options.beam}
     record["images"] = len(found.places)
     for of in options.of:
         record[of] = {"words": 0, "images": 0, "left_out": dict(found.left_out[of]), "thresholds": {}, "by_class": {}}

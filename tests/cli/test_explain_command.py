@@ -42,7 +42,8 @@ def explain(tmp_path, capsys):
 
     def run(*options, **changes):
         given = {"annotations": tmp_path / "instances.json", "captions": tmp_path / "captions.json", "images": tmp_path, **changes}
-        words = [str(word) for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
+        listed = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
+        words = [str(word) for name, values in listed.items() for word in (f"--{name.replace('_', '-')}", *values)]
         code = main(["explain", str(model), *words, *map(str, options)])
         printed = capsys.readouterr()
         return code, printed.out, printed.err
@@ -76,6 +77,31 @@ def test_references_alone_and_the_first_images(explain):
     assert "generated" not in printed
     assert "in 1 of 1 images" in printed
     assert printed.splitlines()[1].split()[-3:] == ["map", "uniform", "centre"], "one image has no other, and no interval"
+
+
+def test_several_splits_are_scored_as_one_and_hold_each_image_once(explain, tmp_path):
+    found = {}
+    for name, parts in (("whole", [(1, 2, 3)]), ("parts", [(1,), (2, 3)])):
+        files: dict[str, list] = {"annotations": [], "captions": []}
+        for number, ids in enumerate(parts):
+            for kind, own in (("annotations", "instances"), ("captions", "captions")):
+                record = json.loads((tmp_path / f"{own}.json").read_text())
+                record["images"] = [image for image in record["images"] if image["id"] in ids]
+                record["annotations"] = [entry for entry in record["annotations"] if entry["image_id"] in ids]
+                files[kind].append(tmp_path / f"{own}_{name}_{number}.json")
+                files[kind][-1].write_text(json.dumps(record))
+        folders = [tmp_path] * len(parts)
+        assert explain("--json", tmp_path / f"{name}.json", "--bootstrap", 20, images=folders, **files)[0] == 0
+        found[name] = json.loads((tmp_path / f"{name}.json").read_text())
+        del found[name]["annotations"]
+    assert found["whole"] == found["parts"]
+    twice = {name: [tmp_path / f"{own}.json"] * 2 for name, own in (("annotations", "instances"), ("captions", "captions"))}
+    code, _, error = explain(images=[tmp_path] * 2, **twice)
+    assert code == 2
+    assert "image 1 is in several of the splits" in error
+    code, _, error = explain(images=[tmp_path] * 2)
+    assert code == 2
+    assert "one file of each kind for every split" in error
 
 
 def test_thresholds_come_from_training_images_or_are_given(explain, tmp_path):
