@@ -10,6 +10,7 @@ compared.
 """
 
 import argparse
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -65,34 +66,7 @@ PICTURES: Mapping[str, Sequence[str]] = {
     "transformer": ["decoder=transformer", *ALL_AT_ONCE],
 }
 """A picture's name -> words of the command line beside the recipe's. The same words are one run: `peak` reads the soft one at its peaks."""
-LITTLE = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "of",
-        "and",
-        "or",
-        "is",
-        "are",
-        "to",
-        "in",
-        "on",
-        "at",
-        "with",
-        "by",
-        "it",
-        "its",
-        "there",
-        "one",
-        "them",
-        "another",
-        "some",
-        "this",
-        "that",
-        "from",
-    ]
-)
+LITTLE = frozenset(re.findall(r"\w+", "a an the of and or is are to in on at with by it its there one them another some this that from"))
 """Words without a panel."""
 WIDTH, GAP, MARGIN, MOST = 900, 8, 10, 128
 """Of a picture, between panels, around all, and of the widest panel; in pixels."""
@@ -206,7 +180,8 @@ def picture(name: str, folder: Path, scene: Scene) -> Image.Image:
 
 
 def words_strip(scene: Scene, said: Any, label: str) -> Image.Image:
-    shown = telling(said.words)
+    """Of words that have something to show; where there is a sentinel, of the first words, since those without an object tell of it."""
+    shown = telling(said.words) if said.sentinel is None else list(range(len(said.words)))[: SHOWN - 1]
     notes = None if said.sentinel is None else [f"sentinel {said.sentinel[word]:.2f}" for word in shown]
     return strip(scene.image, said.box, label, said.alphas[shown], [said.words[word] for word in shown], notes)
 
@@ -252,9 +227,9 @@ def stacked(strips: Sequence[Image.Image]) -> Image.Image:
 
 
 def save(drawing: Image.Image, path: Path) -> None:
-    """As a PNG of 96 colours, a fifth of the size."""
+    """As a PNG of 256 colours, a third of the size; small bright spots keep theirs."""
     with whole_file(path) as temporary:
-        drawing.quantize(96, dither=Image.Dither.NONE).save(temporary, optimize=True)
+        drawing.quantize(256, kmeans=2, dither=Image.Dither.NONE).save(temporary, optimize=True)
     print(f"{path}  {drawing.width} x {drawing.height}, {path.stat().st_size / 1024:.0f} KB", file=sys.stderr, flush=True)
 
 
@@ -271,7 +246,7 @@ def draw_readme(options: argparse.Namespace) -> int:
     soft, shown = said["soft"], telling(said["soft"].words)
     words = [soft.words[word] for word in shown]
     found = explain(Captioner.load(options.model), scene.image, soft.words)
-    rows = [strip(scene.image, soft.box, NAMES.get(name, name), maps[shown], words) for name, maps in found.items()]
+    rows = [strip(scene.image, soft.box, NAMES.get(name, name.capitalize()), maps[shown], words) for name, maps in found.items()]
     save(stacked(rows), options.pictures / "explanations.png")
     save(alignment_matrix(scene.image, soft.words, soft.alphas, soft.box), options.pictures / "alignment.png")
     return 0

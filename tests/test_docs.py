@@ -1,0 +1,55 @@
+"""docs/attention.md names every kind, and what it tells its reader to type works."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from captioner import bundle
+from captioner.training.configuration import compose_run, conf_folder, groups, plain
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGE = (DOCS / "attention.md").read_text(encoding="utf-8")
+LINES = sorted(set(re.findall(r"^python train\.py(.*)$", PAGE, re.MULTILINE)))
+PICTURES = sorted(set(re.findall(r"!\[[^]]+\]\(([^)]+)\)", PAGE)))
+ROOMS = ("score", "locality", "distribution", "readout")
+KINDS = [
+    f"{group}={choice}"
+    for group, choices in groups(conf_folder()).items()
+    for choice in choices
+    if group in ("decoder", "objective/baseline", *(f"attention/{room}" for room in ROOMS))
+]
+SAID_OTHERWISE = {"attention/readout=sample": "attention=hard objective=hard"}
+"""Kinds that another line chooses: drawing regions without REINFORCE would teach little."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_a_section_or_a_line_of_its_own(kind: str) -> None:
+    words = {word for line in LINES for word in line.split()}
+    assert kind in words or SAID_OTHERWISE[kind] in {line.strip() for line in LINES}
+    assert re.search(rf"^### {kind.partition('=')[2]}$", PAGE, re.MULTILINE) or kind.startswith("objective/")
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_every_line_of_the_page_composes_and_builds_its_model(line: str) -> None:
+    config = plain(compose_run(["experiment=scenes", *line.split()]))
+    bundle.build(config["decoder"], ("decoders", "attention"), vocabulary_size=11)
+    bundle.build(config["encoder"], ("encoders",))
+
+
+@pytest.mark.parametrize("kind", ["adaptive", "hard", "multi_head", "soft", "local", "sparse"])
+def test_every_whole_choice_of_attention_is_named(kind: str) -> None:
+    assert (conf_folder() / "attention" / f"{kind}.yaml").is_file()
+    assert f"`{kind}`" in PAGE
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_every_picture_of_the_page_is_there(picture: str) -> None:
+    if not list((DOCS / "maps").glob("*.png")):
+        pytest.skip("docs/maps is empty: python docs/figures.py maps draws it")
+    assert (DOCS / picture).is_file()
+
+
+def test_every_picture_of_the_page_is_drawn_by_the_program() -> None:
+    named = set(re.findall(r'^    "(\w+)": ', (DOCS / "figures.py").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {Path(picture).stem for picture in PICTURES} == named
