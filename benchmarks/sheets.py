@@ -1,0 +1,127 @@
+"""Contact sheets a second, and what arrays and JSON lines add to the time of prediction.
+
+Sheets: 12 words, panels 240 pixels wide, maps of 14 x 14 over 640 x 480 photos (smooth colours and a little noise), drawn by as many
+processes as there are cores (two at most), each its own share; drawn only, then also written as PNG. Ratio: against 20 a second.
+Prediction: 640 x 480 JPEGs through a small model (96 x 96 pixels, random weights, 12 words by beam search), from file to caption, with
+and without `captions.jsonl` and `NAME.npz`. A small model is the worst case, for what is written does not depend on the model.
+Ratio: the time added, against 5 %.
+
+python benchmarks/sheets.py [--sheets 100] [--images 128] [--repeats 5]
+"""
+
+import argparse
+import io
+import os
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from captioner.cli.results import Results
+from captioner.maps.sheet import contact_sheet
+
+WORDS = ["a", "small", "brown", "dog", "runs", "along", "the", "beach", "with", "a", "red", "ball"]
+RATE, SHARE = 20.0, 0.05
+
+
+def photo(rng: np.random.Generator) -> Image.Image:
+    coarse = Image.fromarray(rng.integers(0, 255, (12, 16, 3), np.uint8)).resize((640, 480), Image.Resampling.BICUBIC)
+    return Image.fromarray(np.clip(np.asarray(coarse) + rng.normal(0, 6, (480, 640, 1)), 0, 255).astype(np.uint8))
+
+
+def draw(count: int, seed: int, write: bool) -> float:
+    """Seconds that `count` sheets take in this process."""
+    rng = np.random.default_rng(seed)
+    photos = [photo(rng) for _ in range(8)]
+    alphas = rng.dirichlet(np.full(196, 0.3), len(WORDS)).reshape(-1, 14, 14).astype(np.float32)
+    began = 0.0
+    for number in range(-1, count):
+        began = time.perf_counter() if number == 0 else began  # the first one loads fonts
+        sheet = contact_sheet(photos[number % 8], WORDS, alphas, (80.0, 0.0, 560.0, 480.0), probabilities=[0.5] * len(WORDS))
+        if write:
+            sheet.save(io.BytesIO(), "PNG", compress_level=1)
+    return time.perf_counter() - began
+
+
+def sheet_rate(count: int, processes: int, write: bool) -> float:
+    """Sheets a second of all processes together."""
+    with ProcessPoolExecutor(processes) as pool:
+        return sum(count / seconds for seconds in pool.map(draw, [count] * processes, range(processes), [write] * processes))
+
+
+def model() -> Any:
+    """The shipped small encoder and soft attention with random weights; it says 12 words of every image."""
+    import torch
+
+    from captioner.model import Captioner
+    from captioner.training.configuration import compose_run, plain
+    from captioner.vocabulary import Vocabulary
+
+    torch.manual_seed(0)
+    config = plain(compose_run([]))
+    vocabulary = Vocabulary([f"word{number}" for number in range(1000)])
+    return Captioner.from_config({part: config[part] for part in ("encoder", "decoder", "transform")}, vocabulary).eval()
+
+
+def predict(captioner: Any, search: Any, paths: list[Path], out: Path | None) -> float:
+    """Seconds from files to captions, written to `out` where it is given."""
+    from captioner.data.images import open_image
+
+    results = None if out is None else Results(out, frozenset({"arrays"}), None, "Captions")
+    began = time.perf_counter()
+    with results or nullcontext():
+        for start in range(0, len(paths), 16):
+            images = [open_image(path) for path in paths[start : start + 16]]
+            captions = captioner.caption(images, search=search)
+            for path, image, caption in zip(paths[start:], images, captions, strict=False):
+                if results is not None:
+                    results.add(str(path), path.stem, image, caption)
+    return time.perf_counter() - began
+
+
+def added(count: int, repeats: int) -> tuple[float, float]:
+    """(milliseconds an image of prediction alone, of writing): medians over repeats, the two in turn."""
+    from captioner.search.beam import BeamSearch
+    from captioner.search.constraints import Constraints
+
+    captioner, search = model(), BeamSearch(3, 12, constraints=Constraints(min_length=12))
+    rng = np.random.default_rng(0)
+    alone, both = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{number:06d}.jpg" for number in range(count)]
+        for path in paths:
+            photo(rng).save(path, quality=90)
+        predict(captioner, search, paths[:16], None)
+        for number in range(repeats):
+            alone.append(predict(captioner, search, paths, None))
+            both.append(predict(captioner, search, paths, Path(folder) / f"out{number}"))
+    bare = statistics.median(alone)
+    return 1000 * bare / count, 1000 * (statistics.median(both) - bare) / count
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sheets", type=int, default=100)
+    parser.add_argument("--images", type=int, default=128)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    processes = min(2, os.cpu_count() or 1)
+    for what, write in (("drawn", False), ("drawn and written as PNG", True)):
+        rate = sheet_rate(options.sheets, processes, write)
+        print(f"sheets {what}, {processes} processes: {rate:6.1f} a second   {rate / RATE:5.2f} x {RATE:.0f} a second")
+    bare, more = added(options.images, options.repeats)
+    print(
+        f"prediction {bare:.2f} ms an image; arrays and JSON lines add {more:.2f} ms, {more / bare:.1%}   {more / bare / SHARE:5.2f} x 5 %"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
