@@ -227,9 +227,9 @@ def stacked(strips: Sequence[Image.Image]) -> Image.Image:
 
 
 def save(drawing: Image.Image, path: Path) -> None:
-    """As a PNG of 256 colours, a third of the size; small bright spots keep theirs."""
+    """As a PNG of 176 colours, a third of the size; small bright spots keep theirs."""
     with whole_file(path) as temporary:
-        drawing.quantize(256, kmeans=2, dither=Image.Dither.NONE).save(temporary, optimize=True)
+        drawing.quantize(176, kmeans=2, dither=Image.Dither.NONE).save(temporary, optimize=True)
     print(f"{path}  {drawing.width} x {drawing.height}, {path.stat().st_size / 1024:.0f} KB", file=sys.stderr, flush=True)
 
 
