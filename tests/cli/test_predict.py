@@ -352,3 +352,28 @@ def test_file_names_that_are_no_utf_8_are_captioned_too(stand_in):
     draw(name)
     assert main(["predict", "in", "--out", "out"]) == 0
     assert lines()[0]["image"] == name
+
+
+def test_heads_matrix_and_animation_are_pictures_beside_the_sheet(stand_in, tmp_path, monkeypatch, caplog):
+    Image.new("RGB", (40, 24), "teal").save("a.png")
+    assert predict.main(["a.png", "--out", "one", "--save", "heads,matrix,animation"]) == 0
+    assert {path.name for path in Path("one").iterdir()} == {"a_matrix.png", "a.gif", "captions.jsonl"}
+    assert caplog.text.count("attention has one head here") == 1
+    plain = stand_in.caption
+
+    def with_heads(images, search=None, batch_size=16):
+        captions = plain(images, search, batch_size)
+        for caption in captions:
+            caption.head_alphas = np.stack([caption.alphas, caption.alphas[:, ::-1]], 1)
+        return captions
+
+    monkeypatch.setattr(stand_in, "caption", with_heads)
+    assert predict.main(["a.png", "--out", "two", "--save", "heads,matrix,animation"]) == 0
+    assert {path.name for path in Path("two").iterdir()} == {"a_heads.png", "a_matrix.png", "a.gif", "captions.jsonl"}
+    with Image.open("two/a.gif") as animation:
+        assert animation.n_frames == 3, "the photo and two words"
+    for name in ("a_heads.png", "a_matrix.png"):
+        with Image.open(Path("two") / name) as picture:
+            assert min(picture.size) > 60
+    Image.new("RGB", (40, 24)).save("a_matrix.png")
+    assert main(["predict", "a.png", "a_matrix.png", "--out", "three", "--save", "overlay,matrix"]) == 2
