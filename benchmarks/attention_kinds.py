@@ -57,7 +57,7 @@ def main() -> int:
     kinds, seeds = chosen(options.kinds), [int(seed) for seed in options.seeds.split(",")]
     if options.score:
         return measure(options.score)
-    runs = {(kind, seed): options.out / f"{kind}_{seed}_{mark(words(kind, seed))}" for seed in seeds for kind in kinds}
+    runs = {(kind, seed): folder_of(kind, seed, options.out) for seed in seeds for kind in kinds}
     done = [run for run in runs if (runs[run] / "kind.json").is_file()]
     print(f"{len(runs)} runs, {len(done)} of them finished before; {options.together} at a time", file=sys.stderr, flush=True)
     lock = threading.Lock()
@@ -105,6 +105,18 @@ def mark(words: Sequence[str]) -> str:
     config = plain(compose_run(words))
     recipe = {name: config[name] for name in RECIPE} | {"epochs": config["trainer"]["max_epochs"]}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def folder_of(kind: str, seed: int, out: Path) -> Path:
+    return out / f"{kind}_{seed}_{mark(words(kind, seed))}"
+
+
+def kept(kind: str, seed: int, out: Path) -> Path:
+    """The folder of a run, trained and measured now where that was not done before."""
+    folder = folder_of(kind, seed, out)
+    if not (folder / "kind.json").is_file():
+        perform(kind, seed, folder, 1, threading.Lock())
+    return folder
 
 
 def perform(kind: str, seed: int, folder: Path, together: int, lock: threading.Lock) -> None:

@@ -1,6 +1,6 @@
 """Do maps lie on what the words name, and do the words hang on what the maps show? Kinds of attention on the drawn scenes, with baselines.
 
-python benchmarks/belief.py [--kinds soft,hard,local,sparse,multi_head] [--seed 0] [--limit 200] [--out outputs/kinds] [--together 1]
+python benchmarks/belief.py [--kinds soft,hard,local,sparse,multi_head] [--seed 0] [--limit 200] [--out outputs/kinds]
 
 Trains what is missing, as benchmarks/attention_kinds.py does and in the same folders. Then `captioner explain` holds the maps of freely
 generated captions against the boxes of the first `--limit` validation scenes: highest cell in the box; share of the map in the box (best
@@ -10,13 +10,11 @@ areas under the word's probability while the pixels attended most go (deletion, 
 
 import argparse
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import attention_kinds
-from attention_kinds import KINDS, chosen, mark, perform
+from attention_kinds import KINDS, chosen, kept
 
 from captioner.cli.explain import main as explain
 from captioner.files import read_json
@@ -33,13 +31,10 @@ def main() -> int:
     add("--seed", type=int, default=0, help="default: %(default)s")
     add("--limit", type=int, default=200, help="validation scenes (default: %(default)s)")
     add("--out", type=Path, default=Path("outputs/kinds"), help="the folder of all runs (default: %(default)s)")
-    add("--together", type=int, default=1, metavar="N", help="runs at a time")
     options = asked.parse_args()
     found = {}
     for kind in chosen(options.kinds):
-        folder = options.out / f"{kind}_{options.seed}_{mark(attention_kinds.words(kind, options.seed))}"
-        if not (folder / "kind.json").is_file():
-            perform(kind, options.seed, folder, 1, threading.Lock())
+        folder = kept(kind, options.seed, options.out)
         record = folder / f"belief_{options.limit}.json"
         if not record.is_file():
             code = explain(words(folder, record, options.limit))

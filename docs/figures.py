@@ -1,12 +1,12 @@
 """The pictures of docs/attention.md and of the README: the same scene and the same given caption under every mechanism.
 
 python docs/figures.py maps [--only sparsemax,transformer] [--epochs 1] [--together 2] [--out outputs/figures]
-python docs/figures.py readme --model RUN_SOFT --hard RUN --local RUN --sparse RUN
+python docs/figures.py readme [--soft RUN --hard RUN --local RUN --sparse RUN]
 
 `maps` trains what is missing, one short run a mechanism on the drawn scenes, and draws docs/maps/NAME.png. Finished runs are kept and a
 stopped one goes on from its last epoch, so that the command can be stopped and started again. `readme` draws docs/kinds.png,
-docs/explanations.png and docs/alignment.png from runs that are there. Captions are given and not the model's own, so that maps can be
-compared.
+docs/explanations.png and docs/alignment.png, from the runs of seed 0 of benchmarks/attention_kinds.py. Captions are given and not the
+model's own, so that maps can be compared.
 """
 
 import argparse
@@ -23,8 +23,10 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 
 DOCS = Path(__file__).resolve().parent
+COMPARED = ("soft", "hard", "local", "sparse")
+"""Kinds of attention in the README."""
 sys.path.insert(0, str(DOCS.parent / "benchmarks"))
-from attention_kinds import mark, train  # noqa: E402
+from attention_kinds import kept, mark, train  # noqa: E402
 
 from captioner.cli.demo import drawn  # noqa: E402
 from captioner.cli.train import configure, quieten  # noqa: E402
@@ -98,9 +100,10 @@ def parser() -> argparse.ArgumentParser:
     maps.add_argument("--out", type=Path, default=Path("outputs/figures"), help="the folder of the runs (default: %(default)s)")
     maps.add_argument("--pictures", type=Path, default=DOCS / "maps", help="default: docs/maps")
     maps.set_defaults(run=draw_maps)
-    readme = commands.add_parser("readme", help="draw the README's pictures from runs that are there")
-    for name in ("model", "hard", "local", "sparse"):
-        readme.add_argument(f"--{name}", type=Path, required=name == "model", metavar="RUN")
+    readme = commands.add_parser("readme", help="draw the README's pictures; runs that are not given are trained, or taken from before")
+    for name in COMPARED:
+        readme.add_argument(f"--{name}", type=Path, metavar="RUN")
+    readme.add_argument("--out", type=Path, default=Path("outputs/kinds"), help="the folder of the runs (default: %(default)s)")
     readme.add_argument("--pictures", type=Path, default=DOCS, help="default: docs")
     readme.set_defaults(run=draw_readme)
     for command in (maps, readme):
@@ -240,12 +243,12 @@ def draw_readme(options: argparse.Namespace) -> int:
     from captioner.model import Captioner
 
     scene = chosen_scene(options)
-    runs = {"soft": options.model, "hard": options.hard, "local": options.local, "sparse": options.sparse}
-    said = {name: Captioner.load(run).explain(scene.image, scene.caption) for name, run in runs.items() if run is not None}
+    runs = {name: getattr(options, name) or kept(name, 0, options.out) for name in COMPARED}
+    said = {name: Captioner.load(run).explain(scene.image, scene.caption) for name, run in runs.items()}
     save(stacked([words_strip(scene, one, name) for name, one in said.items()]), options.pictures / "kinds.png")
     soft, shown = said["soft"], telling(said["soft"].words)
     words = [soft.words[word] for word in shown]
-    found = explain(Captioner.load(options.model), scene.image, soft.words)
+    found = explain(Captioner.load(runs["soft"]), scene.image, soft.words)
     rows = [strip(scene.image, soft.box, NAMES.get(name, name.capitalize()), maps[shown], words) for name, maps in found.items()]
     save(stacked(rows), options.pictures / "explanations.png")
     save(alignment_matrix(scene.image, soft.words, soft.alphas, soft.box), options.pictures / "alignment.png")
