@@ -28,7 +28,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 bench: $(STAMP)
-	@set -e; for program in benchmarks/scores.py benchmarks/search.py benchmarks/hard_gradient.py; do echo "== $$program"; $(BIN)/python $$program; done
+	@set -e; for program in benchmarks/scores.py benchmarks/search.py benchmarks/hard_gradient.py benchmarks/sheets.py; do echo "== $$program"; $(BIN)/python $$program; done
 
 install: $(STAMP)
 

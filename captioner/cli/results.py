@@ -136,7 +136,7 @@ class Results:
         written: dict[str, Any] = {"arrays": None, "overlay": None}
         if "arrays" in self.save:
             with whole_file(stem.with_name(stem.name + ".npz")) as temporary:
-                np.savez_compressed(temporary, **arrays(caption, maps))
+                np.savez(temporary, **arrays(caption, maps))
             written["arrays"] = f"{name}.npz"
         if "overlay" in self.save:
             for kind, found in maps.items():
