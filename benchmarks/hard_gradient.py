@@ -45,10 +45,10 @@ class Nothing(Baseline):
 
     def forward(
         self,
-        rewards: Float[Tensor, "images captions draws"],
+        rewards: Float[Tensor, "images captions draws words"],
         drew: Bool[Tensor, "images captions draws"],
-        peaks: Float[Tensor, "images captions"] | None,
-    ) -> Float[Tensor, "images captions draws"]:
+        peaks: Float[Tensor, "images captions words"] | None,
+    ) -> Float[Tensor, "images captions draws words"]:
         return torch.zeros_like(rewards)
 
 

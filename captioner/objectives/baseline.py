@@ -17,18 +17,22 @@ class Baseline(nn.Module, ABC):
     @abstractmethod
     def forward(
         self,
-        rewards: Float[Tensor, "images captions draws"],
+        rewards: Float[Tensor, "images captions draws words"],
         drew: Bool[Tensor, "images captions draws"],
-        peaks: Float[Tensor, "images captions"] | None,
-    ) -> Float[Tensor, "images captions draws"]:
-        """Only what is at `drew` is read. Moves nothing: `learn` does."""
+        peaks: Float[Tensor, "images captions words"] | None,
+    ) -> Float[Tensor, "images captions draws words"]:
+        """Of the reward that each word's draw earned (all of a caption's alike, or of the words from it on: see `Reinforce`).
 
-    def learn(self, rewards: Float[Tensor, "images captions draws"], drew: Bool[Tensor, "images captions draws"]) -> None:
+        Only what is at `drew` is read. Moves nothing: `learn` does.
+        """
+
+    def learn(self, rewards: Float[Tensor, "images captions draws words"], drew: Bool[Tensor, "images captions draws"]) -> None:
         """Called in training after `forward` was read, where anything drew."""
 
 
 class MovingAverage(Baseline):
-    """b <- decay b + (1 - decay) mean reward, read before it is updated; before the first update, the mean of the batch's other rewards.
+    """b <- decay b + (1 - decay) mean reward of whole captions, read before it is updated; before the first update, the mean of the batch's
+    other rewards.
 
     Source: Xu et al. 2015, sec. 4.1, where b is of whole captions; a departure: a word, so that a long caption is not worse than the
     baseline for its length alone. Raises: ValueError, decay outside [0, 1).
@@ -47,15 +51,16 @@ class MovingAverage(Baseline):
 
     def forward(
         self,
-        rewards: Float[Tensor, "images captions draws"],
+        rewards: Float[Tensor, "images captions draws words"],
         drew: Bool[Tensor, "images captions draws"],
-        peaks: Float[Tensor, "images captions"] | None,
-    ) -> Float[Tensor, "images captions draws"]:
-        others = mean_of_others(rewards.flatten(), drew.flatten()).view_as(rewards)
-        return torch.where(self.started, self.value.to(rewards.dtype), others)
+        peaks: Float[Tensor, "images captions words"] | None,
+    ) -> Float[Tensor, "images captions draws words"]:
+        whole = rewards[..., 0]
+        others = mean_of_others(whole.flatten(), drew.flatten()).view_as(whole)
+        return torch.where(self.started, self.value.to(rewards.dtype), others)[..., None].expand_as(rewards)
 
-    def learn(self, rewards: Float[Tensor, "images captions draws"], drew: Bool[Tensor, "images captions draws"]) -> None:
-        mean = rewards[drew].mean()
+    def learn(self, rewards: Float[Tensor, "images captions draws words"], drew: Bool[Tensor, "images captions draws"]) -> None:
+        mean = rewards[..., 0][drew].mean()
         self.value.copy_(torch.where(self.started, self.decay * self.value + (1 - self.decay) * mean, mean))
         self.started.fill_(True)
 
@@ -71,11 +76,12 @@ class LeaveOneOut(Baseline):
 
     def forward(
         self,
-        rewards: Float[Tensor, "images captions draws"],
+        rewards: Float[Tensor, "images captions draws words"],
         drew: Bool[Tensor, "images captions draws"],
-        peaks: Float[Tensor, "images captions"] | None,
-    ) -> Float[Tensor, "images captions draws"]:
-        return mean_of_others(rewards, drew)
+        peaks: Float[Tensor, "images captions words"] | None,
+    ) -> Float[Tensor, "images captions draws words"]:
+        each = rewards.transpose(-1, -2)
+        return mean_of_others(each, drew[..., None, :].expand_as(each)).transpose(-1, -2)
 
 
 class SelfCritical(Baseline):
@@ -89,13 +95,13 @@ class SelfCritical(Baseline):
 
     def forward(
         self,
-        rewards: Float[Tensor, "images captions draws"],
+        rewards: Float[Tensor, "images captions draws words"],
         drew: Bool[Tensor, "images captions draws"],
-        peaks: Float[Tensor, "images captions"] | None,
-    ) -> Float[Tensor, "images captions draws"]:
+        peaks: Float[Tensor, "images captions words"] | None,
+    ) -> Float[Tensor, "images captions draws words"]:
         if peaks is None:
-            raise ValueError("peaks are needed: the log-likelihood of each caption with every look at the peak")
-        return peaks[..., None].expand_as(rewards)
+            raise ValueError("peaks are needed: the log-likelihood of each word with every look at the peak")
+        return peaks[:, :, None].expand_as(rewards)
 
 
 def mean_of_others(rewards: Float[Tensor, "*lead draws"], drew: Bool[Tensor, "*lead draws"]) -> Float[Tensor, "*lead draws"]:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from captioner.objectives.term import Given, Term, reward
+from captioner.objectives.term import Given, Term
 from captioner.records import DRAW, EXPECT, PEAK, Batch, Regions, Rollout
 
 
@@ -80,11 +80,11 @@ class Objective(nn.Module):
     @torch.no_grad()
     def peaks(
         self, decoder: Says, regions: Regions, captions: Int[Tensor, "images captions words"]
-    ) -> Float[Tensor, "images captions"] | None:
+    ) -> Float[Tensor, "images captions steps"] | None:
         """After the rollout with gradient: under autocast, weights that are first cast without one would keep none."""
         if not self.needs_peaks or not bool(captions.any()):
             return None
-        return reward(decoder.rollout(regions, captions, torch.full_like(captions[..., 0], PEAK)))
+        return decoder.rollout(regions, captions, torch.full_like(captions[..., 0], PEAK)).log_probs
 
     def judge(self, given: Given) -> dict[str, Float[Tensor, ""]]:
         return {name: term(given) for name, term in self.terms.items()}

@@ -15,8 +15,8 @@ class Given(NamedTuple):
     rollout: Rollout
     """`draws` rows of each caption, side by side: row caption * draws + k."""
     draws: int = 1
-    peaks: Float[Tensor, "images captions"] | None = None
-    """log p of each caption that drew, in nats a word, when every look goes to the peak; no gradient. None where no term needs it."""
+    peaks: Float[Tensor, "images captions words"] | None = None
+    """log p of each word of each caption that drew, when every look goes to the peak; no gradient. None where no term needs it."""
     aims: Aims | None = None
     """Of the batch's captions, before any is repeated for its draws."""
     cells: Float[Tensor, "regions 2"] | None = None
@@ -36,8 +36,3 @@ class Term(nn.Module, ABC):
     def measure(self, given: Given) -> dict[str, Float[Tensor, ""]]:
         """Numbers to log, before `forward` has moved any average."""
         return {}
-
-
-def reward(rollout: Rollout) -> Float[Tensor, "images captions"]:
-    """log p of each caption in nats a word, without gradient; zero for what is no caption."""
-    return rollout.log_probs.detach().sum(-1) / rollout.mask.sum(-1).clamp_min(1)

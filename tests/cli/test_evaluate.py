@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from captioner.cli.main import main
+from captioner.metrics import java
 from captioner.metrics.bootstrap import intervals
 from captioner.metrics.diversity import diversity
 from captioner.metrics.frequencies import Frequencies
@@ -93,11 +94,11 @@ def test_columns_stand_under_their_names(evaluate):
 
 
 def test_metrics_are_chosen_and_those_that_cannot_be_had_left_out(evaluate, monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", "")  # no Java
+    monkeypatch.setattr(java, "find_spec", lambda name: None)
     code, printed, error = evaluate(None, REFERENCES, "--metrics", "SPICE,cider, rouge", "--json", tmp_path / "scores.json")
     assert code == 0
     assert list(rows(printed)) == ["ROUGE-L", "CIDEr", "images"]
-    assert "SPICE is left out: it is a Java program and there is no `java`" in error
+    assert "SPICE is left out: its Java program comes with pycocoevalcap, which is not installed" in error
     assert "SPICE" not in json.loads((tmp_path / "scores.json").read_text())
     code, printed, error = evaluate(None, REFERENCES, "--metrics", "spice")
     assert (code, printed) == (2, "")

@@ -61,6 +61,34 @@ def moving(value):
     return baseline
 
 
+def test_to_go_a_draw_answers_for_the_words_from_its_own_on():
+    rollout = some_rollout()
+    loss = 0.0
+    for i, c, t in words_of(rollout):
+        if rollout.mode[i, c] == DRAW:
+            later = [w for w in words_of(rollout) if w[:2] == (i, c) and w[2] >= t]
+            advantage = sum(rollout.log_probs[w].item() + 0.3 for w in later)
+            loss -= 2.0 * advantage * rollout.trace.log_prob[i, c, t].item()
+    term = Reinforce(moving(-0.3), weight=2.0, to_go=True)
+    assert term(Given(rollout)).item() == pytest.approx(loss / len(words_of(rollout)), rel=1e-6)
+
+
+def test_to_go_draws_and_peaks_are_compared_over_the_same_words():
+    log_probs = -torch.rand(2, 6, 4).double()
+    mask = torch.tensor([4, 0, 2])[:, None] > torch.arange(4)
+    rollout = Rollout(log_probs * (rows := mask.repeat_interleave(2, 0)), log_probs, rows.expand(2, 6, 4), torch.full((2, 6), DRAW), None)
+    peaks = -torch.rand(2, 3, 4).double() * mask
+    draws = rollout.log_probs
+    guesses = {LeaveOneOut(): lambda i, c, k: draws[i, 2 * c + 1 - k], SelfCritical(): lambda i, c, k: peaks[i, c]}
+    for baseline, guess in guesses.items():
+        rewards, guessed, drew = Reinforce(baseline, to_go=True).outcomes(Given(rollout, 2, peaks))
+        for i, c, k, t in itertools.product(range(2), (0, 2), range(2), range(4)):
+            left = max(1, int(mask[c, t:].sum()))
+            assert rewards[i, c, k, t].item() == pytest.approx(rollout.log_probs[i, 2 * c + k, t:].sum().item() / left)
+            assert guessed[i, c, k, t].item() == pytest.approx(guess(i, c, k)[t:].sum().item() / left)
+        assert not drew[:, 1].any()
+
+
 def test_reinforce_reads_the_moving_average_before_it_moves():
     rollout = some_rollout()
     term = Reinforce(moving(-0.3), weight=2.0)
@@ -147,13 +175,11 @@ def test_peaks_are_asked_for_captions_that_drew_only_without_gradient_and_enter_
     assert not learning
     drew = mode[:, ::2] == DRAW
     assert torch.equal(peaked, batch.captions * drew[..., None])
-    assert torch.equal(given.peaks, -torch.arange(1.0, 61).view(20, 3) * drew)
+    assert torch.equal(given.peaks, -torch.arange(1.0, 61).view(20, 3, 1) * drew[..., None])
     assert given.rollout.mask.shape[:2] == (20, 6)
     assert objective.judge(given)["likelihood"].item() == pytest.approx(121 / 2)
     rewards = -torch.arange(1.0, 121).view(20, 3, 2)
-    assert objective.measure(given)["advantage_variance"].item() == pytest.approx(
-        (rewards - given.peaks[..., None])[drew].var(correction=0).item()
-    )
+    assert objective.measure(given)["advantage_variance"].item() == pytest.approx((rewards - given.peaks)[drew].var(correction=0).item())
 
 
 def test_where_nothing_drew_reinforce_is_silent_and_no_peak_is_asked_for():
@@ -167,21 +193,21 @@ def test_where_nothing_drew_reinforce_is_silent_and_no_peak_is_asked_for():
 
 
 def test_leave_one_out_is_the_mean_of_the_other_draws_of_the_same_caption():
-    rewards, drew = torch.rand(2, 5, 3), torch.ones(2, 5, 3, dtype=torch.bool)
+    rewards, drew = torch.rand(2, 5, 3, 4), torch.ones(2, 5, 3, dtype=torch.bool)
     found = LeaveOneOut()(rewards, drew, None)
-    for i, c, k in itertools.product(range(2), range(5), range(3)):
-        others = [rewards[i, c, j].item() for j in range(3) if j != k]
-        assert found[i, c, k].item() == pytest.approx(sum(others) / 2)
+    for i, c, k, t in itertools.product(range(2), range(5), range(3), range(4)):
+        others = [rewards[i, c, j, t].item() for j in range(3) if j != k]
+        assert found[i, c, k, t].item() == pytest.approx(sum(others) / 2)
 
 
 def test_the_first_moving_average_is_of_the_other_rewards_of_the_batch():
-    rewards, drew = torch.rand(2, 5, 3), torch.rand(2, 5, 3) < 0.6
+    rewards, drew = torch.rand(2, 5, 3, 4), torch.rand(2, 5, 3) < 0.6
     found = MovingAverage()(rewards, drew, None)
     for place in drew.nonzero().tolist():
-        others = [rewards[tuple(other)].item() for other in drew.nonzero().tolist() if other != place]
-        assert found[tuple(place)].item() == pytest.approx(sum(others) / len(others))
-    alone = torch.zeros(1, 1, 1) - 2
-    assert MovingAverage()(alone, alone < 0, None).item() == 0.0
+        others = [rewards[(*other, 0)].item() for other in drew.nonzero().tolist() if other != place]
+        assert found[tuple(place)].tolist() == pytest.approx([sum(others) / len(others)] * 4)
+    alone = torch.zeros(1, 1, 1, 1) - 2
+    assert MovingAverage()(alone, alone[..., 0] < 0, None).item() == 0.0
 
 
 @pytest.mark.parametrize(
