@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from torch import Tensor
 
 from captioner.errors import InputError
@@ -184,6 +184,12 @@ class Checkpoints(ModelCheckpoint):
         for name in names:
             trainer.save_checkpoint(Path(str(self.dirpath)) / f"{name}.ckpt", weights_only=False)
 
+    def forget(self) -> None:
+        """The next validation's model is the best."""
+        self.best_model_path = self.kth_best_model_path = ""
+        self.best_model_score = self.current_score = None
+        self.kth_value, self.best_k_models = worst(self.mode), {}
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The score to beat comes along only with the checkpoint that has it."""
         best = Path(state_dict["best_model_path"])
@@ -198,6 +204,39 @@ class Checkpoints(ModelCheckpoint):
         self.best_model_path = self.kth_best_model_path = str(target)
         self.best_model_score = self.current_score = self.kth_value = score
         self.best_k_models = {str(target): score}
+
+
+class DrawsBegin(Callback):
+    """Where the first batches all look by expectation (`objective.expect_first`), the best model is found anew once looks are drawn.
+
+    What was best before is a model of soft attention: it may score higher for a while, but it is not what was asked for.
+    """
+
+    def __init__(self) -> None:
+        self._done = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        first = pl_module.objective.expect_first
+        self._done = int(pl_module.objective.batches) > first or first == 0
+        batches = trainer.num_training_batches * (trainer.max_epochs or 0)
+        if 0 < batches <= first:
+            log.warning("objective.expect_first=%d covers the whole run, %d batches: no look is ever drawn", first, batches)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
+        if self._done or int(pl_module.objective.batches) < pl_module.objective.expect_first:
+            return
+        self._done = True
+        log.info("from step %d on looks are drawn; the best model is found anew", trainer.global_step + 1)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping):
+                callback.best_score, callback.wait_count = worst(callback.mode), 0
+            elif callable(forget := getattr(callback, "forget", None)):
+                forget()
+
+
+def worst(mode: str) -> Tensor:
+    """What every score beats."""
+    return torch.tensor(torch.inf if mode == "min" else -torch.inf)
 
 
 def _holds(checkpoint: Path, score: Tensor) -> bool:

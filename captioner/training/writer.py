@@ -33,6 +33,10 @@ class ModelWriter(Callback):
         if (self.folder / "model").is_dir():
             self.best = state_dict["best"]
 
+    def forget(self) -> None:
+        """The next validation's model is the best."""
+        self.best = None
+
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.sanity_checking or not trainer.is_global_zero or self.monitor not in trainer.callback_metrics:
             return

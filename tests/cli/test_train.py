@@ -144,16 +144,26 @@ def test_a_checkpoint_holds_nothing_but_tensors_and_plain_values_and_is_a_model(
     assert len(set(said)) == 1
 
 
+STILL = ["optimizer.lr=1e-12", "optimizer.encoder_lr=1e-12"]
+"""Every epoch says the same: the first is the best."""
+
+
+def epochs(run: Path) -> dict[str, int]:
+    return {name: torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["epoch"] for name in ("best", "last")}
+
+
 def test_the_last_checkpoint_is_of_the_last_epoch_even_where_another_was_better(coco: Path, here: Path) -> None:
-    still = [
-        "optimizer.lr=1e-12",
-        "optimizer.encoder_lr=1e-12",
-        "callbacks.early_stopping=null",
-    ]  # every epoch says the same: the first is the best
-    run = small_run(coco, "run", *still)
-    epochs = {name: torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["epoch"] for name in ("best", "last")}
-    assert epochs == {"best": 0, "last": 1}
+    run = small_run(coco, "run", *STILL, "callbacks.early_stopping=null")
+    assert epochs(run) == {"best": 0, "last": 1}
     assert json.loads((run / "results/scores_val.json").read_text())["epoch"] == 1
+
+
+@pytest.mark.parametrize(("first", "best"), [(0, 0), (3, 1), (4, 1), (6, 2), (9, 0)])
+def test_a_model_from_before_looks_were_drawn_is_not_the_best_of_a_run_that_draws(first: int, best: int, coco: Path, here: Path) -> None:
+    hard = ["attention=hard", "objective=hard", f"objective.expect_first={first}", "callbacks.early_stopping.patience=2"]
+    run = small_run(coco, "run", *STILL, "trainer.max_epochs=3", *hard)  # three batches an epoch
+    assert epochs(run) == {"best": best, "last": 2}
+    assert json.loads((run / "results/scores_val.json").read_text())["epoch"] == best + 1
 
 
 MEASURED = ["map_change", "map_entropy", "map_peak"]
