@@ -1,4 +1,5 @@
-"""Variance of the gradient of hard attention for each baseline in conf, and for none, at equal draws an image.
+"""Variance of the gradient of hard attention for each baseline in conf, and for none, at equal draws an image: where a draw answers
+for the whole caption, and where it answers for the words from its own on (to go).
 
 Drawn images: a grid of regions of which some hold an object, more or less noisy; the caption names the objects in reading order. A small
 captioner is trained on them by objective=hard for some steps. Then its weights rest, and the gradient of likelihood and REINFORCE together
@@ -11,6 +12,7 @@ python benchmarks/hard_gradient.py [--images 16] [--regions 9] [--objects 3] [--
 """
 
 import argparse
+import itertools
 import time
 from collections.abc import Callable
 from functools import partial
@@ -76,15 +78,18 @@ def draw_images(looks: Float[Tensor, "kinds features"], images: int, regions: in
     return Batch(Regions(features, grid), captions, torch.arange(images))
 
 
-def build(baseline: str, draws: int, expect_first: int = 0) -> tuple[Decoder, Objective]:
+def build(baseline: str, draws: int, expect_first: int = 0, to_go: bool = True) -> tuple[Decoder, Objective]:
     words = [
         "attention=hard",
         "objective=hard",
         f"objective/baseline={baseline}",
         f"encoder.features={FEATURES}",
+        f"objective.draws={draws}",
+        f"objective.expect_first={expect_first}",
+        f"objective.terms.reinforce.to_go={to_go}",
         *SIZES,
     ]
-    config = plain(compose_run([*words, f"objective.draws={draws}", f"objective.expect_first={expect_first}"]))
+    config = plain(compose_run(words))
     return bundle.build(config["decoder"], vocabulary_size=KINDS + FIRST_WORD), bundle.build(config["objective"])
 
 
@@ -147,19 +152,23 @@ def main() -> None:
 
 
 def report(toy: Toy, batch: Batch, options: argparse.Namespace, title: str) -> None:
-    """A line a baseline, the moving average's variance as the unit of all."""
+    """A line a baseline, the variance with the moving average and whole captions as the unit of all."""
     found = {}
-    for kind in ["none", *sorted(groups(conf_folder())["objective/baseline"], key=lambda name: name != "moving_average")]:
-        objective = plainly(build("moving_average" if kind == "none" else kind, options.draws)[1])
+    kinds = ["none", *sorted(groups(conf_folder())["objective/baseline"], key=lambda name: name != "moving_average")]
+    for kind, to_go in itertools.product(kinds, (False, True)):
+        objective = plainly(build("moving_average" if kind == "none" else kind, options.draws, to_go=to_go)[1])
         if kind == "none":
             objective.terms["reinforce"].baseline = Nothing()
         torch.manual_seed(options.seed + 1)
-        found[kind] = (options.draws + objective.needs_peaks, *spread(toy, objective, batch, options.repeats))
+        found[f"{kind}, to go" if to_go else kind] = (
+            options.draws + objective.needs_peaks,
+            *spread(toy, objective, batch, options.repeats),
+        )
     unit = found["moving_average"]
-    print(f"\n{title}\n{'':<16}{'rows an image':>14}{'ms':>8}{'variance: attention':>22}{'all':>11}{'x moving average':>20}{'all':>8}")
+    print(f"\n{title}\n{'':<24}{'rows an image':>14}{'ms':>8}{'variance: attention':>22}{'all':>11}{'x moving average':>20}{'all':>8}")
     for kind, (rows, attention, whole, ms) in found.items():
         relative = f"{attention / unit[1]:>20.3f}{whole / unit[2]:>8.3f}"
-        print(f"{kind:<16}{rows:>14}{ms:>8.1f}{attention:>22.2e}{whole:>11.2e}{relative}")
+        print(f"{kind:<24}{rows:>14}{ms:>8.1f}{attention:>22.2e}{whole:>11.2e}{relative}")
 
 
 if __name__ == "__main__":
