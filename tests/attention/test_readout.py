@@ -3,6 +3,7 @@ import torch
 from kinds import kinds, part
 
 from captioner import bundle
+from captioner.attention.readout import draw
 from captioner.records import DRAW, EXPECT, PEAK
 
 
@@ -47,6 +48,14 @@ def test_regions_are_drawn_as_often_as_their_alphas_say(kind):
         assert ((counted[p > 0] - expected) ** 2 / expected).sum() < 22.5  # 6 degrees of freedom at most
     both = torch.einsum("qr,qs->rs", weights[0, :, 0], weights[0, :, 1]) / 4000
     assert torch.allclose(both, alphas[0, 0, 0][:, None] * alphas[0, 0, 1], atol=0.03)  # heads draw independently
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("share", "region"), [(0.0, 2), (0.4, 2), (0.6, 4), (1 - 2**-24, 4), (1.0, 4)])
+def test_the_ends_of_the_uniform_number_draw_the_first_and_the_last_region_of_weight(monkeypatch, dtype, share, region):
+    weights = torch.tensor([[0, 0, 0.5, 0, 0.5, 0], [0, 0, 0.1, 0, 0.1, 0]], dtype=dtype)
+    monkeypatch.setattr(torch, "rand_like", lambda like: torch.full_like(like, share))
+    assert draw(weights).tolist() == [[region], [region]]
 
 
 @pytest.mark.parametrize("kind", ["sample", "gumbel"])

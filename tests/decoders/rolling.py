@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from captioner.attention import readout
 from captioner.records import DRAW, EXPECT, PEAK, Regions, Rollout, map_tensors, stack_records
 
 
@@ -67,13 +68,13 @@ def assert_close(one, other, close):
 
 @pytest.fixture
 def same_draws(monkeypatch):
-    """Draws that the weights alone decide: the median of a multinomial, and noise that a region's place gives."""
+    """Draws that the weights alone decide: their median, and noise that a region's place gives."""
 
-    def median(weights, _):
+    def median(weights):
         return (weights.cumsum(-1) <= weights.sum(-1, keepdim=True) / 2).sum(-1, keepdim=True).clamp_max(weights.shape[-1] - 1)
 
     def noise(tensor):
         return tensor.copy_(1 + torch.arange(tensor.shape[-1]).mul(2.7).sin() / 2)
 
-    monkeypatch.setattr(torch, "multinomial", median)
+    monkeypatch.setattr(readout, "draw", median)
     monkeypatch.setattr(torch.Tensor, "exponential_", noise)
