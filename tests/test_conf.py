@@ -97,3 +97,14 @@ def test_none_can_be_chosen_of_a_group_that_has_no_default_and_of_no_other() -> 
     assert composed("data=coco", "experiment=null", "debug=null") == composed("data=coco")
     with pytest.raises(InputError, match="encoder=null: one has to be chosen"):
         compose_run(["encoder=null"])
+
+
+def test_a_choice_that_an_experiment_undoes_is_refused_and_one_that_it_only_shapes_is_not() -> None:
+    with pytest.raises(
+        InputError, match=r"attention=local: experiment=scenes sets attention/locality=coverage .* say attention/locality=gaussian_window"
+    ):
+        compose_run(["experiment=scenes", "attention=local"])
+    for words in (["attention=local"], ["experiment=scenes", "attention=local", "attention/locality=gaussian_window"]):
+        assert section(composed(*words), "attention.locality._target_").endswith("GaussianWindow")
+    hard = composed("experiment=scenes", "attention=hard", "objective=hard")
+    assert [section(hard, f"attention.{room}._target_").rpartition(".")[2] for room in ("score", "readout")] == ["ScaledDot", "Sample"]

@@ -53,6 +53,7 @@ def compose_run(words: Sequence[str], folder: Path | None = None) -> DictConfig:
         _check_choice(override, choices)
     chosen = [str(override.input_line) for override in overrides if override.key_or_group in choices]
     base = _compose(folder, chosen)
+    _check_effect(folder, {override.key_or_group: override.value() for override in overrides if override.key_or_group in choices}, chosen)
     for override in overrides:
         if override.key_or_group not in choices:
             check_value(override, base, [*choices, *keys_of(base)])
@@ -124,6 +125,29 @@ def _check_choice(override: Override, choices: Mapping[str, Sequence[str]]) -> N
             raise InputError(f"{group}={choice}: there is no such choice{hint}")
 
 
+def _check_effect(folder: Path, wanted: Mapping[str, Any], chosen: Sequence[str]) -> None:
+    """Raise InputError where a choice is undone by another: what sets attention=local apart is the locality that an experiment replaces."""
+    parts = {group: _parts(folder, group, choice) for group, choice in wanted.items()}
+    if not any(parts.values()):
+        return
+    usual, made = (_compose(folder, words, True).hydra.runtime.choices for words in ([], chosen))
+    for group, own in parts.items():
+        others = _parts(folder, group, usual.get(group))
+        for name, part in own.items():
+            place = f"{group}/{name}"
+            if part != others.get(name) and made.get(place) != part and place not in wanted:
+                why = f"experiment={made.get('experiment')} sets {place}={made.get(place)}"
+                raise InputError(f"{group}={wanted[group]}: {why} in place of its {part}; say {place}={part}")
+
+
+def _parts(folder: Path, group: str, choice: Any) -> dict[str, str]:
+    """Subgroup -> its choice, as the defaults list of a group's file has them."""
+    path = folder / group / f"{choice}.yaml"
+    listed: Any = OmegaConf.load(path).get("defaults", []) if path.is_file() else []  # type: ignore[arg-type]
+    named = [(str(name), str(part)) for entry in listed if not isinstance(entry, str) for name, part in entry.items()]
+    return {name: part for name, part in named if (folder / group / name).is_dir()}
+
+
 def check_value(override: Override, base: DictConfig, known: Iterable[str]) -> None:
     """The key exists, and the value is of its default's kind. Raises: InputError."""
     key = override.key_or_group
@@ -190,11 +214,11 @@ def near(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(close[:3])}?" if close else ""
 
 
-def _compose(folder: Path, words: Sequence[str]) -> DictConfig:
+def _compose(folder: Path, words: Sequence[str], with_hydra: bool = False) -> DictConfig:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(folder), version_base="1.3"):
-            return compose(ROOT, list(words))
+            return compose(ROOT, list(words), return_hydra_config=with_hydra)
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(f"{_first(error)} (in the configuration of {' '.join(words) or ROOT})") from None
 
