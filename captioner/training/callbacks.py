@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from torch import Tensor
 
+from captioner.attention.readout import Gumbel, Sample
 from captioner.errors import InputError
 from captioner.records import Batch
 from captioner.vocabulary import Vocabulary
@@ -217,9 +218,10 @@ class DrawsBegin(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         first = pl_module.objective.expect_first
-        self._done = int(pl_module.objective.batches) > first or first == 0
+        draws = any(isinstance(module, Gumbel | Sample) for module in pl_module.captioner.modules())
+        self._done = not draws or int(pl_module.objective.batches) > first or first == 0
         batches = trainer.num_training_batches * (trainer.max_epochs or 0)
-        if 0 < batches <= first:
+        if not self._done and 0 < batches <= first:
             log.warning("objective.expect_first=%d covers the whole run, %d batches: no look is ever drawn", first, batches)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:

@@ -158,10 +158,14 @@ def test_the_last_checkpoint_is_of_the_last_epoch_even_where_another_was_better(
     assert json.loads((run / "results/scores_val.json").read_text())["epoch"] == 1
 
 
-@pytest.mark.parametrize(("first", "best"), [(0, 0), (3, 1), (4, 1), (6, 2), (9, 0)])
-def test_a_model_from_before_looks_were_drawn_is_not_the_best_of_a_run_that_draws(first: int, best: int, coco: Path, here: Path) -> None:
-    hard = ["attention=hard", "objective=hard", f"objective.expect_first={first}", "callbacks.early_stopping.patience=2"]
-    run = small_run(coco, "run", *STILL, "trainer.max_epochs=3", *hard)  # three batches an epoch
+@pytest.mark.parametrize(
+    ("attention", "first", "best"), [("hard", 0, 0), ("hard", 3, 1), ("hard", 4, 1), ("hard", 6, 2), ("hard", 9, 0), ("soft", 3, 0)]
+)
+def test_a_model_from_before_looks_were_drawn_is_not_the_best_of_a_run_that_draws(
+    attention: str, first: int, best: int, coco: Path, here: Path
+) -> None:
+    chosen = [f"attention={attention}", f"objective={attention}", f"objective.expect_first={first}", "callbacks.early_stopping.patience=4"]
+    run = small_run(coco, "run", *STILL, "trainer.max_epochs=3", *chosen)  # three batches an epoch
     assert epochs(run) == {"best": best, "last": 2}
     assert json.loads((run / "results/scores_val.json").read_text())["epoch"] == best + 1
 
