@@ -13,7 +13,7 @@ from captioner.files import whole_file
 from captioner.maps.colours import Theme, theme_named
 from captioner.maps.geometry import Box, scaled_box
 from captioner.maps.lettering import shortened, width_of, write
-from captioner.maps.sheet import heat_panels, percent
+from captioner.maps.sheet import check_counts, heat_panels, percent
 
 FORMATS: dict[str, dict[str, Any]] = {
     "gif": {"format": "GIF", "disposal": 1, "optimize": False},
@@ -42,8 +42,7 @@ def frames(
     colours = theme_named(theme)
     if longest_side < 1:
         raise ValueError(f"longest_side is in pixels and positive, not {longest_side}")
-    if probabilities is not None and len(probabilities) != len(words):
-        raise ValueError(f"probabilities hold {len(probabilities)} entries for {len(words)} words")
+    check_counts(len(words), probabilities=probabilities)
     scale = longest_side / max(image.size)
     size = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
     photo = image.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)

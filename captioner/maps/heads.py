@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from captioner.maps.colours import theme_named
 from captioner.maps.geometry import Box, scaled_box
 from captioner.maps.lettering import shortened, width_of, write
-from captioner.maps.sheet import heat_panels, percent
+from captioner.maps.sheet import check_counts, heat_panels, percent
 
 TEXT, SMALL, MARGIN, GAP = 16, 13, 24, 8
 
@@ -31,9 +31,7 @@ def head_sheet(
     """
     colours = theme_named(theme)
     heads = head_alphas.shape[1]
-    for name, values in (("head_alphas", head_alphas), ("probabilities", probabilities)):
-        if values is not None and len(values) != len(words):
-            raise ValueError(f"{name} hold {len(values)} entries for {len(words)} words")
+    check_counts(len(words), head_alphas=head_alphas, probabilities=probabilities)
     if heads < 1:
         raise ValueError("head_alphas hold no head")
     scale = panel_width / max(image.size)

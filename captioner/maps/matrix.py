@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from captioner.maps.colours import Theme, heat_colours, theme_named
 from captioner.maps.geometry import Box
 from captioner.maps.lettering import shortened, width_of, write
-from captioner.maps.sheet import FULL_SCALE, percent
+from captioner.maps.sheet import FULL_SCALE, check_counts, percent
 
 CELL = (20, 24)
 """Width and height of a region's cell in pixels; narrower where the grid has many regions."""
@@ -52,9 +52,7 @@ def alignment_matrix(
     its map is flatter. Raises: ValueError, words, maps and numbers that do not count the same, an unknown theme.
     """
     colours = theme_named(theme)
-    for name, values in (("alphas", alphas), ("probabilities", probabilities), ("sentinel", sentinel)):
-        if values is not None and len(values) != len(words):
-            raise ValueError(f"{name} hold {len(values)} entries for {len(words)} words")
+    check_counts(len(words), alphas=alphas, probabilities=probabilities, sentinel=sentinel)
     rows, cols = alphas.shape[1:]
     table = _table(words, rows, cols, box)
     steps = cell_steps(alphas)

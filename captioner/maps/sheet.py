@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from functools import cache
 
@@ -76,7 +76,7 @@ def contact_sheet(
     """
     colours = theme_named(theme)
     numbers = {"probabilities": probabilities, "gate": gate, "sentinel": sentinel}
-    _check_counts(numbers, len(words))
+    check_counts(len(words), **numbers)
     plan = _plan(
         image.size,
         len(words),
@@ -102,10 +102,11 @@ def contact_sheet(
     return sheet
 
 
-def _check_counts(numbers: Mapping[str, Sized | None], words: int) -> None:
-    for name, values in numbers.items():
+def check_counts(words: int, **given: Sized | None) -> None:
+    """Raise ValueError, by name, unless each that is given has an entry a word."""
+    for name, values in given.items():
         if values is not None and len(values) != words:
-            raise ValueError(f"{name} holds {len(values)} numbers for {words} words")
+            raise ValueError(f"{name} hold {len(values)} entries for {words} words")
 
 
 def word_images(
