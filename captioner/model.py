@@ -223,11 +223,15 @@ class Captioner(nn.Module):
         """How hard attention looks in evaluation from now on: by expectation ("expect"), at the "peak", or by a "draw" (torch's seed
         decides, and the batch). Raises: InputError, this model has no hard attention; ValueError, another word."""
         mode = mode_named(how)
-        readouts: list[Any] = [part for part in self.modules() if isinstance(part, Readout) and hasattr(part, "at_rest")]
-        if not readouts:
+        if not self.drawing:
             raise InputError(f"this model's attention draws nothing: it cannot be made to look by {how}")
-        for readout in readouts:
+        for readout in self.drawing:
             readout.at_rest = mode
+
+    @property
+    def drawing(self) -> list[Any]:
+        """The readouts that draw regions; none where attention is soft."""
+        return [part for part in self.modules() if isinstance(part, Readout) and hasattr(part, "at_rest")]
 
     @torch.no_grad()
     def encode_still(self, prepared: Float[Tensor, "images 3 height width"]) -> Regions:

@@ -66,7 +66,7 @@ class Objective(nn.Module):
     def ask(self, captioner: Rolls, batch: Batch) -> Given:
         """The rollouts that the terms need."""
         regions = captioner.encode(batch.images)
-        first = self.training and int(self.batches) < self.expect_first
+        first = self.training and self.first
         self.batches += self.training
         draws, share = (1, 1.0) if first else (self.draws, self.expect)
         coin = torch.rand(batch.captions.shape[:2], device=batch.captions.device) < share
@@ -76,6 +76,11 @@ class Objective(nn.Module):
             raise ValueError("the batch holds no word to learn from")
         peaks = self.peaks(captioner.decoder, regions, batch.captions * ~coin[..., None])
         return Given(rollout, draws, peaks, batch.aims, regions.cells)
+
+    @property
+    def first(self) -> bool:
+        """Whether the next training batch is one of those that all look by expectation."""
+        return int(self.batches) < self.expect_first
 
     @torch.no_grad()
     def peaks(

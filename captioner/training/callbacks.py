@@ -14,7 +14,6 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from torch import Tensor
 
-from captioner.attention.readout import Gumbel, Sample
 from captioner.errors import InputError
 from captioner.records import Batch
 from captioner.vocabulary import Vocabulary
@@ -218,14 +217,13 @@ class DrawsBegin(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         first = pl_module.objective.expect_first
-        draws = any(isinstance(module, Gumbel | Sample) for module in pl_module.captioner.modules())
-        self._done = not draws or int(pl_module.objective.batches) > first or first == 0
+        self._done = not pl_module.captioner.drawing or int(pl_module.objective.batches) > first or first == 0
         batches = trainer.num_training_batches * (trainer.max_epochs or 0)
         if not self._done and 0 < batches <= first:
             log.warning("objective.expect_first=%d covers the whole run, %d batches: no look is ever drawn", first, batches)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
-        if self._done or int(pl_module.objective.batches) < pl_module.objective.expect_first:
+        if self._done or pl_module.objective.first:
             return
         self._done = True
         log.info("from step %d on looks are drawn; the best model is found anew", trainer.global_step + 1)
