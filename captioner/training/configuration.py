@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from captioner.bundle import why_unread
@@ -52,13 +52,13 @@ def compose_run(words: Sequence[str], folder: Path | None = None) -> DictConfig:
     for override in overrides:
         _check_choice(override, choices)
     chosen = [str(override.input_line) for override in overrides if override.key_or_group in choices]
-    base = _compose(folder, chosen)
-    _check_effect(folder, {override.key_or_group: override.value() for override in overrides if override.key_or_group in choices}, chosen)
+    base, made = _compose(folder, chosen)
+    _check_effect(folder, {override.key_or_group: override.value() for override in overrides if override.key_or_group in choices}, made)
     for override in overrides:
         if override.key_or_group not in choices:
             check_value(override, base, [*choices, *keys_of(base)])
             _check_whole(override, base)
-    config = _compose(folder, [str(override.input_line) for override in overrides])
+    config, _ = _compose(folder, [str(override.input_line) for override in overrides])
     return config if config.init is None else _with_parts(config, Path(config.init), overrides, choices)
 
 
@@ -125,27 +125,28 @@ def _check_choice(override: Override, choices: Mapping[str, Sequence[str]]) -> N
             raise InputError(f"{group}={choice}: there is no such choice{hint}")
 
 
-def _check_effect(folder: Path, wanted: Mapping[str, Any], chosen: Sequence[str]) -> None:
+def _check_effect(folder: Path, wanted: Mapping[str, Any], made: Mapping[str, Any]) -> None:
     """Raise InputError where a choice is undone by another: what sets attention=local apart is the locality that an experiment replaces."""
-    parts = {group: _parts(folder, group, choice) for group, choice in wanted.items()}
-    if not any(parts.values()):
-        return
-    usual, made = (_compose(folder, words, True).hydra.runtime.choices for words in ([], chosen))
-    for group, own in parts.items():
+    usual = _defaults(folder / f"{ROOT}.yaml")
+    for group, choice in wanted.items():
         others = _parts(folder, group, usual.get(group))
-        for name, part in own.items():
+        for name, part in _parts(folder, group, choice).items():
             place = f"{group}/{name}"
             if part != others.get(name) and made.get(place) != part and place not in wanted:
                 why = f"experiment={made.get('experiment')} sets {place}={made.get(place)}"
-                raise InputError(f"{group}={wanted[group]}: {why} in place of its {part}; say {place}={part}")
+                raise InputError(f"{group}={choice}: {why} in place of its {part}; say {place}={part}")
 
 
 def _parts(folder: Path, group: str, choice: Any) -> dict[str, str]:
     """Subgroup -> its choice, as the defaults list of a group's file has them."""
-    path = folder / group / f"{choice}.yaml"
+    found = _defaults(folder / group / f"{choice}.yaml")
+    return {name: part for name, part in found.items() if (folder / group / name).is_dir()}
+
+
+def _defaults(path: Path) -> dict[str, str]:
+    """Group -> its choice, in the defaults list of a file; nothing where there is no such file."""
     listed: Any = OmegaConf.load(path).get("defaults", []) if path.is_file() else []  # type: ignore[arg-type]
-    named = [(str(name), str(part)) for entry in listed if not isinstance(entry, str) for name, part in entry.items()]
-    return {name: part for name, part in named if (folder / group / name).is_dir()}
+    return {str(name): str(part) for entry in listed if not isinstance(entry, str) for name, part in entry.items()}
 
 
 def check_value(override: Override, base: DictConfig, known: Iterable[str]) -> None:
@@ -214,11 +215,14 @@ def near(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(close[:3])}?" if close else ""
 
 
-def _compose(folder: Path, words: Sequence[str], with_hydra: bool = False) -> DictConfig:
+def _compose(folder: Path, words: Sequence[str]) -> tuple[DictConfig, Mapping[str, Any]]:
+    """The configuration, and group -> the choice that was made in the end."""
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(folder), version_base="1.3"):
-            return compose(ROOT, list(words), return_hydra_config=with_hydra)
+            composed = compose(ROOT, list(words), return_hydra_config=True)
+            with open_dict(composed):
+                return composed, composed.pop("hydra").runtime.choices
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(f"{_first(error)} (in the configuration of {' '.join(words) or ROOT})") from None
 
