@@ -23,7 +23,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from captioner import bundle
-from captioner.data.cache import FeatureStore, fingerprint, open_or_build, weights_hash
+from captioner.data.cache import FeatureStore, contents_hash, fingerprint, open_or_build, weights_hash
 from captioner.data.captions import CaptionSet
 from captioner.data.source import DataSource
 from captioner.decoders.decoder import Decoder
@@ -298,10 +298,12 @@ def cached_features(config: Mapping[str, Any], splits: Mapping[str, CaptionSet],
     stores = {}
     for split, captions in splits.items():
         views = 2 if split == "train" and transform.augment and transform.flip > 0 else 1
-        facts = fingerprint(captions, transform, described, weights, views)
+        files = contents_hash(captions)
+        facts = fingerprint(captions, transform, described, weights, views, files)
         folder = Path(config["data"]["cache_folder"]) / hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-        log.info("regions of the %s images: %s", split, folder)
-        stores[split] = open_or_build(folder, captions, transform, lambda pixels: encoder(pixels.to(device)), described, weights, views)
+        log.info("regions of the %s images, known by the contents of their files: %s", split, folder)
+        made_by = described, weights, views
+        stores[split] = open_or_build(folder, captions, transform, lambda pixels: encoder(pixels.to(device)), *made_by, files=files)
     encoder.cpu()
     return stores
 

@@ -1,6 +1,7 @@
 """`captioner cache`: what it keeps is what training looks for."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -37,6 +38,32 @@ def test_regions_are_computed_once_and_found_again(words, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == printed
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert not (tmp_path / "outputs" / "latest").exists()
+
+
+def test_regions_of_photos_that_changed_under_the_same_names_are_computed_again(words, tmp_path, capsys):
+    """Bitmaps: the same size in bytes; the same times, too."""
+    photos = [tmp_path / f"{image}.png" for image in (1, 2)]
+    for photo in photos:
+        with Image.open(photo) as image:
+            image.save(photo, "BMP")
+        os.utime(photo, ns=(10**18, 10**18))
+    train = ["train", *words, "data.cache_features=true", "trainer.max_epochs=1", "trainer.accelerator=cpu", "decoder.hidden_size=8"]
+    assert main([*train, "run_folder=first"]) == 0
+    kept = set((tmp_path / "outputs" / "features").iterdir())
+    one, other = (photo.read_bytes() for photo in photos)
+    assert len(one) == len(other)
+    for photo, content in zip(photos, (other, one), strict=True):
+        photo.write_bytes(content)
+        os.utime(photo, ns=(10**18, 10**18))
+    capsys.readouterr()
+    assert main([*train, "run_folder=second"]) == 0
+    told = capsys.readouterr()
+    assert "known by the contents of their files" in told.out + told.err
+    (fresh,) = set((tmp_path / "outputs" / "features").iterdir()) - kept
+    (stale,) = (folder for folder in kept if len(np.load(folder / "features.npy", mmap_mode="r")) == 3)
+    before, after = (np.load(folder / "features.npy") for folder in (stale, fresh))
+    assert (after[[1, 0, 2]] == before).all()
+    assert not (after == before).all()
 
 
 def test_layers_that_learn_on_a_frozen_trunk_find_that_trunks_regions(words, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,24 @@ def test_other_images_under_the_same_names_are_noticed(captions: CaptionSet, tmp
     Image.effect_noise((4, 6), 90).convert("RGB").save(captions.path(3))
     assert build(tmp_path / "store", captions)[1] == 5
     assert build(tmp_path / "store", captions.select([1, 0]))[1] == 2
+
+
+def test_photos_that_swap_their_contents_are_noticed_though_names_sizes_and_times_stay(captions: CaptionSet, tmp_path: Path) -> None:
+    one, other = (tmp_path / f"{name}.bmp" for name in "ab")
+    for path, colour in ((one, "red"), (other, "blue")):
+        Image.new("RGB", (4, 6), colour).save(path)
+        os.utime(path, ns=(10**18, 10**18))
+    pair = CaptionSet(tmp_path, ["a.bmp", "b.bmp"], [1, 2], [["x"], ["y"]])
+    before, encoded = build(tmp_path / "store", pair)
+    red = before.regions(np.array([0])).features.clone()
+    assert encoded == 2
+    first, second = one.read_bytes(), other.read_bytes()
+    for path, content in ((one, second), (other, first)):
+        path.write_bytes(content)
+        os.utime(path, ns=(10**18, 10**18))
+    after, encoded = build(tmp_path / "store", pair)
+    assert encoded == 2
+    assert torch.equal(after.regions(np.array([1])).features, red)
 
 
 def test_the_second_view_is_of_mirrored_images(captions: CaptionSet, tmp_path: Path) -> None:
