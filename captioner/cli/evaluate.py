@@ -40,8 +40,9 @@ RULES = """rules:
   The table shows scores and shares x 100, the vocabulary as a number of words and the length in words; the file holds fractions.
 
   95 % intervals: percentile bootstrap over images; CIDEr keeps its document frequencies, so its interval is for these.
-  --compare resamples the images for both systems together (Koehn 2004). Noise is the share of resamples in which the system with the
-  lower score is as good or better; where the interval of the difference holds 0, the verdict says that it may be noise.
+  --compare resamples the images for both systems together. p is how often two equally good systems would differ by as much or more
+  (approximate randomization, two-sided): below 0.05 a system is called better, else the difference may be noise. Each score is tested by
+  itself: of twenty scores of equal systems, one will be called different.
   --diversity: distinct-1 and -2 (different words and bigrams a word), self-BLEU (each caption against all others), vocabulary,
   length, captions not among the training captions, captions that end in a function word ("a dog on the"), captions with <unk>.
 

@@ -5,6 +5,8 @@ from typing import Any
 
 WORDS = {"vocabulary": "{:.0f}", "length": "{:.1f}"}
 """Counts of words; all else is a score or a share."""
+LEVEL = 0.05
+"""Equal systems are called different in this share of comparisons at most."""
 
 
 def table(record: Mapping[str, Any], all_images: int) -> str:
@@ -55,16 +57,22 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
 
 
 def sentences(record: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
-    """Who A and B are, and for every score which is better and whether it may be noise; nothing without a comparison."""
+    """Who A and B are, and for every score which is better, or that the difference may be noise; nothing without a comparison."""
     if "differences" not in record:
         return
     yield f"A is {names[0]}, B is {names[1]}"
     for name, gain in record["differences"].items():
-        value, low, high = gain["value"], gain["low"], gain["high"]
+        value, p = gain["value"], gain["p"]
         if value == 0:
             yield f"A and B have the same {name}"
             continue
-        better, worse, ends = ("A", "B", [low, high]) if value > 0 else ("B", "A", [-high, -low])
-        doubt = ", which may be noise" if low <= 0 <= high else ""
-        noise = f"noise in {100 * gain['noise']:.1f} % of resamples"
-        yield f"{better} is better than {worse} on {name} by {hundredth(abs(value))} {interval(ends)}{doubt}; {noise}"
+        better, worse, ends = ("A", "B", [gain["low"], gain["high"]]) if value > 0 else ("B", "A", [-gain["high"], -gain["low"]])
+        told = f"{hundredth(abs(value))} {interval(ends)}, {chance(p)}"
+        if p < LEVEL:
+            yield f"{better} is better than {worse} on {name} by {told}"
+        else:
+            yield f"{better} scores higher than {worse} on {name} by {told}, which may be noise"
+
+
+def chance(p: float) -> str:
+    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"

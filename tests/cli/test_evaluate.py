@@ -174,37 +174,55 @@ def test_document_frequencies_of_shorter_n_grams_are_refused(evaluate, tmp_path)
 
 @pytest.fixture
 def compare(evaluate, tmp_path):
-    def run(other, *options, record=None):
+    def run(other, *options, record=None, references=REFERENCES):
         (tmp_path / "other.json").write_text(json.dumps(results(other)))
-        return evaluate(record, REFERENCES, "--compare", tmp_path / "other.json", *options)
+        return evaluate(record, references, "--compare", tmp_path / "other.json", *options)
 
     return run
 
 
+def often(of_image, times=4):
+    """The same again for as many images more: three are too few for any difference to be told from chance."""
+    return {image + 100 * i: entry for i in range(times) for image, entry in of_image.items()}
+
+
+WORSE = {**CAPTIONS, 7: "red", 9: "a cat", 4: "man"}
+
+
 def test_a_comparison_shows_both_the_difference_and_says_who_is_better(compare, tmp_path):
-    worse = {**CAPTIONS, 7: "red", 9: "a cat", 4: "man"}
-    code, printed, error = compare(worse, "--json", tmp_path / "scores.json")
+    references, record = often(REFERENCES), results(often(CAPTIONS))
+    code, printed, error = compare(often(WORSE), "--json", tmp_path / "scores.json", record=record, references=references)
     assert (code, error) == (0, "")
     written = json.loads((tmp_path / "scores.json").read_text())
-    expected = score(worse, REFERENCES)
+    expected = score(often(WORSE), references)
     assert {name: written["compare"][name] for name in expected} == expected
     gain = written["differences"]["ROUGE-L"]
     assert gain["value"] == pytest.approx(written["ROUGE-L"] - expected["ROUGE-L"])
     assert 0 < gain["low"] <= gain["value"] <= gain["high"]
     assert f"A is {tmp_path / 'results.json'}, B is {tmp_path / 'other.json'}" in printed
     ends = f"{100 * gain['value']:.1f} [{100 * gain['low']:.1f}, {100 * gain['high']:.1f}]"
-    assert f"A is better than B on ROUGE-L by {ends}; noise in 0.0 % of resamples" in printed
+    assert gain["p"] < 0.01
+    assert f"A is better than B on ROUGE-L by {ends}, p " in printed
+    assert "may be noise" not in printed
 
 
 def test_changing_sides_names_the_other_as_better(compare):
-    record = results({7: "red", 9: "a cat", 4: "man"})
-    assert "B is better than A on ROUGE-L by " in compare(CAPTIONS, record=record)[1]
+    printed = compare(often(CAPTIONS), record=results(often(WORSE)), references=often(REFERENCES))[1]
+    assert "B is better than A on ROUGE-L by " in printed
 
 
-def test_what_may_be_noise_is_called_so(compare):
+def test_what_may_be_noise_is_called_so_and_nobody_better(compare, tmp_path):
     mixed = {**CAPTIONS, 7: "the red dog", 9: "two cats sit on a mat"}  # one worse, one better
-    assert "ROUGE-L by" in (said := compare(mixed)[1])
-    assert "which may be noise; noise in" in said
+    printed = compare(mixed, "--json", tmp_path / "scores.json")[1]
+    gain = json.loads((tmp_path / "scores.json").read_text())["differences"]["ROUGE-L"]
+    assert f"B scores higher than A on ROUGE-L by {-100 * gain['value']:.1f} [" in printed
+    assert f"p = {gain['p']:.3f}, which may be noise\n" in printed
+    assert "better" not in printed
+
+
+def test_three_images_are_too_few_to_call_a_system_better(compare):
+    """Two of the eight ways in which chance may deal their captions out look as good: p = 0.25 at least."""
+    assert "better" not in compare(WORSE)[1]
 
 
 def test_a_system_compared_with_itself_is_the_same(compare):

@@ -1,5 +1,7 @@
 """Bootstrap intervals: their laws, and a corpus resampled the plain way."""
 
+import itertools
+
 import numpy as np
 import pytest
 from corpora import synthetic
@@ -7,7 +9,9 @@ from corpora import synthetic
 from captioner.metrics import bootstrap
 from captioner.metrics.additive import mean_of
 from captioner.metrics.bleu import Bleu
-from captioner.metrics.bootstrap import differences, intervals, resampled
+from captioner.metrics.bootstrap import differences, intervals, p_values, resampled
+from captioner.metrics.cider import Cider
+from captioner.metrics.ngrams import References
 from captioner.metrics.rouge import rouge_l
 
 
@@ -79,27 +83,111 @@ def test_pairing_sees_a_small_constant_gain_that_intervals_do_not():
     scores = np.random.default_rng(8).uniform(size=100)
     ours, theirs = [mean_of("score", scores + 0.01)], [mean_of("score", scores)]
     assert intervals(ours)["score"].low < intervals(theirs)["score"].high
-    value, low, high, noise = differences(ours, theirs)["score"]
-    assert (value, low, high, noise) == pytest.approx((0.01, 0.01, 0.01, 0))
+    value, low, high, p = differences(ours, theirs)["score"]
+    assert (value, low, high, p) == pytest.approx((0.01, 0.01, 0.01, 1 / 1001))
 
 
 def test_changing_sides_turns_the_difference_round():
     ours, theirs = [rouge_of(synthetic(20, seed=9))], [rouge_of(synthetic(20, seed=10))]
-    value, low, high, noise = differences(ours, theirs, 300)["ROUGE-L"]
-    assert differences(theirs, ours, 300)["ROUGE-L"] == pytest.approx((-value, -high, -low, noise))
+    value, low, high, p = differences(ours, theirs, 300)["ROUGE-L"]
+    assert differences(theirs, ours, 300)["ROUGE-L"] == pytest.approx((-value, -high, -low, p))
     assert low <= value <= high
 
 
-def test_noise_is_the_share_of_resamples_in_which_the_better_is_not_better():
-    gains = np.array([3.0, -1.0])  # of four equally likely resamples one holds the loss twice: below zero
-    noise = differences([mean_of("score", gains)], [mean_of("score", np.zeros(2))], 4000)["score"].noise
-    assert noise == pytest.approx(0.25, abs=0.03)
+def test_p_is_the_share_of_ways_to_deal_the_captions_out_that_look_as_different():
+    gains = [3.0, -1.0, 0.5, 2.0, 0.0]
+    every = [abs(sum(sign * gain for sign, gain in zip(signs, gains, strict=True))) for signs in itertools.product((1, -1), repeat=5)]
+    exact = sum(apart >= abs(sum(gains)) for apart in every) / len(every)
+    [p] = p_values(mean_of("score", np.array(gains)), mean_of("score", np.zeros(5)), 20_000)
+    assert p == pytest.approx(exact, abs=0.012)  # three standard errors
+
+
+def test_p_of_a_score_that_is_no_mean_is_of_whole_corpora_with_captions_exchanged():
+    (ours, references), (theirs, _) = synthetic(5, seed=11), synthetic(5, seed=12)
+    theirs = [words[:-1] + own[-1:] for words, own in zip(theirs, ours, strict=True)]
+    apart = []
+    for coins in itertools.product((False, True), repeat=5):
+        dealt = [pair[::-1] if coin else pair for coin, pair in zip(coins, zip(ours, theirs, strict=True), strict=True)]
+        one, other = (np.array(Bleu(references).scores(list(side))) for side in zip(*dealt, strict=True))
+        apart.append(np.abs(one - other))
+    exact = (np.array(apart) >= apart[0] - 1e-12).mean(0)
+    assert exact.max() < 1
+    assert p_values(bleu_of((ours, references)), bleu_of((theirs, references)), 20_000) == pytest.approx(exact, abs=0.012)
+
+
+def called_different(pairs, resamples=200):
+    """The share of pairs of systems, of each score, that are told apart at 5 %."""
+    return np.mean([p_values(*pair, resamples, seed) < 0.05 for seed, pair in enumerate(pairs)], 0)
+
+
+def bounds(pairs):
+    """Three standard errors round 5 %."""
+    return 0.05 - 3 * (0.05 * 0.95 / pairs) ** 0.5, 0.05 + 3 * (0.05 * 0.95 / pairs) ** 0.5
+
+
+@pytest.mark.parametrize("images", [20, 60])
+def test_equal_systems_are_called_different_in_one_comparison_of_twenty(images):
+    """Skewed scores that go together, since some images are easy for both; a bootstrap of so few calls 8 in 100 different."""
+    pairs = 2000
+    easy = (rng := np.random.default_rng(images)).gamma(1, size=(pairs, images))
+    ours, theirs = easy + rng.gamma(1, size=(2, pairs, images))
+    low, high = bounds(pairs)
+    assert high < 0.065
+    [found] = called_different((mean_of("score", one), mean_of("score", other)) for one, other in zip(ours, theirs, strict=True))
+    assert low < found < high
+
+
+def test_unequal_systems_are_told_apart():
+    rng = np.random.default_rng(5)
+    scores = rng.gamma(1, size=(100, 1, 200)) + rng.gamma(1, size=(100, 2, 200)) + np.array([0.4, 0.0])[:, None]
+    [found] = called_different((mean_of("score", one), mean_of("score", other)) for one, other in scores)
+    assert found > 0.95  # 0.4 is four standard errors
+
+
+def sentences_with_slips(rng, images, captions):
+    """Of each image so many captions, made of one sentence of Zipf-like words, each with its own slips."""
+    words = 1 / np.arange(3, 503)
+    said = np.broadcast_to(rng.choice(500, size=(images, 1, 9), p=words / words.sum()), (images, captions, 9))
+    slipped = np.where(rng.random(said.shape) < 0.3, rng.choice(500, size=said.shape, p=words / words.sum()), said)
+    lengths = rng.integers(5, 10, size=said.shape[:2])
+    return [
+        [caption[:length] for caption, length in zip(*of_image, strict=True)] for of_image in zip(slipped.tolist(), lengths, strict=True)
+    ]
+
+
+def test_equal_systems_are_called_different_in_one_comparison_of_twenty_by_every_score_of_captions():
+    """And unequal ones, of which one says half of what the other does, are told apart."""
+    images, pairs = 20, 600
+    ours, theirs, *references = zip(*sentences_with_slips(np.random.default_rng(7), images * pairs, 4), strict=True)
+    worse = [words[: len(words) // 2] for words in theirs]
+    references = References(list(map(list, zip(*references, strict=True))), 4)
+    cider = Cider(references)
+    rows = [[Bleu(references).statistics(said).additive(), mean_of("CIDEr", cider.scores(said))] for said in (ours, theirs, worse)]
+
+    def shares(one, other):
+        groups = [slice(first, first + images) for first in range(0, images * pairs, images)]
+        return np.concatenate(
+            [
+                called_different((mine._replace(rows=mine.rows[group]), its._replace(rows=its.rows[group])) for group in groups)
+                for mine, its in zip(rows[one], rows[other], strict=True)
+            ]
+        )
+
+    low, high = bounds(pairs)
+    equal = shares(0, 1)
+    assert low < equal.min()
+    assert equal.max() < high
+    unequal = shares(0, 2)
+    assert unequal.min() > 2 * high
+    assert unequal.max() > 0.95
 
 
 def test_wrong_arguments_are_refused():
     part, short = rouge_of(synthetic(4)), rouge_of(synthetic(3))
     with pytest.raises(ValueError, match="resamples"):
         intervals([part], 0)
+    with pytest.raises(ValueError, match="resamples"):
+        p_values(part, part, 0)
     with pytest.raises(ValueError, match="level"):
         intervals([part], 2, level=1)
     with pytest.raises(ValueError, match="same images"):
