@@ -5,23 +5,43 @@ of all rules the one that matches longest, what must follow included, wins, and 
 regular expressions; captions of nothing but words, commas and a last full stop, most of them, never reach them.
 
 Source: the lexer's published rules, held against what it prints; the punctuation list is coco-caption's. Departures: of HTML's
-character entities only `&amp;` is known, and the rarer emoticons are split as other punctuation is.
+character entities only `&amp;` is known, and the rarer emoticons are split as other punctuation is. The lexer dates from 2014: it drops
+letters, numerals and combining marks that it does not know (those of Burmese, Khmer, Kannada, Odia or Sinhala, all beyond 16 bits),
+which tears such words apart. Here they belong to their word, as the marks that it knows do.
 """
 
 import re
+import unicodedata
+from itertools import groupby
 
 DROPPED = frozenset(("", "'", "''", "`", "``", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"))
 """As coco-caption has it. Its brackets are in upper case and tokens are in lower case, so a bracket stays, as `-lrb-`."""
 
-_NEITHER = r"²³¹¼-¾\u2070-\u209f\u2150-\u215f"  # Python counts these as letters
+
+def _marks() -> str:
+    """The combining marks, as a regular expression's ranges: those that write words, not the selectors and frames of emoji."""
+    blocks = [(0x300, 0x20D0), (0x2C00, 0x3400), (0xA640, 0xAC00), (0xFB1E, 0xFB1F), (0xFE20, 0xFE30), (0x10A00, 0x12000)]
+    blocks += [(0x16A00, 0x17000), (0x1E000, 0x1E950), (0xE0100, 0xE01F0)]
+    marks = [code for block in blocks for code in range(*block) if unicodedata.category(chr(code)) in ("Mn", "Mc")]
+    runs = [list(run) for _, run in groupby(enumerate(marks), lambda pair: pair[1] - pair[0])]
+    return "".join(f"{chr(run[0][1])}-{chr(run[-1][1])}" for run in runs)
+
+
+_NEITHER = r"²³¹¼-¾\u2070\u2074-\u207e\u2080-\u208e\u2150-\u215f\u2460-\u249b\u24ea-\u24ff\u2776-\u2793"  # Python counts these as letters
+# Marks join and begin words but no compounds with hyphens; so do a few signs, and the soft hyphen, which is then left out.
+_JOINING = (
+    r"\u00ad\u02c2-\u02c5\u02d2-\u02df\u02e5-\u02eb\u02ed\u02ef-\u02ff\u0375\u0384\u0385\u03f6\u055a-\u055f\u06dd\u06de\u06e9\u06fd\u06fe"
+    r"\u070f"
+) + _marks()
 _LETTER = rf"[^\W\d_{_NEITHER}]"
 _ALNUM = rf"[^\W_{_NEITHER}]"
+_SPELT = rf"(?:{_ALNUM}++|[{_JOINING}]++)*"
 _APOS = r"['\u2019\x92]"
 _APOS_LIKE = r"['\u2019`\u2018\u201b\x91\x92]"
 _ASCII = r"[A-Za-z0-9]"
 _QUOTE = r"['\u2019`\u2018\u201b\u201c\u201d\u201e\u201f\u201a\u2039\u203a\u00ab\u00bb\x82\x84\x91-\x94]"
-_WORD = rf"{_LETTER}{_ALNUM}*(?:[.!?]{_LETTER}{_ALNUM}*)*"
-_NUMBER = r"(?:\d*(?:[.:,]\d+)+|\d+)"
+_WORD = rf"(?:{_LETTER}|[{_JOINING}]){_SPELT}(?:[.!?](?:{_LETTER}|[{_JOINING}]){_SPELT})*"
+_NUMBER = r"(?:\d*(?:[.:,\u00ad\u066b\u066c]\d+)+|\d+)"
 _AUXILIARY = rf"{_APOS}(?:[msdMSD]|(?i:re|ve|ll))"
 _NOT = rf"(?i:n{_APOS_LIKE}t)"
 _ELISION = rf"(?:[dDoOlL]{_APOS_LIKE}{_ALNUM})?"
@@ -72,7 +92,7 @@ _RULES = [
         (rf"(?i:www)\.(?:[^{_NO_STOP}]+\.)+[a-zA-Z]{{2,4}}(?:/[^\s\"<>|()]+[^\s\"<>|.!?(){{}},-])?", ""),
         (r"(?:[^\s\"`'<>|.!?(){},-_$]+\.)+(?i:com|net|org|edu)(?:/[^\s\"<>|()]+[^\s\"<>|.!?(){},-])?", ""),
         (r"<?[a-zA-Z0-9][^\s\"<>|(){}]*@(?:[^\s\"<>|(){}.]+\.)*[^\s\"<>|(){}\[\].,;:]+>?", ""),
-        (rf"@[a-zA-Z_]\w*|#{_LETTER}\w*", ""),
+        (rf"@[a-zA-Z_]\w*|#{_LETTER}(?:\w|[{_JOINING}])*", ""),
         (rf"{_AUXILIARY}|{_NOT}", r"[^A-Za-z]"),
         (r"\d{1,2}[-/]\d{1,2}[-/]\d{2,4}", ""),
         (rf"[-+]?{_NUMBER}", ""),
@@ -110,13 +130,14 @@ _PLAIN = re.compile(r"[A-Za-z, ]*(?:(?<=[A-Za-z ])\.)?\s*")
 _SHORTENED = re.compile(_ABBREVIATION)
 _EASY = re.compile(r"\s*(?:([A-Za-z]+)(?=,?\s|$)|[.,;](?=\s|$)|,(?=[^\d'])|\")")
 _SPLIT = {pair.replace(" ", ""): pair.split() for pair in ("can not", "gon na", "got ta", "lem me", "gim me", "wan na")}
-_FRACTIONS = {"¼": "1/4", "½": "1/2", "¾": "3/4", "⅓": "1/3", "⅔": "2/3", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5"}
-_FRACTIONS |= {"⅙": "1/6", "⅚": "5/6", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8"}
-_SAID = {"(": "-lrb-", ")": "-rrb-", "{": "-lcb-", "}": "-rcb-", "[": "-lsb-", "]": "-rsb-", "&amp;": "&", "¢": "cents", "£": "#", "€": "$"}
-_SAID |= _FRACTIONS
-_UNSAID = re.compile(rf"{_QUOTE}+|[\"\u2026\x85\x96\x97\u2013\u2014\u2015\u00ad]|-+|\.+")
+_SAID = {"(": "-lrb-", ")": "-rrb-", "{": "-lcb-", "}": "-rcb-", "[": "-lsb-", "]": "-rsb-", "&amp;": "&", "¢": "cents", "£": "#"}
+_SAID |= dict.fromkeys("¤€\x80\u20a0", "$") | {"¼": "1/4", "½": "1/2", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
+_UNSAID = re.compile(rf"(?:(?![\u201a\u201e\u201f]){_QUOTE})+|[\"\u2026\x85\x96\x97\u2013\u2014\u2015\u00ad]|-+|\.+")
+_JOINS = re.compile(f"[{_JOINING}]")
 _SYMBOL = re.compile(
-    r"[\x00-\x7f¡-§¨©¬®-\u00b4¶-¹¿\u00d7÷\u2016-\u2025\u2030-\u2044\u207a-\u208e\u20a0-\u20bf\u2100-\u214f\u2190-\u2bff\u3001-\u3020\uff01-\uff65]"
+    r"[\x00-\x7f¡-§¨©¬®-\u00b4¶-¹¿\u00d7÷\u037e\u0387\u0589\u05be\u05c0\u05c3\u05c6\u05f3\u05f4\u0600-\u0603\u0606-\u060c\u061b\u061e"
+    r"\u061f\u066a\u066d\u06d4\u0700-\u070d\u07f6-\u07f8\u0964\u0965\u0e3f\u0e4f\u1fbd\u2016-\u2023\u2030-\u203b\u203e-\u2042\u2044\u2070"
+    r"\u2074-\u207e\u2080-\u208e\u20a4\u2100-\u214f\u2155-\u215e\u2190-\u2bff\u3001\u3002\u3012\u30fb\uff01-\uff65\uffe0\uffe1\uffe5\uffe6]"
 )
 
 
@@ -164,8 +185,9 @@ def _said(token: str) -> list[str]:
         return [_SAID[token]]
     if token in DROPPED or _UNSAID.fullmatch(token):
         return []
-    if len(token) == 1 and not token.isalnum() and not _SYMBOL.match(token):
+    if len(token) == 1 and not token.isalnum() and not _SYMBOL.match(token) and not _JOINS.match(token):
         return []  # the lexer knows no rule for it
     for curly in "\u2019\u2018\x91\x92":
         token = token.replace(curly, "'")
+    token = token.replace("\u00ad", "")
     return token.replace("(", "-lrb-").replace(")", "-rrb-").split()

@@ -40,6 +40,39 @@ def test_plain_captions(caption: str, tokens: str) -> None:
     assert tokenize(caption) == tokens.split()
 
 
+@pytest.mark.parametrize(
+    ("caption", "tokens"),
+    [
+        ("ကွေးတစ်ကောင် ပြေး", "ကွေးတစ်ကောင် ပြေး"),
+        ("ខ្មែរ ឆ្កែ", "ខ្មែរ ឆ្កែ"),
+        ("ಕನ್ನಡ ನಾಯಿ", "ಕನ್ನಡ ನಾಯಿ"),
+        ("ଓଡ଼ିଆ କୁକୁର", "ଓଡ଼ିଆ କୁକୁର"),
+        ("ලංකා බල්ලා", "ලංකා බල්ලා"),
+        ("മലയാളം നായ", "മലയാളം നായ"),
+        ("ਪੰਜਾਬੀ ਕੁੱਤਾ", "ਪੰਜਾਬੀ ਕੁੱਤਾ"),
+        ("一𠀀 二〇二〇", "一𠀀 二〇二〇"),
+        ("𞤀𞥄 𑀓𑀼", "𞤢𞥄 𑀓𑀼"),
+    ],
+)
+def test_words_of_scripts_that_the_java_program_is_too_old_for_stay_whole(caption: str, tokens: str) -> None:
+    assert tokenize(caption) == tokens.split()
+
+
+MARKED = st.characters(categories=("Lo", "Ll", "Mn", "Mc"), min_codepoint=0x0900, max_codepoint=0x1CFF)
+
+
+@given(st.lists(st.tuples(st.characters(categories=("Lo",), min_codepoint=0x0900, max_codepoint=0x109F), st.text(MARKED, max_size=5))))
+def test_letters_with_any_marks_after_them_are_one_word(pieces: list[tuple[str, str]]) -> None:
+    words = [(first + rest).lower() for first, rest in pieces]
+    assert tokenize(" ".join(words)) == words
+
+
+@pytest.mark.parametrize("accent", ["\u0300", "\u0301", "\u0308", "\u0323", "\u0327"])
+def test_an_accent_written_apart_belongs_to_its_letter(accent: str) -> None:
+    for word in (f"cafe{accent}", f"a{accent}b", f"x{accent}{accent}y{accent}"):
+        assert tokenize(f"The {word}, and '{word}' ({word}).") == f"the {word} and {word} -lrb- {word} -rrb-".split()
+
+
 @given(st.text(max_size=40))
 def test_any_text_gives_tokens_without_white_space(caption: str) -> None:
     for token in tokenize(caption):
