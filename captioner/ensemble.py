@@ -12,9 +12,9 @@ from torch import Tensor
 from captioner.data.images import to_rgb
 from captioner.data.transforms import Box, Transform
 from captioner.errors import InputError
-from captioner.model import AnySearch, Caption, Captioner, Hypothesis, Steps, caption_all, forced, searched
+from captioner.model import AnySearch, Caption, Captioner, Hypothesis, Steps, caption_all, forced, searched, searching
 from captioner.records import Regions, Step, Trace
-from captioner.search.beam import BeamSearch
+from captioner.search.search import Search
 from captioner.tokenizer import tokenize
 from captioner.vocabulary import Vocabulary
 
@@ -46,22 +46,29 @@ class Ensemble:
         return cls(members)
 
     @property
+    def search(self) -> Search:
+        """The first member's own search."""
+        return self.members[0].search
+
+    @property
     def vocabulary(self) -> Vocabulary:
         return self.members[0].vocabulary
 
     @overload
-    def caption(self, images: Image.Image, beam: int = 3, batch_size: int = 16, search: AnySearch | None = None) -> Caption: ...
+    def caption(self, images: Image.Image, beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None) -> Caption: ...
 
     @overload
     def caption(
-        self, images: Sequence[Image.Image], beam: int = 3, batch_size: int = 16, search: AnySearch | None = None
+        self, images: Sequence[Image.Image], beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
     ) -> list[Caption]: ...
 
-    def caption(self, images: Any, beam: int = 3, batch_size: int = 16, search: AnySearch | None = None) -> Caption | list[Caption]:
-        """As `Captioner.caption`."""
+    def caption(
+        self, images: Any, beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
+    ) -> Caption | list[Caption]:
+        """As `Captioner.caption`, by the first member's own search."""
         for member in self.members:
             member.eval()
-        return caption_all(self, images, batch_size, search or BeamSearch(beam))
+        return caption_all(self, images, batch_size, search or searching(self.search, beam))
 
     def explain(self, image: Image.Image, caption: str) -> Caption:
         """As `Captioner.explain`: each word's probability is the mean of the members'."""
@@ -98,7 +105,7 @@ class Ensemble:
             log_probs = log_mean([one.log_probs[..., ids] for one, ids in zip(steps, self.ids, strict=True)])
             return Step(log_probs, tuple(one.state for one in steps), mean_trace([steps[m].trace for m in shown]))
 
-        return searched(search or BeamSearch(), Steps(step, tuple(memories)), tuple(states), regions[0].features.shape[0], self.vocabulary)
+        return searched(search or self.search, Steps(step, tuple(memories)), tuple(states), regions[0].features.shape[0], self.vocabulary)
 
     def shown(self, seen: Sequence[Regions]) -> list[int]:
         """The members whose maps lie on the first's."""

@@ -135,7 +135,11 @@ class Caption:
 
 
 class Captioner(nn.Module):
-    """Encoder, decoder, vocabulary and transform. `config` is what `from_config` made it of: plain JSON values."""
+    """Encoder, decoder, vocabulary and transform. `config` is what `from_config` made it of: plain JSON values.
+
+    `search` is how this model finds captions where nothing else is asked for: the search of `config`, which its recipe chose, or a beam
+    of 3 where `config` has none.
+    """
 
     def __init__(
         self, encoder: Encoder, decoder: Decoder, vocabulary: Vocabulary, transform: Transform, config: Mapping[str, Any] | None = None
@@ -146,6 +150,7 @@ class Captioner(nn.Module):
         self.vocabulary = vocabulary
         self.transform = transform
         self.config: dict[str, Any] = copy.deepcopy(dict(config or {}))
+        self.search: Search = own_search(self.config)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], vocabulary: Vocabulary) -> "Captioner":
@@ -177,23 +182,29 @@ class Captioner(nn.Module):
 
     @torch.no_grad()
     def describe(self, images: Float[Tensor, "images 3 height width"] | Regions, search: AnySearch | None = None) -> list[list[Hypothesis]]:
-        """Captions of prepared images, free-running, the best first."""
+        """Captions of prepared images, free-running, the best first; found by the model's own search where none is given."""
         regions = self.encode(images)
         memory, state = self.decoder.start(regions)
-        return searched(search or BeamSearch(), Steps(self.decoder.step, memory), state, regions.features.shape[0], self.vocabulary)
+        return searched(search or self.search, Steps(self.decoder.step, memory), state, regions.features.shape[0], self.vocabulary)
 
     @overload
-    def caption(self, images: Image.Image, beam: int = 3, batch_size: int = 16, search: AnySearch | None = None) -> Caption: ...
+    def caption(self, images: Image.Image, beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None) -> Caption: ...
 
     @overload
     def caption(
-        self, images: Sequence[Image.Image], beam: int = 3, batch_size: int = 16, search: AnySearch | None = None
+        self, images: Sequence[Image.Image], beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
     ) -> list[Caption]: ...
 
-    def caption(self, images: Any, beam: int = 3, batch_size: int = 16, search: AnySearch | None = None) -> Caption | list[Caption]:
-        """Caption one image, or a list of them `batch_size` at a time, by beam search (or by `search`). The model is set to evaluation."""
+    def caption(
+        self, images: Any, beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
+    ) -> Caption | list[Caption]:
+        """Caption one image, or a list of them `batch_size` at a time. The model is set to evaluation.
+
+        Captions are found by the model's own search; with `beam`, by beam search with that many beams and the own search's other
+        settings; with `search`, by that.
+        """
         self.eval()
-        return caption_all(self, images, batch_size, search or BeamSearch(beam))
+        return caption_all(self, images, batch_size, search or searching(self.search, beam))
 
     def explain(self, image: Image.Image, caption: str) -> Caption:
         """Where the model looks, and how likely it finds each word, when it is made to say `caption`. Raises: InputError, no words."""
@@ -275,6 +286,22 @@ class Captioner(nn.Module):
         captioner = named(path / bundle.CONFIG if folder else path, cls.from_config, config, words)
         bundle.load_state(captioner, tensors, path)
         return captioner.to(device).eval()
+
+
+def own_search(config: Mapping[str, Any]) -> Search:
+    """The search of a model's configuration. Raises: InputError, its section describes none."""
+    section = config.get("search")
+    if section is None:
+        return BeamSearch()
+    search = bundle.build(section, ("search",))
+    if not isinstance(search, Search):
+        raise InputError(f"the model's configuration builds a {type(search).__name__} as its search")
+    return search
+
+
+def searching(own: Search, beam: int | None) -> Search:
+    """`own`, or a beam search with `beam` beams and the other settings of `own` that it has too. Raises: ValueError, `beam` below 1."""
+    return own if beam is None else BeamSearch.like(own, beams=beam)
 
 
 def looks(trace: Any, rows: int, cols: int) -> dict[str, np.ndarray | None]:

@@ -255,3 +255,33 @@ def test_hard_attention_rests_as_it_is_told_and_soft_attention_cannot():
     assert model.explain(photos()[0], "a red dog").log_prob == pytest.approx(expected.log_prob, abs=1e-6)
     with pytest.raises(InputError, match="draws nothing"):
         small().rest("peak")
+
+
+def test_a_model_remembers_its_search_and_a_beam_given_keeps_its_other_settings(tmp_path):
+    rules = {"_target_": "captioner.search.constraints.Constraints", "min_length": 3}
+    own = {"_target_": "captioner.search.beam.BeamSearch", "beams": 2, "max_length": 6, "alpha": 0.3, "constraints": rules}
+    torch.manual_seed(0)
+    Captioner.from_config({**config(), "search": own}, WORDS).save(tmp_path / "model")
+    model = Captioner.load(tmp_path / "model")
+    assert model.search.settings() == BeamSearch(2, 6, alpha=0.3, constraints=Constraints(min_length=3)).settings()
+    photo = photos()[0]
+    same_search, wider = BeamSearch(2, 6, alpha=0.3, constraints=Constraints(3)), BeamSearch(4, 6, alpha=0.3, constraints=Constraints(3))
+    for said, search in ((model.caption(photo), same_search), (model.caption(photo, beam=4), wider)):
+        assert same(said, model.caption(photo, search=search))
+        assert said.score == pytest.approx(said.log_prob / (len(said.words) + 1) ** 0.3)
+        assert 3 <= len(said.words) <= 6
+        assert len(said.alternatives) == search.beams - 1
+    pixels = model.transform.evaluate(photo)[0][None]
+    assert model.describe(pixels)[0][0].words == model.describe(pixels, same_search)[0][0].words
+
+
+def test_a_model_without_a_search_finds_captions_by_a_beam_of_three():
+    assert small().search.settings() == BeamSearch(3).settings()
+
+
+@pytest.mark.parametrize(
+    "search", [{"_target_": "captioner.search.constraints.Constraints"}, {"_target_": "captioner.search.beam.BeamSearch", "beams": 0}, 3]
+)
+def test_a_search_that_cannot_be_built_is_refused(search):
+    with pytest.raises(InputError, match=r"search|beams|_target_"):
+        Captioner.from_config({**config(), "search": search}, WORDS)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from captioner.cli.searching import count, with_beam
 from captioner.data.captions import CaptionSet
 from captioner.data.images import open_image
 from captioner.errors import InputError
@@ -20,6 +21,7 @@ from captioner.metrics.scores import score
 from captioner.metrics.truth import caption_truth, read_scenes, truth_share
 from captioner.model import Caption, Captioner
 from captioner.progress import progress
+from captioner.search.search import Search
 
 SHOWN = {"val": 16, "test": 8}
 """Held-out scenes in the gallery, by split."""
@@ -58,15 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     folder = Path(config.run_folder)
     captioner = Captioner.load(folder)
+    search = with_beam(captioner.search, options.beam)
     with timed(seconds, "scoring"):
-        scored = {split: held_to_truth(captioner, splits[split], source.scenes[split], options.beam) for split in ("val", "test")}
+        scored = {split: held_to_truth(captioner, splits[split], source.scenes[split], search) for split in ("val", "test")}
         sixth = {split: sixth_scores(source.sixth[split], splits[split]) for split in ("val", "test")}
         controls = {split: reference_truth(splits[split], source.scenes[split]) for split in ("val", "test")}
-    print(table(scored, sixth, controls, f"beam {options.beam}"))
+    print(table(scored, sixth, controls, str(search)))
     gallery = folder / "gallery"
     with timed(seconds, "gallery"):
         shown = [str(splits[split].path(i)) for split, count in SHOWN.items() for i in range(min(count, len(splits[split])))]
-        code = predict.main([*shown, "--model", str(folder), "--out", str(gallery), "--beam", str(options.beam)])
+        beam = [] if options.beam is None else ["--beam", str(options.beam)]
+        code = predict.main([*shown, "--model", str(folder), "--out", str(gallery), *beam])
     record = {split: {**s.corpus, **s.truth, **{f"pointing_{k}": v for k, v in s.pointing.items()}} for split, s in scored.items()}
     write_whole(folder / "results" / "demo.json", json.dumps({"seconds": seconds, **record}, indent=1) + "\n")
     print("\nseconds   " + "   ".join(f"{name} {value:.0f}" for name, value in seconds.items()) + f"   in all {sum(seconds.values()):.0f}")
@@ -81,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
         description="Draw scenes with captions and masks, train the soft-attention captioner on them, score it, caption unseen scenes, and "
         "write the gallery. Any other words are overrides as of `captioner train`, e.g. seed=1 data.train=5000 trainer.max_epochs=2.",
     )
-    asked.add_argument("--beam", type=int, default=3, help="hypotheses of the beam search (default 3)")
+    asked.add_argument("--beam", type=count, metavar="N", help="beams of the search (left out: the search of the recipe, a beam of 3)")
     return asked
 
 
@@ -113,7 +117,7 @@ def described(summary: Mapping[str, Any]) -> str:
     )
 
 
-def held_to_truth(captioner: Captioner, captions: CaptionSet, scenes: Path, beam: int) -> Scored:
+def held_to_truth(captioner: Captioner, captions: CaptionSet, scenes: Path, search: Search) -> Scored:
     """Caption a split, freely, and hold captions and maps against what was drawn."""
     lexicon, truths = read_scenes(scenes)
     said: dict[int, str] = {}
@@ -121,7 +125,7 @@ def held_to_truth(captioner: Captioner, captions: CaptionSet, scenes: Path, beam
     maps: list[Health] = []
     for first in progress(range(0, len(captions), BATCH), f"captioning {scenes.stem}", unit="batch"):
         indices = range(first, min(first + BATCH, len(captions)))
-        for index, caption in zip(indices, captioner.caption(read(captions, indices), beam=beam, batch_size=BATCH), strict=True):
+        for index, caption in zip(indices, captioner.caption(read(captions, indices), search=search, batch_size=BATCH), strict=True):
             image_id = int(captions.image_ids[index])
             said[image_id] = caption.text
             maps.append(health(caption.alphas))

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from captioner.cli.report import sentences, table
+from captioner.cli.searching import add_search, flags_given, kind_of, make_search, natural
+from captioner.cli.searching import count as positive
 from captioner.data.captions import CaptionSet, read_coco_captions, read_references
 from captioner.errors import InputError
 from captioner.files import read_json, write_whole
@@ -110,6 +112,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("give RESULTS.json and ANNOTATIONS.json, or --model MODEL with ANNOTATIONS.json and --images DIR")
     if options.model is not None and (len(options.files) != 1 or options.images is None):
         parser.error("--model needs one file, ANNOTATIONS.json, and --images DIR, the folder of its images")
+    if options.model is None and flags_given(options):
+        parser.error(f"{flags_given(options)[0]} finds captions: give --model MODEL as well, or leave it out")
     if options.compare is not None and not options.bootstrap:
         parser.error("--compare resamples the images: --bootstrap must be 1 or more")
     read = [*options.files, options.compare, options.df, options.training_captions]
@@ -135,7 +139,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--diversity", action="store_true", help="how diverse and how healthy the captions are, without references")
     add("--training-captions", type=Path, metavar="FILE", help="COCO captions: --diversity, and the share of captions not among these")
     add("--bootstrap", type=natural, default=1000, metavar="N", help="resamples for the intervals; 0: none (default: %(default)s)")
-    add("--seed", type=natural, default=0, help="of the resamples (default: %(default)s)")
+    add("--seed", type=natural, metavar="N", help="of the resamples, and of what --search sample draws (default: 0)")
     add("--df", type=Path, metavar="FILE", help="CIDEr's document frequencies: saved ones (.npz), or COCO captions to count (.json)")
     add("--save-df", type=Path, metavar="FILE", help="save the document frequencies (.npz)")
     add("--json", type=Path, metavar="FILE", help="write the scores, as fractions")
@@ -143,22 +147,11 @@ def make_parser() -> argparse.ArgumentParser:
     add = model.add_argument
     add("--model", type=Path, help="a model folder, a run's folder or a .ckpt: caption the images, then score")
     add("--images", type=Path, metavar="DIR", help="the folder of the annotations' images")
-    add("--beam", type=positive, default=3, help="beam width (default: %(default)s)")
     add("--batch-size", type=positive, default=16, help="images at a time (default: %(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default)")
     add("--results", type=Path, metavar="FILE", help="write the captions in the COCO results format")
+    add_search(parser, "of --search sample: draw N captions of each image and take the best", also=False)
     return parser
-
-
-def natural(text: str, least: int = 0) -> int:
-    number = int(text) if text.isdecimal() else -1
-    if number < least:
-        raise argparse.ArgumentTypeError(f"a whole number from {least} on is expected, not {text!r}")
-    return number
-
-
-def positive(text: str) -> int:
-    return natural(text, 1)
 
 
 def choose_metrics(text: str) -> list[str]:
@@ -216,44 +209,57 @@ def kind(value: Any) -> str:
 def from_model(annotations: Path, references: Mapping[int, Sequence[str]], options: argparse.Namespace) -> System:
     """Captions of all images that can be read, written to --results."""
     images = read_coco_captions(annotations, options.images, missing="skip")
-    captions = caption_all(images, options)
+    model, search = load_with_search(options)
+    captions = caption_all(model, search.within(model.vocabulary), images, options.batch_size)
     asked = images.image_ids.tolist() if options.partial else references
-    about = {"model": str(options.model), "search": f"beam {options.beam}"}
+    about = {"model": str(options.model), "search": str(search)}
     if options.results is not None and captions:
         save(options.results, [{"image_id": image, "caption": said} for image, said in captions.items()], indent=None)
     return System(str(options.model), captions, about, [image for image in asked if image not in captions])
 
 
-def caption_all(images: CaptionSet, options: argparse.Namespace) -> dict[int, str]:
-    """A caption by image id of each image that can be read; the others are named."""
+def load_with_search(options: argparse.Namespace) -> tuple[Any, Any]:
+    """The model, and its own search with what the flags change. Raises: InputError, no model, or a flag is refused."""
     from captioner.cli.predict import load  # here, so that scoring a results file needs neither torch nor an image library
+
+    model = load(options.model, options.device)
+    if options.search == "sample" and options.seed is None:
+        options.seed = 0
+    search = make_search(options, model.search)
+    if options.captions is not None and kind_of(search) != "sample":
+        raise InputError(f"--captions belongs to --search sample: by {search}, the best caption is scored in any case")
+    log.info("captions are found by %s", search)
+    return model, search
+
+
+def caption_all(model: Any, search: Any, images: CaptionSet, batch_size: int) -> dict[int, str]:
+    """A caption by image id of each image that can be read; the others are named."""
     from captioner.data.images import open_image
     from captioner.model import batches
 
-    model = load(options.model, options.device)
     captions: dict[int, str] = {}
-    for batch in batches(progress(range(len(images)), "captioning", total=len(images)), options.batch_size):
+    for batch in batches(progress(range(len(images)), "captioning", total=len(images)), batch_size):
         opened = {}
         for index in batch:
             try:
                 opened[index] = open_image(images.path(index))
             except InputError as error:
                 log.warning("%s; it is left out", error)
-        for index, said in caption_batch(model, opened, images, options).items():
+        for index, said in caption_batch(model, search, opened, images).items():
             captions[int(images.image_ids[index])] = said
     return captions
 
 
-def caption_batch(model: Any, opened: Mapping[int, Any], images: CaptionSet, options: argparse.Namespace) -> dict[int, str]:
+def caption_batch(model: Any, search: Any, opened: Mapping[int, Any], images: CaptionSet) -> dict[int, str]:
     """Together; where that fails, one by one, so that one image does not take the others with it."""
     if not opened:
         return {}
     try:
-        said = model.caption(list(opened.values()), beam=options.beam, batch_size=options.batch_size)
+        said = model.caption(list(opened.values()), search=search, batch_size=len(opened))
         return {index: caption.text for index, caption in zip(opened, said, strict=True)}
     except (RuntimeError, ValueError) as error:
         if len(opened) > 1:
-            return {i: said for index in opened for i, said in caption_batch(model, {index: opened[index]}, images, options).items()}
+            return {i: said for index in opened for i, said in caption_batch(model, search, {index: opened[index]}, images).items()}
         log.warning("%s: %s; it is left out", images.path(next(iter(opened))), " ".join(str(error).split()) or type(error).__name__)
         return {}
 
@@ -287,8 +293,8 @@ def report(parts: Sequence[Additive], images: int, options: argparse.Namespace) 
         raise InputError(f"--metrics {options.metrics}: none of them can be had here")
     row: dict[str, Any] = corpus_scores(parts) | {"images": images}
     if options.bootstrap and images > 1:
-        row["intervals"] = {name: list(ends) for name, ends in intervals(parts, options.bootstrap, options.seed).items()}
-        row["bootstrap"] = {"resamples": options.bootstrap, "seed": options.seed, "level": 0.95}
+        row["intervals"] = {name: list(ends) for name, ends in intervals(parts, options.bootstrap, options.seed or 0).items()}
+        row["bootstrap"] = {"resamples": options.bootstrap, "seed": options.seed or 0, "level": 0.95}
     return row
 
 
@@ -300,7 +306,7 @@ def compared(ours: Sequence[Additive], theirs: Sequence[Additive], options: argp
     if len(ours[0].rows) < 2:
         raise InputError("--compare: one image does not tell two systems apart; give two or more")
     ours, theirs = ([part for part in parts if part.names in both] for parts in (ours, theirs))
-    return {name: found._asdict() for name, found in differences(ours, theirs, options.bootstrap, options.seed).items()}
+    return {name: found._asdict() for name, found in differences(ours, theirs, options.bootstrap, options.seed or 0).items()}
 
 
 def save(path: Path, record: Mapping[str, Any] | Sequence[Any], indent: int | None = 1) -> None:

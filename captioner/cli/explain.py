@@ -11,7 +11,7 @@ from PIL import Image
 
 from captioner.cli.predict import Parser, complain, listed, load
 from captioner.cli.report import aligned, hundredth, interval
-from captioner.cli.searching import count, natural
+from captioner.cli.searching import count, natural, with_beam
 from captioner.data.captions import CaptionSet, read_coco_captions, read_references
 from captioner.data.images import open_image
 from captioner.data.instances import Instance, read_instances
@@ -88,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = (options.train_annotations, options.train_captions, options.train_images, options.train_scenes)
         training = [read_source(*given, options.train_limit)]
     captioner = load(options.model, options.device)
+    options.search = with_beam(captioner.search, options.beam)
     found = gather(captioner, sources, options, options.faithfulness)
     learnt = None if training is None else gather(captioner, training, options)
     if not found.places:
@@ -122,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
         "--explain", default="attention", metavar="KINDS", help="maps: attention,gradcam,jacobian,smoothgrad,integrated_gradients,occlusion"
     )
     add("--of", default=",".join(CAPTIONS), metavar="CAPTIONS", help=f"whose words: {' and '.join(CAPTIONS)} (both)")
-    add("--beam", type=count, default=3, metavar="N", help="beam width of generated captions (3)")
+    add("--beam", type=count, metavar="N", help="beam width of generated captions (left out: the model's own search)")
     add("--limit", type=count, metavar="N", help="only the first N images of each split")
     add("--faithfulness", action="store_true", help="also what hiding and showing does to the words' probabilities, of generated captions")
     add("--json", type=Path, metavar="FILE", help="write every number, as fractions")
@@ -269,12 +270,10 @@ def look_at(
 
 def tokens_of(captioner: Any, source: Source, indices: Sequence[int], pixels: Any, options: argparse.Namespace) -> dict[str, Any]:
     """Kind of caption -> the captions, as tokens, of each image; captions without words are none."""
-    from captioner.search.beam import BeamSearch
-
     said: dict[str, Any] = {}
     if "generated" in options.of:
         captioner.eval()
-        found = captioner.describe(pixels.to(captioner.device), BeamSearch(options.beam))
+        found = captioner.describe(pixels.to(captioner.device), options.search)
         said["generated"] = [[captioner.vocabulary.decode(hypotheses[0].words)] for hypotheses in found]
     if "references" in options.of:
         said["references"] = [[tokenize(caption) for caption in source.captions.captions_of(index)] for index in indices]
@@ -300,7 +299,8 @@ def report(found: Gathered, learnt: Gathered | None, options: argparse.Namespace
     """Every number, as fractions."""
     from captioner.explain.faithfulness import summary
 
-    record: dict[str, Any] = {"model": str(options.model), "annotations": [str(path) for path in options.annotations], "beam": options.beam}
+    record: dict[str, Any] = {"model": str(options.model), "annotations": [str(path) for path in options.annotations]}
+    record["search"] = str(options.search)
     record["images"] = len(found.places)
     for of in options.of:
         record[of] = {"words": 0, "images": 0, "left_out": dict(found.left_out[of]), "thresholds": {}, "by_class": {}}

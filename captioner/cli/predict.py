@@ -1,6 +1,7 @@
 """`captioner predict`: caption images, and show where every word looked."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
@@ -11,11 +12,13 @@ from PIL import Image
 
 from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.results import ATTENTION, KINDS, References, Results, overwritten, written_twice
-from captioner.cli.searching import add_search, check_search, count, make_search
+from captioner.cli.searching import add_search, count, flags_given, kind_of, make_search, natural
 from captioner.data.images import open_image
 from captioner.errors import InputError
 from captioner.progress import progress
 from captioner.tokenizer import tokenize
+
+log = logging.getLogger(__name__)
 
 DEFAULT_SAVE = "overlay,arrays,gallery"
 LATEST = Path("outputs/latest")
@@ -55,14 +58,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     references = References(options.annotations) if options.annotations else None
     if not paths:
         return 1
-    search = make_search(options)
     captioner = load_all(options.model, options.device)
+    search = choose_search(captioner, options)
+    searching = search.within(captioner.vocabulary)
     if options.look:
         look(captioner, options.look, options.seed)
-    search = search.within(captioner.vocabulary)
     results = Results(options.out, options.save, references, "Captions") if options.out else None
     with results or nullcontext():
-        failed = caption_all(captioner, search, paths, names, results, options)
+        if options.caption is None:
+            tell_search(captioner, search, options)
+        failed = caption_all(captioner, searching, paths, names, results, options)
     if results is not None:
         where = options.out / ("index.html" if results.gallery else "captions.jsonl")
         print(f"captioner: {results.count} of {len(paths)} images captioned: {where}", file=sys.stderr)
@@ -93,7 +98,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--look", choices=("expect", "peak", "draw"), help="how hard attention looks: at the mean, the highest, a drawn region (as trained)"
     )
-    add_search(asked)
+    add("--seed", type=natural, metavar="N", help="of what --search sample and --look draw draw; left out: another one each time")
+    add_search(asked, "print N captions of each image, the best first, each with its log-probability")
     return asked
 
 
@@ -117,9 +123,8 @@ def check(options: argparse.Namespace) -> None:
     options.save = frozenset(wanted) & frozenset(KINDS)
     if options.caption is not None and not tokenize(options.caption):
         raise InputError(f"--caption {options.caption!r} holds no word")
-    check_search(options)
-    if options.seed is not None and options.search != "sample" and options.look != "draw":
-        raise InputError("--seed belongs to --search sample or --look draw: nothing else draws")
+    if options.caption is not None and flags_given(options):
+        raise InputError(f"{flags_given(options)[0]} finds captions, but --caption gives the words: leave one of them out")
     if options.out and options.out.exists() and not options.out.is_dir():
         raise InputError(f"--out {options.out} is a file; it must be a folder")
 
@@ -164,6 +169,23 @@ def load_all(models: list[Path] | None, device: str) -> Any:
     from captioner.model import Captioner
 
     return Captioner.load(models[0] if models else LATEST, device)
+
+
+def choose_search(captioner: Any, options: argparse.Namespace) -> Any:
+    """The model's own search with what the flags change. Raises: InputError, a flag is refused."""
+    search = make_search(options, captioner.search)
+    if options.seed is not None and kind_of(search) != "sample" and options.look != "draw":
+        raise InputError("--seed belongs to --search sample or --look draw: nothing else draws")
+    return search
+
+
+def tell_search(captioner: Any, search: Any, options: argparse.Namespace) -> None:
+    """Log which search finds the captions; and where several models were trained with different ones, whose it is."""
+    models = list(zip(options.model or [LATEST], getattr(captioner, "members", [captioner]), strict=True))
+    others = [f"{path} by {model.search}" for path, model in models if str(model.search) != str(captioner.search)]
+    if others:
+        log.info("the models were trained with different searches; that of %s is used, not %s", models[0][0], ", ".join(others))
+    log.info("captions are found by %s", search)
 
 
 def look(captioner: Any, how: str, seed: int | None) -> None:
@@ -242,11 +264,13 @@ def explanations(captioner: Any, path: str, image: Image.Image, caption: Any, ki
 
 
 def tell(path: str, caption: Any, captions: int | None) -> None:
-    """The caption's line, or a line each of as many `captions`; `caption` keeps no more alternatives than that."""
-    if captions is not None:
+    """The caption's line; or a line for each of so many `captions`, with its log-probability. `caption` keeps no more alternatives."""
+    if captions is None:
+        say(f"{path}\t{caption.text}")
+    else:
         caption.alternatives = caption.alternatives[: captions - 1]
-    for text in [caption.text, *(other["text"] for other in caption.alternatives if captions is not None)]:
-        say(f"{path}\t{text}")
+        for text, log_prob in [(caption.text, caption.log_prob), *((other["text"], other["log_prob"]) for other in caption.alternatives)]:
+            say(f"{path}\t{text}\t{log_prob:.3f}")
     if not caption.satisfied:
         complain(f"{path}: no caption was found that meets every constraint; this one is the best of those that do not")
 

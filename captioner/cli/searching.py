@@ -1,8 +1,9 @@
 """The flags that choose a search, and the search that they describe."""
 
 import argparse
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from captioner.errors import InputError
 from captioner.metrics.diversity import FUNCTION_WORDS
@@ -10,113 +11,178 @@ from captioner.tokenizer import tokenize
 
 SEARCHES = ("beam", "greedy", "diverse", "sample")
 NORMALISATIONS = ("mean", "wu", "none")
-OWN = {
-    "beam": ("beam", "diverse"),
-    "groups": ("diverse",),
-    "diversity": ("diverse",),
-    "temperature": ("sample",),
-    "top_k": ("sample",),
-    "top_p": ("sample",),
-    "typical": ("sample",),
-}
-"""Flags that only these searches heed."""
-BEAM = 3
+BEAM, DIVERSITY = 3, 0.5
+"""What `--search beam` and `--search diverse` start from where the model's own search has no beam, or no penalty."""
 
 
-def add_search(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("search").add_argument
-    add("--search", choices=SEARCHES, default="beam", help="how captions are found (beam)")
-    add(
-        "--beam", type=count, metavar="N", help=f"captions kept in play by beam and diverse; 1 is greedy ({BEAM}, or as many as --captions)"
-    )
-    add(
-        "--captions",
-        type=count,
-        metavar="N",
-        help="captions an image: N lines, the best first; left out, a line and the beam's alternatives",
-    )
-    add("--normalisation", choices=NORMALISATIONS, default="mean", help="of log-probabilities by length, where captions are ranked (mean)")
-    add("--seed", type=natural, metavar="N", help="of sample and of --look draw; left out, other draws every time")
-    add = parser.add_argument_group("search: diverse").add_argument
-    add("--groups", type=count, metavar="N", help="groups that share the beam out, each unlike the earlier ones (one a beam)")
-    add("--diversity", type=float, metavar="X", help="nats that a word loses for each earlier group that says it now (0.5)")
-    add = parser.add_argument_group("search: sample").add_argument
-    add("--temperature", type=float, metavar="T", help="below 1 draws what is likely, above 1 what is not (1)")
-    add("--top-k", type=count, metavar="N", help="draw among the N likeliest words")
-    add("--top-p", type=float, metavar="P", help="draw among the fewest words that together have probability P (nucleus)")
-    add("--typical", type=float, metavar="P", help="the same, of words whose information is nearest to what is expected")
-    add = parser.add_argument_group("constraints, in every search").add_argument
-    add("--min-length", type=natural, default=0, metavar="N", help="words at least (0)")
-    add("--max-length", type=count, default=20, metavar="N", help="words at most (20)")
-    add("--no-repeat", type=natural, default=0, metavar="N", help="no N words in a row twice (0: any)")
-    add("--no-bad-ending", action="store_true", help="no caption ends in a function word, such as a, with, on")
-    add("--require", action="append", default=[], metavar="WORD", help="a word that every caption holds; may be given again")
-    add("--forbid", action="append", default=[], metavar="WORD", help="a word that no caption holds; may be given again")
-
-
-def natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+def natural(text: str, least: int = 0) -> int:
+    """What argparse makes of a whole number. Raises: ArgumentTypeError, it is none, too small, or has more digits than torch takes."""
+    if not (text.isdecimal() and len(text) <= 18 and int(text) >= least):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number of at least {least}, with at most 18 digits")
     return int(text)
 
 
 def count(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return number
+    return natural(text, 1)
 
 
-def check_search(options: argparse.Namespace) -> None:
-    """Refuse flags that the search does not heed. Raises: InputError."""
-    for name, searches in OWN.items():
-        if getattr(options, name) is not None and options.search not in searches:
-            asked = " or ".join(f"--search {search}" for search in searches)
-            raise InputError(f"{flag(name)} belongs to {asked}, not to --search {options.search}")
-    beam = beams(options)
-    if options.captions and options.search != "sample" and options.captions > beam:
-        instead = "--search beam" if options.search == "greedy" else f"--beam {options.captions}"
-        raise InputError(f"--captions {options.captions}: this search finds {beam}; ask for {instead}")
+class Setting(NamedTuple):
+    """A flag, the argument of a search's constructor (or of its constraints') that it gives, and the searches that have it."""
+
+    flag: str
+    argument: str
+    searches: Sequence[str]
+    help: str
+    parsed: Mapping[str, Any]
+    """What argparse is told of the flag's value."""
+
+
+def _value(kind: Any, metavar: str, **more: Any) -> dict[str, Any]:
+    return {"type": kind, "metavar": metavar, **more}
+
+
+WORD = _value(str, "WORD", action="append")
+BEAMS, EVERY = ("beam", "diverse"), SEARCHES
+SECTIONS: Mapping[str, Sequence[Setting]] = {
+    "search": (
+        Setting("--beam", "beams", BEAMS, "captions that are kept at each step; 1 is greedy search", _value(count, "N")),
+        Setting("--normalisation", "normalisation", EVERY, "how log-probabilities are divided by the length", {"choices": NORMALISATIONS}),
+        Setting("--alpha", "alpha", EVERY, "exponent of this length; a higher one prefers longer captions", _value(float, "X")),
+        Setting("--max-length", "max_length", EVERY, "the most words of a caption", _value(count, "N")),
+    ),
+    "search: diverse": (
+        Setting("--groups", "groups", ("diverse",), "groups that share the beams, each unlike the ones before", _value(count, "N")),
+        Setting("--diversity-penalty", "diversity", ("diverse",), "what a word loses, in nats, for each earlier group that says it at the "
+                "same step", _value(float, "X")),
+    ),
+    "search: sample": (
+        Setting("--temperature", "temperature", ("sample",), "below 1 the probable words are drawn more often", _value(float, "T")),
+        Setting("--top-k", "top_k", ("sample",), "draw among the N most probable words", _value(count, "N")),
+        Setting("--top-p", "top_p", ("sample",), "draw among the fewest words that have probability P together", _value(float, "P")),
+        Setting("--typical", "typical", ("sample",), "the same, with the words of the most typical information first", _value(float, "P")),
+    ),
+    "constraints, in every search": (
+        Setting("--min-length", "min_length", EVERY, "the fewest words of a caption", _value(natural, "N")),
+        Setting("--no-repeat", "no_repeat", EVERY, "no N words in a row are said twice; 0 allows it", _value(natural, "N")),
+        Setting("--no-bad-ending", "bad_endings", EVERY, "no caption ends in a function word, such as a, with, on",
+                {"action": "store_const", "const": tuple(sorted(FUNCTION_WORDS))}),
+        Setting("--any-ending", "bad_endings", EVERY, "a caption may end in any word", {"action": "store_const", "const": ()}),
+        Setting("--require", "require", EVERY, "a word that every caption contains; may be given again", WORD),
+        Setting("--forbid", "forbid", EVERY, "a word that no caption contains; may be given again", WORD),
+    ),
+}  # fmt: skip
+SETTINGS = [setting for settings in SECTIONS.values() for setting in settings]
+CONSTRAINTS = ("min_length", "no_repeat", "bad_endings", "require", "forbid")
+"""Of a search's settings, those that its `Constraints` take."""
+ALSO = {"--diversity-penalty": "--diversity"}
+"""Another spelling of a flag, where the command does not use it for something else."""
+INTRODUCTION = "What is left out is as in the search that the model was trained with."
+
+
+def add_search(parser: argparse.ArgumentParser, captions: str, also: bool = True) -> None:
+    """Add every flag; `captions` is the help of `--captions`, `also` adds the other spellings. `--seed` is the command's own."""
+    for title, settings in SECTIONS.items():
+        add = parser.add_argument_group(title, INTRODUCTION if title == "search" else None).add_argument
+        if title == "search":
+            add("--search", choices=SEARCHES, help="how captions are found")
+            add("--captions", type=count, metavar="N", help=captions)
+        for setting in settings:
+            spellings = [setting.flag, *([ALSO[setting.flag]] if also and setting.flag in ALSO else [])]
+            add(*spellings, dest=f"search_{setting.argument}", help=setting.help, **setting.parsed)
+
+
+def given(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings that the command line gives, by argument. Raises: InputError, of `--require` and `--forbid`, what is not one word."""
+    found = {argument: getattr(options, f"search_{argument}") for argument in dict.fromkeys(setting.argument for setting in SETTINGS)}
+    found = {argument: value for argument, value in found.items() if value is not None}
     for name in ("require", "forbid"):
-        for word in getattr(options, name):
-            if len(tokenize(word)) != 1:
-                raise InputError(f"--{name} {word!r} is not one word; give --{name} once for each word")
+        if name in found:
+            found[name] = tuple(one_word(word, name) for word in found[name])
+    return found
 
 
-def beams(options: argparse.Namespace) -> int:
-    if options.search == "greedy":
-        return 1
-    return int(options.beam or max(BEAM, options.captions or 0))
+def one_word(text: str, name: str) -> str:
+    tokens = tokenize(text)
+    if len(tokens) != 1:
+        raise InputError(f"--{name} {text!r} is not one word; give --{name} once for each word")
+    return tokens[0]
 
 
-def make_search(options: argparse.Namespace) -> Any:
-    """The search that the flags describe. Raises: InputError, a value that it refuses."""
+def flags_given(options: argparse.Namespace) -> list[str]:
+    """The flags of the search that the command line has, as they are typed."""
+    more = {"--search": options.search, "--captions": options.captions}
+    return [name for name, value in more.items() if value is not None] + [flag(argument) for argument in given(options)]
+
+
+def make_search(options: argparse.Namespace, own: Any) -> Any:
+    """The model's own search with the values that the flags give; or, after `--search`, another kind with what it has in common with it.
+
+    Raises: InputError, a flag that the search does not have, or a value that it refuses.
+    """
     from captioner.search.beam import BeamSearch
-    from captioner.search.constraints import Constraints
     from captioner.search.sampling import Sampling
 
-    bad_endings = sorted(FUNCTION_WORDS) if options.no_bad_ending else ()
+    values = given(options)
+    kind = chosen_kind(options, own, values)
+    check_kind(options, kind, values)
     try:
-        rules = Constraints(options.min_length, options.no_repeat, bad_endings, words(options.require), words(options.forbid))
-        common: dict[str, Any] = {"max_length": options.max_length, "normalisation": options.normalisation, "constraints": rules}
-        if options.search == "sample":
-            temperature = 1.0 if options.temperature is None else options.temperature
-            cuts = (options.top_k, options.top_p, options.typical)
-            return Sampling(options.captions or 1, temperature, *cuts, options.seed, **common)
-        beam = beams(options)
-        if options.search == "diverse":
-            diversity = 0.5 if options.diversity is None else options.diversity
-            return BeamSearch(beam, groups=options.groups or beam, diversity=diversity, **common)
-        return BeamSearch(beam, **common)
+        rules = replace(own.constraints, **{name: values.pop(name) for name in CONSTRAINTS if name in values})
+        if kind != "sample":
+            return BeamSearch.like(own, constraints=rules, **{**beam_settings(options, kind, own, values), **values})
+        drawn = {name: getattr(options, name) for name in ("captions", "seed") if getattr(options, name) is not None}
+        return Sampling.like(own, constraints=rules, **drawn, **values)
     except ValueError as error:
         name, _, rest = str(error).partition(" ")
         raise InputError(f"{flag(name)} {rest}") from None
 
 
-def words(given: Sequence[str]) -> list[str]:
-    return [tokenize(word)[0] for word in given]
+def with_beam(own: Any, beam: int | None) -> Any:
+    """The model's own search, or a beam search of that width: for a command with no other flag. Raises: InputError, it is refused."""
+    from captioner.model import searching
+
+    try:
+        return searching(own, beam)
+    except ValueError as error:
+        raise InputError(f"--beam {beam}: {error}") from None
 
 
-def flag(name: str) -> str:
+def kind_of(search: Any) -> str:
+    """Which of SEARCHES a search is."""
+    if not hasattr(search, "beams"):
+        return "sample"
+    return "greedy" if search.beams == 1 else "diverse" if search.groups > 1 else "beam"
+
+
+def chosen_kind(options: argparse.Namespace, own: Any, values: Mapping[str, Any]) -> str:
+    """What `--search` says, or else the kind of the model's own search; a greedy one becomes a beam search by `--beam`."""
+    kind = options.search or kind_of(own)
+    return "beam" if kind == "greedy" and options.search is None and "beams" in values else kind
+
+
+def check_kind(options: argparse.Namespace, kind: str, values: Mapping[str, Any]) -> None:
+    """Raises: InputError, a flag that this kind of search does not have."""
+    for setting in SETTINGS:
+        if setting.argument in values and kind not in setting.searches:
+            belongs = " or ".join(f"--search {search}" for search in setting.searches)
+            asked = f"--search {kind}" if options.search else f"the model's own search, which is {kind}: give --search as well"
+            raise InputError(f"{setting.flag} belongs to {belongs}, not to {asked}")
+
+
+def beam_settings(options: argparse.Namespace, kind: str, own: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Beams, groups and penalty before the flags that name them. Raises: InputError, more captions than beams."""
+    own_kind, captions = kind_of(own), options.captions or 0
+    usual = own.beams if own_kind in BEAMS else BEAM
+    beams = 1 if kind == "greedy" else values.get("beams") or max(usual, captions)
+    if captions > beams:
+        instead = "--search beam" if kind == "greedy" else f"--beam {captions}"
+        raise InputError(f"--captions {captions}: this search finds {beams}; ask for {instead}")
+    if kind == own_kind:
+        return {"beams": beams}
+    apart = kind == "diverse"
+    return {"beams": beams, "groups": beams if apart else 1, "diversity": DIVERSITY if apart else 0.0}
+
+
+def flag(argument: str) -> str:
     """An argument's name as it is typed."""
-    return "--" + {"beams": "beam"}.get(name, name).replace("_", "-")
+    known = {setting.argument: setting.flag for setting in reversed(SETTINGS)}
+    return known.get(argument, "--" + argument.replace("_", "-"))

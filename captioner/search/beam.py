@@ -93,7 +93,7 @@ class BeamSearch(Search):
 
     def __str__(self) -> str:
         kind = f"diverse beam {self.beams} in {self.groups} groups" if self.groups > 1 else f"beam {self.beams}"
-        return ", ".join(filter(None, ["greedy" if self.beams == 1 else kind, str(self.constraints)]))
+        return ", ".join(["greedy" if self.beams == 1 else kind, *self.in_common()])
 
     @torch.no_grad()
     def __call__(self, step: Say, state: Any, images: int, start: int, end: int, never: list[int]) -> Found:

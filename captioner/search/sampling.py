@@ -52,6 +52,7 @@ class Sampling(Search):
             if share is not None and not 0 < share <= 1:
                 raise ValueError(f"{name} is a probability above 0 and at most 1, not {share}")
         self.captions, self.temperature, self.top_k, self.top_p, self.typical = captions, temperature, top_k, top_p, typical
+        self.seed = seed
         self.generator = torch.Generator()
         if seed is None:
             self.generator.seed()
@@ -61,7 +62,7 @@ class Sampling(Search):
     def __str__(self) -> str:
         cuts = {"top_k": self.top_k, "top_p": self.top_p, "typical": self.typical}
         told = [f"{name} {value}" for name, value in cuts.items() if value is not None]
-        return ", ".join(filter(None, [f"sampling {self.captions} at temperature {self.temperature:g}", *told, str(self.constraints)]))
+        return ", ".join([f"sampling {self.captions} at temperature {self.temperature:g}", *told, *self.in_common()])
 
     @torch.no_grad()
     def __call__(self, step: Say, state: Any, images: int, start: int, end: int, never: list[int]) -> Found:

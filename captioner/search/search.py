@@ -1,6 +1,8 @@
 """The one way into every search."""
 
 import copy
+import inspect
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -13,7 +15,8 @@ class Search(ABC):
     """Captions of up to `max_length` words that keep to `constraints`; those of different lengths are ranked by `normalisation`
     ("mean", "wu", "none") with exponent `alpha`, see `hypotheses.normalised`.
 
-    Raises: ValueError, max_length below 1 or below constraints.min_length, an unknown normalisation.
+    Raises: ValueError, max_length below 1 or below constraints.min_length, an unknown normalisation, an alpha
+    that is not finite.
     """
 
     def __init__(self, max_length: int, normalisation: str, alpha: float, constraints: Constraints | None) -> None:
@@ -21,10 +24,31 @@ class Search(ABC):
             raise ValueError(f"max_length is a number of words and at least 1, not {max_length}")
         if normalisation not in NORMALISATIONS:
             raise ValueError(f"normalisation is one of {', '.join(NORMALISATIONS)}, not {normalisation!r}")
+        if not math.isfinite(alpha):
+            raise ValueError(f"alpha is the exponent of a length and finite, not {alpha}")
         self.max_length, self.normalisation, self.alpha = max_length, normalisation, alpha
         self.constraints = constraints or Constraints()
         if self.constraints.min_length > max_length:
             raise ValueError(f"min_length is a number of words and at most max_length, {max_length}, not {self.constraints.min_length}")
+
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments by name, with the values that this search has."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    @classmethod
+    def like(cls, other: "Search", **changes: Any) -> "Search":
+        """A search of this kind with every setting of `other` that this kind has too, except for `changes`.
+
+        Raises: ValueError, as the constructor.
+        """
+        taken = inspect.signature(cls).parameters
+        return cls(**{**{name: value for name, value in other.settings().items() if name in taken}, **changes})
+
+    def in_common(self) -> list[str]:
+        """What this search says of itself, as every kind has it: only what is not as usual."""
+        usual = {"max_length": 20, "normalisation": "mean", "alpha": 1.0}
+        told = [f"{name} {getattr(self, name)}" for name, value in usual.items() if getattr(self, name) != value]
+        return [*told, str(self.constraints)] if str(self.constraints) else told
 
     @abstractmethod
     def __call__(self, step: Say, state: Any, images: int, start: int, end: int, never: list[int]) -> Found:

@@ -16,7 +16,9 @@ from captioner.metrics.diversity import diversity
 from captioner.metrics.frequencies import Frequencies
 from captioner.metrics.ngrams import References
 from captioner.metrics.scores import Scorer, score
+from captioner.search.beam import BeamSearch
 from captioner.tokenizer import tokenize
+from captioner.vocabulary import Vocabulary
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 REFERENCES = {
@@ -353,11 +355,14 @@ def photos(tmp_path):
 class Parrot:
     """Says what CAPTIONS has for the image's grey."""
 
+    vocabulary = Vocabulary(["dog", "cat"])
+    search = BeamSearch(4, alpha=0.7)
+
     def __init__(self):
         self.asked, self.dumb_at = [], []
 
-    def caption(self, images, beam, batch_size):
-        self.asked.append((len(images), beam, batch_size))
+    def caption(self, images, search, batch_size):
+        self.asked.append((len(images), str(search), batch_size))
         if any(image.getpixel((0, 0))[0] in self.dumb_at for image in images):
             raise RuntimeError("out of memory")
         return [SimpleNamespace(text=CAPTIONS[image.getpixel((0, 0))[0]]) for image in images]
@@ -376,10 +381,10 @@ def test_a_model_captions_every_image_and_is_scored(photos, parrot, capsys):
     files = [str(photos / name) for name in ("scores.json", "said.json", "annotations.json")]
     words = ["--json", files[0], "--results", files[1], "--beam", "5", "--batch-size", "2"]
     assert main(["evaluate", "--model", "m", files[2], "--images", str(photos), *words]) == 0
-    assert parrot.asked == [(2, 5, 2), (1, 5, 2)]
+    assert parrot.asked == [(2, "beam 5, alpha 0.7", 2), (1, "beam 5, alpha 0.7", 1)]
     written = json.loads(Path(files[0]).read_text())
     assert written | score(CAPTIONS, REFERENCES) == written
-    assert written["search"] == "beam 5"
+    assert written["search"] == "beam 5, alpha 0.7"
     assert sorted(json.loads(Path(files[1]).read_text()), key=str) == sorted(results(CAPTIONS), key=str)
     table = capsys.readouterr().out
     assert main(["evaluate", *files[1:]]) == 0

@@ -14,6 +14,7 @@ from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.main import main
 from captioner.cli.results import References
 from captioner.errors import InputError
+from captioner.search.beam import BeamSearch
 from captioner.vocabulary import Vocabulary
 
 
@@ -47,7 +48,8 @@ class StandIn:
 
     def __init__(self):
         self.batches = []
-        self.search = None
+        self.search = BeamSearch(4, alpha=0.7)
+        self.used = None
 
     def rest(self, how):
         raise InputError(f"nothing to {how}")
@@ -56,7 +58,7 @@ class StandIn:
         if isinstance(images, Image.Image):
             return self.caption([images], search, 1)[0]
         self.batches.append(len(images))
-        self.search = search
+        self.used = search
         widths = [image.width for image in images]
         if 13 in widths:
             raise RuntimeError("an unlucky\nsize")
@@ -217,10 +219,11 @@ def test_annotations_of_another_shape_are_refused_by_name(tmp_path, content):
         (["a.png", "--search", "sample", "--beam", "2"], "--beam belongs to --search beam or --search diverse"),
         (["a.png", "--groups", "2"], "--groups belongs to --search diverse"),
         (["a.png", "--search", "diverse", "--beam", "4", "--groups", "3"], "--groups is a number that divides beams, 4, not 3"),
-        (["a.png", "--search", "diverse", "--diversity", "-1"], "--diversity is a penalty"),
+        (["a.png", "--search", "diverse", "--diversity", "-1"], "--diversity-penalty is a penalty"),
         (["a.png", "--search", "sample", "--temperature", "0"], "--temperature is a positive number, not 0"),
         (["a.png", "--search", "sample", "--top-p", "1.5"], "--top-p is a probability"),
         (["a.png", "--captions", "4", "--beam", "3"], "ask for --beam 4"),
+        (["a.png", "--alpha", "nan"], "--alpha is the exponent of a length and finite, not nan"),
         (["a.png", "--captions", "2", "--search", "greedy"], "ask for --search beam"),
         (["a.png", "--min-length", "9", "--max-length", "8"], "--min-length is a number of words and at most max_length, 8"),
         (["a.png", "--require", "a dog"], "--require 'a dog' is not one word"),
@@ -260,44 +263,42 @@ def test_the_parser_s_own_complaints_leave_with_two_and_one_line(arguments, caps
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ([], "beam 3"),
-        (["--beam", "5"], "beam 5"),
-        (["--captions", "7"], "beam 7"),
-        (["--search", "greedy"], "greedy"),
-        (["--search", "diverse", "--beam", "6", "--groups", "2"], "diverse beam 6 in 2 groups"),
-        (["--search", "diverse"], "diverse beam 3 in 3 groups"),
-        (
-            ["--search", "sample", "--captions", "4", "--temperature", "0.5", "--top-k", "9", "--top-p", "0.9", "--typical", "0.8"],
-            "sampling 4 at temperature 0.5, top_k 9, top_p 0.9, typical 0.8",
-        ),
-        (
-            ["--min-length", "2", "--no-repeat", "3", "--require", "Dog", "--forbid", "cat", "--no-bad-ending"],
-            "beam 3, min_length 2, no_repeat 3, bad_endings 6, require 4, forbid 5",
-        ),
-    ],
-)
-def test_flags_describe_a_search_in_the_model_s_words(stand_in, arguments, expected):
+def test_the_search_is_the_model_s_own_and_a_line_says_which(stand_in, capsys):
     draw("a.png")
-    assert main(["predict", "a.png", *arguments]) == 0
-    assert str(stand_in.search) == expected
+    assert main(["predict", "a.png"]) == 0
+    assert stand_in.used.settings() == stand_in.search.settings()
+    assert capsys.readouterr().err == "captioner: captions are found by beam 4, alpha 0.7\n"
+    assert main(["predict", "a.png", "--beam", "5", "--require", "Dog"]) == 0
+    assert (stand_in.used.beams, stand_in.used.alpha, stand_in.used.constraints.require) == (5, 0.7, (4,)), "words are ids by now"
+    assert capsys.readouterr().err == "captioner: captions are found by beam 5, alpha 0.7, require dog\n"
 
 
-def test_length_and_its_normalisation_are_the_search_s(stand_in):
+def test_models_trained_with_different_searches_caption_by_the_first_s_which_is_said(stand_in, capsys):
     draw("a.png")
-    assert main(["predict", "a.png", "--max-length", "7", "--normalisation", "wu"]) == 0
-    assert (stand_in.search.max_length, stand_in.search.normalisation) == (7, "wu")
+    stand_in.members = [SimpleNamespace(search=search) for search in (stand_in.search, BeamSearch(4, alpha=0.7), BeamSearch(1))]
+    models = [word for name in ("one", "two", "three") for word in ("--model", name)]
+    assert main(["predict", "a.png", *models]) == 0
+    assert stand_in.used.settings() == stand_in.search.settings()
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("the models were trained with different searches; that of one is used, not three by greedy")
+    assert second.endswith("captions are found by beam 4, alpha 0.7")
 
 
-def test_a_line_is_printed_for_each_caption_asked_for(stand_in, capsys):
+def test_a_given_caption_is_not_searched_for(stand_in, capsys):
+    draw("a.png")
+    assert main(["predict", "a.png", "--caption", "a dog", "--beam", "2"]) == 2
+    assert "--beam finds captions, but --caption gives the words" in capsys.readouterr().err
+    assert main(["predict", "a.png", "--caption", "a dog"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_line_with_its_log_probability_is_printed_for_each_caption_asked_for(stand_in, capsys):
     draw("a.png")
     assert main(["predict", "a.png", "--captions", "2", "--out", "out", "--save", "none"]) == 0
-    assert capsys.readouterr().out == "a.png\twidth 20\na.png\tanother\n"
+    assert capsys.readouterr().out == "a.png\twidth 20\t-1.250\na.png\tanother\t-inf\n"
     assert len(lines()[0]["alternatives"]) == 1
     assert main(["predict", "a.png", "--captions", "1", "--out", "out", "--save", "none"]) == 0
-    assert capsys.readouterr().out == "a.png\twidth 20\n"
+    assert capsys.readouterr().out == "a.png\twidth 20\t-1.250\n"
     assert lines()[0]["alternatives"] == []
 
 

@@ -132,7 +132,20 @@ def test_every_experiment_shrunk_takes_a_step_and_leaves_a_model(experiment: str
     assert {frozenset(entry) for entry in said} == {frozenset({"image_id", "caption"})}
     assert scores["images"] == len(said) == len({entry["image_id"] for entry in said}) == 5
     assert {"BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr"} <= scores.keys()
-    assert scores["search"] == "beam 3"
+    assert scores["search"] == str(model.search) == ("beam 3, alpha 0.7" if experiment == "flickr8k" else "beam 3")
+
+
+def test_predict_and_evaluate_repeat_the_captions_and_scores_of_the_run_by_the_search_that_its_recipe_chose(coco: Path, here: Path) -> None:
+    run = small_run(coco, "run", "search.constraints.min_length=4", "search.beams=2", "search.alpha=0.7", "trainer.max_epochs=1")
+    said = json.loads((run / "results" / "captions_val.json").read_text())
+    assert min(len(one["caption"].split()) for one in said) >= 4
+    photos, annotations = str(coco / "val2017"), str(coco / "annotations" / "captions_val2017.json")
+    assert main(["predict", photos, "--model", "run", "--annotations", annotations, "--out", "out", "--save", "none"]) == 0
+    assert {tuple(one.items()) for one in json.loads(Path("out/results.json").read_text())} == {tuple(one.items()) for one in said}
+    assert main(["evaluate", "--model", "run", annotations, "--images", photos, "--json", "scores.json"]) == 0
+    scores, own = json.loads(Path("scores.json").read_text()), json.loads((run / "results" / "scores_val.json").read_text())
+    assert scores["search"] == own["search"] == "beam 2, alpha 0.7, min_length 4"
+    assert [scores[name] for name in ("BLEU-1", "ROUGE-L", "CIDEr")] == pytest.approx([own[n] for n in ("BLEU-1", "ROUGE-L", "CIDEr")])
 
 
 def test_a_checkpoint_holds_nothing_but_tensors_and_plain_values_and_is_a_model(coco: Path, here: Path) -> None:
