@@ -12,20 +12,20 @@ import hashlib
 import importlib
 import inspect
 import json
-import os
 import pickle
-import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from captioner.errors import InputError
-from captioner.files import read_json
+from captioner.files import read_json, standing, whole_folder
 
 FORMAT = 1
 TENSORS, CONFIG, VOCABULARY, CARD = "model.safetensors", "config.json", "vocabulary.json", "README.md"
@@ -120,7 +120,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def save(folder: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], vocabulary: Mapping[str, Any], card: str) -> None:
-    """Write a model folder beside its place, then swap it in: a reader sees the old model or the new one, never half of one.
+    """Write a model folder whole or not at all: `load` sees the old model or the new one, never half of one, also after a kill.
 
     Tensors that share memory are written once each. Raises: InputError, `folder` holds files that are no model's (they would be
     lost); ValueError, `config` has a key of ours ("format", "files") or is not JSON.
@@ -130,16 +130,13 @@ def save(folder: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str,
     if reserved:
         raise ValueError(f"config has the reserved key {sorted(reserved)}")
     _check_replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
-        fresh = Path(scratch) / "new"
-        fresh.mkdir()
-        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, fresh / TENSORS)
+    with whole_folder(folder) as fresh:
+        held = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        (fresh / TENSORS).write_bytes(safetensors_bytes(held))
         (fresh / VOCABULARY).write_text(_json(vocabulary), encoding="utf-8")
         sums = {name: {"sha256": _sha256(fresh / name)} for name in (TENSORS, VOCABULARY)}
         (fresh / CONFIG).write_text(_json({"format": FORMAT, **config, "files": sums}), encoding="utf-8")
         (fresh / CARD).write_text(card, encoding="utf-8")
-        _swap(fresh, folder, Path(scratch) / "old")
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -152,18 +149,6 @@ def _check_replaceable(folder: Path) -> None:
         raise InputError(
             f"{folder}: holds other files than a model's ({', '.join(strangers[:3])}), which would be lost; choose another folder"
         )
-
-
-def _swap(fresh: Path, folder: Path, old: Path) -> None:
-    had_one = folder.exists()
-    if had_one:
-        os.rename(folder, old)
-    try:
-        os.rename(fresh, folder)
-    except OSError:
-        if had_one:
-            os.rename(old, folder)
-        raise
 
 
 def _json(value: Mapping[str, Any]) -> str:
@@ -184,7 +169,25 @@ def load(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[st
     The checksums of "files" in config.json are held to the files (a folder without that key is taken as it is).
     Raises: InputError, the folder or a file is missing, damaged, or of another format.
     """
-    folder = Path(folder)
+    before = _identity(folder)
+    try:
+        return _load(standing(Path(folder)))
+    except InputError:
+        if _identity(folder) == before:
+            raise
+        return load(folder)  # it was replaced while we read it
+
+
+def _identity(folder: str | Path) -> tuple[int, int] | None:
+    """Which folder stands there now."""
+    try:
+        found = standing(Path(folder)).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no model folder here (it would hold {TENSORS}, {CONFIG} and {VOCABULARY})")
     for name in (CONFIG, VOCABULARY, TENSORS):
@@ -228,7 +231,7 @@ def read_tensors(path: str | Path, what: str = "weights") -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = _unpacked(path)
     except SafetensorError as error:
         raise InputError(f"{path}: {what} damaged or not safetensors ({_one_line(error)})") from None
     except pickle.UnpicklingError:
@@ -243,11 +246,45 @@ def read_tensors(path: str | Path, what: str = "weights") -> dict[str, Tensor]:
     return dict(state)
 
 
-def why_unread(error: Exception) -> str:
-    """Why `torch.load(weights_only=True)` gave nothing, in a few words."""
-    if isinstance(error, pickle.UnpicklingError):
-        return "it is no file of tensors and plain values alone, and nothing else is loaded"
-    return f"{type(error).__name__}: {_one_line(error)[:120]}"
+def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
+    """A training checkpoint's tensors and plain values. Raises: InputError, missing, damaged (and which to take instead), or none."""
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such checkpoint; a run keeps them in checkpoints/")
+    try:
+        found = _unpacked(path, mmap)
+    except pickle.UnpicklingError:
+        raise InputError(f"{path}: holds more than tensors and plain values, or is damaged; nothing else is loaded") from None
+    except Exception as error:  # whatever a damaged file makes torch raise
+        why = f"{type(error).__name__}: {_one_line(error)[:120]}"
+        raise InputError(f"{path}: damaged, or not a checkpoint of this captioner ({why}); {_instead_of(path)}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: not a checkpoint of this captioner (it holds no named values)")
+    return found
+
+
+def _unpacked(path: Path, mmap: bool = False) -> Any:
+    """What `torch.save` wrote, tensors and plain values only. Raises: any error, damaged.
+
+    torch keeps a CRC-32 of every record, but does not look at it when it reads. To check it costs half as much as the reading.
+    """
+    if zipfile.is_zipfile(path):  # files of old versions of torch are not
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"by its checksum, {damaged} in it is not what was written")
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+
+
+def _instead_of(path: Path) -> str:
+    """What to take instead of a damaged checkpoint: the newest whole one beside it."""
+    others = [other for other in path.parent.glob("*.ckpt") if other.name != path.name and not other.name.startswith(".")]
+    for other in sorted(others, key=lambda file: file.stat().st_mtime, reverse=True):
+        try:
+            _unpacked(other, mmap=True)
+        except Exception:  # damaged too
+            continue
+        return f"take {other} instead"
+    return "there is no whole one beside it; take a copy of it, or begin the run again"
 
 
 def load_state(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Path) -> None:

@@ -20,6 +20,7 @@ from captioner.data.transforms import Box, Transform
 from captioner.decoders.decoder import Decoder
 from captioner.encoders.encoder import Encoder, portable
 from captioner.errors import InputError
+from captioner.files import standing
 from captioner.maps.animation import frames, write_animation
 from captioner.maps.heads import head_sheet
 from captioner.maps.matrix import alignment_matrix
@@ -277,7 +278,7 @@ class Captioner(nn.Module):
         if path.suffix == ".ckpt":
             config, vocabulary, tensors = read_checkpoint(path)
         else:
-            path = path / "model" if (path / "model").is_dir() else path
+            path = path / "model" if standing(path / "model").is_dir() else path
             tensors, config, vocabulary = bundle.load(path)
         if isinstance(config.get("encoder"), Mapping):
             config["encoder"] = portable(config["encoder"])
@@ -324,15 +325,13 @@ def named(path: Path, make: Callable[..., Made], *given: Any) -> Made:
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
     """(config, vocabulary, tensors) of a Lightning checkpoint that holds `captioner: {config, vocabulary}` as JSON strings."""
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such checkpoint")
+    checkpoint = bundle.read_checkpoint(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         record = checkpoint["captioner"]
         config, vocabulary = json.loads(record["config"]), json.loads(record["vocabulary"])
         tensors = {name.removeprefix(PREFIX): value for name, value in checkpoint["state_dict"].items() if name.startswith(PREFIX)}
-    except Exception as error:  # whatever a damaged file makes torch raise
-        raise InputError(f"{path}: not a checkpoint of this captioner, or damaged ({bundle.why_unread(error)})") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: not a checkpoint of this captioner ({type(error).__name__}: {error})") from None
     return config, vocabulary, tensors
 
 

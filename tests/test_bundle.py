@@ -2,7 +2,10 @@
 
 import json
 import os
+import random
 import shutil
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from captioner import bundle
-from captioner.bundle import build, load, load_state, read_tensors, save
+from captioner.bundle import build, load, load_state, read_checkpoint, read_tensors, save
 from captioner.encoders.small import SmallConv
 from captioner.errors import InputError
 
@@ -65,18 +68,71 @@ def test_a_second_save_replaces_the_first(model: Path) -> None:
 
 
 def test_a_save_that_fails_leaves_the_old_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("save_file", "_json", "_sha256"):
+    for name in ("safetensors_bytes", "_json", "_sha256"):
         with monkeypatch.context() as patch:
             patch.setattr(bundle, name, lambda *_: (_ for _ in ()).throw(OSError("disk full")))
             with pytest.raises(OSError, match="disk full"):
                 save(model, {"b": torch.zeros(2)}, {}, WORDS, "")
     rename = os.rename
     with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", lambda a, b: rename(a, b) if Path(a).name != "new" else (_ for _ in ()).throw(OSError("no swap")))
+        patch.setattr(os, "rename", lambda a, b: rename(a, b) if ".tmp-" not in Path(a).name else (_ for _ in ()).throw(OSError("no swap")))
         with pytest.raises(OSError, match="no swap"):
             save(model, {"b": torch.zeros(2)}, {}, WORDS, "")
     assert load(model)[1] == CONFIG
     assert sorted(path.name for path in model.parent.iterdir()) == ["model"]
+
+
+def test_a_save_killed_at_any_of_its_steps_leaves_the_old_model_or_the_new_one_and_the_next_one_cleans_up(model: Path) -> None:
+    def killed(step: int) -> bool:
+        """Whether a process that saves was killed when it reached that step."""
+        child = os.fork()
+        if child == 0:
+            steps = iter(range(1000))
+            touching = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree")
+            sys.addaudithook(lambda event, _: os.kill(os.getpid(), signal.SIGKILL) if event in touching and next(steps) == step else None)
+            save(model, {"b": torch.zeros(2)}, {"new": True}, WORDS, "")
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+    step, found = 0, []
+    while killed(step):
+        found.append(load(model)[1])
+        save(model, tensors(), CONFIG, WORDS, "# Card\n")
+        assert sorted(path.name for path in model.parent.iterdir()) == ["model"]
+        step += 1
+    assert [config == CONFIG for config in found] == sorted([config == CONFIG for config in found], reverse=True)
+    assert found[0] == CONFIG
+    assert found[-1] == {"new": True}
+
+
+def test_files_of_a_model_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save(tmp_path / "model", tensors(), CONFIG, WORDS, "")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()} == {0o640}
+    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o750
+
+
+def test_any_flipped_bit_of_a_checkpoint_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    written, other = tmp_path / "last.ckpt", tmp_path / "best.ckpt"
+    torch.save({"a": torch.arange(40.0), "b": {"c": "text", "d": 3}}, written)
+    shutil.copy(written, other)
+    data, refused = written.read_bytes(), list[str]()
+    for bit in random.Random(0).sample(range(8 * len(data)), 300):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        written.write_bytes(changed)
+        try:
+            found = read_checkpoint(written)
+        except InputError as error:
+            refused.append(str(error))
+        else:
+            assert torch.equal(found.pop("a"), torch.arange(40.0))
+            assert found == {"b": {"c": "text", "d": 3}}
+    assert len(refused) > 50
+    assert all("damaged" in message and "best.ckpt" in message for message in refused)
 
 
 def test_a_folder_of_other_files_is_not_replaced(tmp_path: Path) -> None:

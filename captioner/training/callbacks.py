@@ -14,7 +14,9 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from torch import Tensor
 
+from captioner.bundle import read_checkpoint
 from captioner.errors import InputError
+from captioner.files import whole_file
 from captioner.records import Batch
 from captioner.vocabulary import Vocabulary
 
@@ -199,8 +201,8 @@ class Checkpoints(ModelCheckpoint):
             return
         target = Path(str(self.dirpath)) / "best.ckpt"
         if target != best:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(best, target)
+            with whole_file(target) as temporary:
+                shutil.copyfile(best, temporary)
         self.best_model_path = self.kth_best_model_path = str(target)
         self.best_model_score = self.current_score = self.kth_value = score
         self.best_k_models = {str(target): score}
@@ -242,7 +244,7 @@ def worst(mode: str) -> Tensor:
 def _holds(checkpoint: Path, score: Tensor) -> bool:
     """Whether that checkpoint is the one that reached `score`."""
     try:
-        callbacks = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["callbacks"]
-    except Exception:  # damaged or gone: then it does not
+        callbacks = read_checkpoint(checkpoint, mmap=True)["callbacks"]
+    except (InputError, KeyError):  # damaged or gone: then it does not
         return False
     return any(isinstance(state, dict) and state.get("best_model_score") == score for state in callbacks.values())

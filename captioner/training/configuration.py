@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from captioner.bundle import why_unread
+from captioner.bundle import read_checkpoint
 from captioner.errors import InputError
 from captioner.model import Captioner
 
@@ -305,9 +304,8 @@ def recorded_run(path: Path) -> dict[str, Any]:
 
 def recorded_checkpoint(path: Path) -> dict[str, Any]:
     """The configuration in a checkpoint. Raises: InputError, missing, damaged or not ours."""
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such checkpoint; a run keeps them in checkpoints/")
+    checkpoint = read_checkpoint(path, mmap=True)
     try:
-        return json.loads(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["configuration"])
-    except Exception as error:  # whatever a damaged file makes torch raise
-        raise InputError(f"{path}: not a checkpoint of this program, or damaged ({why_unread(error)})") from None
+        return json.loads(checkpoint["configuration"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: not a checkpoint of this program ({type(error).__name__}: {error})") from None

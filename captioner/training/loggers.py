@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from captioner.files import write_whole
+from captioner.files import unwritable, write_whole
 
 FIRST = ("epoch", "step")
 
@@ -17,7 +17,8 @@ FIRST = ("epoch", "step")
 class MetricsFile(Logger):
     """`metrics.csv` in `folder`: a row per logged step, later columns added as they turn up.
 
-    A step's numbers that arrive one after another share a row. Rows that are in the file already stay: a resumed run goes on below them.
+    A step's row is in the file as soon as the step is over. Numbers of the same step that arrive later are put into its row. Rows
+    that are in the file already stay: a resumed run goes on below them.
     """
 
     def __init__(self, folder: str) -> None:
@@ -25,6 +26,9 @@ class MetricsFile(Logger):
         self.path = Path(folder) / "metrics.csv"
         self._columns: list[str] = []
         self._row: dict[str, Any] = {}
+        self._begins: int | None = None
+        """Where the row begins in the file, in bytes, once it is there."""
+        self._changed = False
 
     @property
     def name(self) -> str:
@@ -41,38 +45,60 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         if self._row and self._row["step"] != step:
             self._write()
+            self._row, self._begins = {}, None
         self._row = {**self._row, "step": step, **metrics}
+        self._changed = True
 
     @rank_zero_only
     def save(self) -> None:
-        """Lightning calls this now and then; a row is written once its step is over."""
+        """Lightning calls this after it has logged a step's numbers."""
+        self._write()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         self._write()
 
     def _write(self) -> None:
-        if not self._row:
+        if not self._changed:
             return
-        rows = read_rows(self.path) if not self._columns else []
-        self._columns = self._columns or (list(rows[0]) if rows else [])
-        new = [name for name in self._row if name not in self._columns]
-        if new:
-            rows = rows or read_rows(self.path)
-            self._columns = [*FIRST, *sorted({*self._columns, *new} - {*FIRST})]
-            write_whole(self.path, _table(self._columns, [*rows, self._row]))
+        if not self._columns and self.path.is_file():
+            rows = read_rows(self.path)
+            self._columns = list(rows[0]) if rows else []
+            if not self.path.read_bytes().endswith(b"\n"):
+                write_whole(self.path, _table(self._columns, rows), durable=False)
+        if any(name not in self._columns for name in self._row):
+            self._widen()
+        elif self._begins is None:
+            self._append()
         else:
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, self._columns).writerow(self._row)
-        self._row = {}
+            written = self.path.read_bytes()[: self._begins]
+            write_whole(self.path, written + _line(self._columns, self._row), durable=False)
+        self._changed = False
+
+    def _widen(self) -> None:
+        rows = read_rows(self.path)
+        before = rows[:-1] if self._begins is not None else rows
+        self._columns = [*FIRST, *sorted({*self._columns, *self._row} - {*FIRST})]
+        written = _table(self._columns, before)
+        self._begins = len(written)
+        write_whole(self.path, written + _line(self._columns, self._row), durable=False)
+
+    def _append(self) -> None:
+        """In one system call, so that a kill finds the row in the file or not."""
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                self._begins = file.tell()
+                file.write(_line(self._columns, self._row))
+        except OSError as error:
+            raise unwritable(self.path, error) from error
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics file; none where there is no file."""
+    """The rows of a metrics file; none where there is no file. A last row that a kill or a full disk cut short is left out."""
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    whole, end, _ = path.read_bytes().rpartition(b"\n")
+    return list(csv.DictReader(io.StringIO((whole + end).decode("utf-8"), newline="")))
 
 
 def carry_rows(old: Path, new: Path, steps: int) -> None:
@@ -80,11 +106,15 @@ def carry_rows(old: Path, new: Path, steps: int) -> None:
     rows = [row for row in read_rows(old) if row.get("step", "").isdigit() and int(row["step"]) < steps]
     if rows:
         write_whole(new, _table(list(rows[0]), rows))
+    else:
+        new.unlink(missing_ok=True)
 
 
-def _table(columns: list[str], rows: list[dict[str, Any]]) -> str:
+def _table(columns: list[str], rows: list[dict[str, Any]]) -> bytes:
+    return b"".join([_line(columns, {name: name for name in columns}), *(_line(columns, row) for row in rows)])
+
+
+def _line(columns: list[str], row: Mapping[str, Any]) -> bytes:
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    csv.DictWriter(text, columns).writerow(row)
+    return text.getvalue().encode()

@@ -35,6 +35,7 @@ from captioner.model import Captioner, read_checkpoint
 from captioner.progress import progress
 from captioner.records import Regions
 from captioner.training.averaging import Averaging
+from captioner.training.checkpoint_io import WholeCheckpoints
 from captioner.training.configuration import name_key, plain
 from captioner.training.data import CaptioningData
 from captioner.training.loggers import carry_rows
@@ -334,6 +335,7 @@ def make_trainer(config: Mapping[str, Any]) -> Trainer:
         callbacks=callbacks,
         default_root_dir=config["run_folder"],
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        plugins=[WholeCheckpoints()],
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -364,7 +366,7 @@ def begin_folder(folder: Path, config: str, resume: Path | None) -> None:
     if resume is None:
         return
     old = resume.resolve().parents[1]
-    checkpoint = torch.load(resume, map_location="cpu", weights_only=True, mmap=True)
+    checkpoint = bundle.read_checkpoint(resume, mmap=True)
     carry_rows(old / "metrics.csv", folder / "metrics.csv", checkpoint["global_step"])
     scores = old / "results" / "scores_val.json"
     if (

@@ -69,6 +69,33 @@ def test_a_metrics_file_grows_rows_and_columns_and_keeps_what_was_there(tmp_path
     assert read_rows(tmp_path / "new" / "metrics.csv") == found[:2]
 
 
+def test_a_step_s_row_is_in_the_file_when_the_step_is_over_and_later_numbers_join_it(tmp_path: Path) -> None:
+    file = MetricsFile(str(tmp_path))
+    for step in (1, 2):
+        file.log_metrics({"loss": 3.0 / step, "epoch": 0}, step=step)
+        file.save()
+        assert [row["loss"] for row in read_rows(file.path)] == ["3.0", "1.5"][:step]
+    for name, value in (("score", 0.5), ("loss", 1.0)):  # a new column, and a number that was there
+        file.log_metrics({name: value}, step=2)
+        file.save()
+    file.log_metrics({"loss": 0.5, "epoch": 1}, step=3)
+    file.save()
+    found = [(row["step"], row["epoch"], row["loss"], row["score"]) for row in read_rows(file.path)]
+    assert found == [("1", "0", "3.0", ""), ("2", "0", "1.0", "0.5"), ("3", "1", "0.5", "")]
+
+
+def test_a_row_cut_short_by_a_kill_is_dropped_by_the_reader_and_by_the_next_writer(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,step,loss\n0,1,2.5\n0,2,1.")
+    assert [row["step"] for row in read_rows(path)] == ["1"]
+    again = MetricsFile(str(tmp_path))
+    again.log_metrics({"loss": 1.25, "epoch": 0}, step=2)
+    again.save()
+    assert [(row["step"], row["loss"]) for row in read_rows(path)] == [("1", "2.5"), ("2", "1.25")]
+    carry_rows(path, path, steps=0)
+    assert read_rows(path) == []
+
+
 def test_latest_leads_to_the_newest_run_and_replaces_no_real_folder(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / "runs" / name).mkdir(parents=True)

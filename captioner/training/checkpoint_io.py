@@ -1,0 +1,29 @@
+"""Checkpoints that are whole at any moment: written beside their place, flushed to disk, renamed."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
+
+from captioner.bundle import read_checkpoint
+from captioner.files import whole_file
+
+
+class WholeCheckpoints(CheckpointIO):
+    """Lightning's own writes to the temporary folder and copies from there, so that a kill in the copy leaves neither the old nor the new.
+
+    Reading holds the checksums to what is read, and loads tensors and plain values only.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
+        """Raises: UnwritableError, the disk does not take it; the checkpoint before stays as it was."""
+        with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+
+    def load_checkpoint(self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        Path(path).unlink(missing_ok=True)
