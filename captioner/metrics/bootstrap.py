@@ -57,7 +57,8 @@ def differences(
         values = part.scores(part.rows.sum(0)) - other.scores(other.rows.sum(0))
         tested = zip(values.tolist(), p_values(part, other, resamples, seed).tolist(), by_name(part, ours - theirs), strict=True)
         for value, p, (name, column) in tested:
-            found[name] = Difference(value, *ends(column, level), p)
+            low, high = ends(column, level)
+            found[name] = Difference(value, low, high, p)
     return found
 
 

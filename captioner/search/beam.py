@@ -57,7 +57,13 @@ class BeamSearch(Search):
 
     At every step the continuations are ranked; those among the first `beams` that say `<end>` are finished, and the best `beams` others
     live on. An image is done when `beams` captions have finished. After `max_length` words every live beam has to end, at the price of
-    its log p(`<end>`), so that there is always a caption. A beam of one is greedy search; exact when `beams` holds every prefix.
+    its log p(`<end>`), so that there is always a caption. A beam of one is greedy search.
+
+    It is exact, so that the `beams` captions of the highest score are found in order, where every continuation has a place at every step
+    and nothing stops the search early: with one group, no required words, and W words that may be said at each step, for `beams` >=
+    W^max_length + W^(max_length - 1) (and > max_length, where W is 1). With fewer beams it promises nothing, whatever the normalisation:
+    a caption that ends below the first `beams` continuations is lost, though those may all end worse, and a caption that would score
+    higher may be longer than the `beams` that finished first. So a wider beam can find a worse caption.
     Where `step` can be had of some images `only`, those that are done leave the batch, a quarter of it or more at a time.
 
     `groups` share the beams out; each searches by itself, one after the other at every step, and ranks a word `diversity` lower for

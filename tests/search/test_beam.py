@@ -21,21 +21,53 @@ NORMALISE = {
 }
 
 
+def enough(content, max_length):
+    """Beams from which the search is exact, by its docstring."""
+    return max(content**max_length + content ** (max_length - 1), max_length + 1)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
-    seed=st.integers(0, 10**6), content=st.integers(1, 3), max_length=st.integers(1, 3), normalisation=st.sampled_from(sorted(NORMALISE))
+    seed=st.integers(0, 10**6),
+    content=st.integers(1, 3),
+    max_length=st.integers(1, 3),
+    more=st.sampled_from([0, 1, 20]),
+    normalisation=st.sampled_from(sorted(NORMALISE)),
 )
-def test_a_beam_that_holds_every_prefix_is_exact(seed, content, max_length, normalisation):
+def test_a_beam_in_which_every_continuation_has_a_place_finds_the_best_captions_in_order(seed, content, max_length, more, normalisation):
     model = RandomTree(seed, 4 + content, images=2)
-    beams = sum(content**n for n in range(max_length + 1)) + 1
+    beams = enough(content, max_length) + more
     found = run(BeamSearch(beams, max_length, normalisation), model)
     for i in range(2):
-        truth = model.enumerate(i, max_length, NORMALISE[normalisation])
+        truth = model.enumerate(i, max_length, NORMALISE[normalisation])[:beams]
         for k, (score, total, words) in enumerate(truth):
             assert found.words[i, k, : found.lengths[i, k]].tolist() == list(words)
             assert found.score[i, k].item() == pytest.approx(score, abs=1e-9)
             assert found.log_prob[i, k].item() == pytest.approx(total, abs=1e-9)
         assert (found.score[i, len(truth) :] == -torch.inf).all()
+
+
+@pytest.mark.parametrize("normalisation", sorted(NORMALISE))
+@pytest.mark.parametrize(("content", "max_length"), [(1, 3), (2, 1), (2, 2), (3, 1)])
+def test_one_beam_less_is_not_exact(content, max_length, normalisation):
+    def exact(seed):
+        model, beams = RandomTree(seed, 4 + content, images=1), enough(content, max_length) - 1
+        found = run(BeamSearch(beams, max_length, normalisation), model)
+        truth = [words for *_, words in model.enumerate(0, max_length, NORMALISE[normalisation])]
+        return [said(found, 0, k) for k in range(min(beams, len(truth)))] == truth[:beams]
+
+    assert not all(exact(seed) for seed in range(40))
+
+
+def test_the_best_caption_of_all_may_end_below_the_first_continuations():
+    """<end> is third of three at first, but either word costs as much again to end after: a beam that holds both words does not find it."""
+
+    class Late(RandomTree):
+        def logits(self, image, prefix):
+            first = [0.1, 0.1, 0.5, 0.4] if prefix == START else [0.0, 0.001, 0.5, 0.499]
+            return torch.tensor([0.0, 0.0, first[1], 0.0, *first[2:]], dtype=torch.float64).log()
+
+    assert [said(run(BeamSearch(beams, 1, "none"), Late(0, 6, images=1)), 0, 0) for beams in (2, 3)] == [(4,), ()]
 
 
 @settings(max_examples=40, deadline=None)
