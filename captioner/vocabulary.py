@@ -28,13 +28,21 @@ class Vocabulary:
             raise ValueError(f"words holds {twice!r} more than once")
 
     @classmethod
-    def count(cls, token_lists: Iterable[Sequence[str]], minimum_count: int) -> "Vocabulary":
-        """The words that occur at least `minimum_count` times: the most frequent first, equals in alphabetical order."""
+    def count(cls, token_lists: Iterable[Sequence[str]] | Counter[str], minimum_count: int) -> "Vocabulary":
+        """The words that occur at least `minimum_count` times: the most frequent first, equals in alphabetical order.
+
+        token_lists: captions as tokens, or what `tally` counted in them.
+        """
         return cls(_frequent(token_lists, minimum_count))
 
-    def extended(self, token_lists: Iterable[Sequence[str]], minimum_count: int) -> "Vocabulary":
+    def extended(self, token_lists: Iterable[Sequence[str]] | Counter[str], minimum_count: int) -> "Vocabulary":
         """Every word keeps its id; frequent words that are new are appended."""
         return Vocabulary((*self.words[4:], *(word for word in _frequent(token_lists, minimum_count) if word not in self._ids)))
+
+    def unknown_share(self, tallied: Counter[str]) -> float:
+        """The share of the counted tokens that become `<unk>`; 0 where nothing was counted."""
+        known = sum(count for token, count in tallied.items() if self._ids.get(token, self.unknown) > self.unknown)
+        return 1 - known / total if (total := tallied.total()) else 0.0
 
     def encode(self, tokens: Sequence[str]) -> list[int]:
         """`[<start>, ..., <end>]`; a token that is no word, or is spelt like a special, becomes `<unk>`."""
@@ -86,10 +94,14 @@ class Vocabulary:
         return f"Vocabulary of {len(self)} words"
 
 
-def _frequent(token_lists: Iterable[Sequence[str]], minimum_count: int) -> list[str]:
+def tally(token_lists: Iterable[Sequence[str]]) -> Counter[str]:
+    """How often each token occurs."""
+    return Counter(token for tokens in token_lists for token in tokens)
+
+
+def _frequent(token_lists: Iterable[Sequence[str]] | Counter[str], minimum_count: int) -> list[str]:
     if minimum_count < 1:
         raise ValueError(f"minimum_count is a number of occurrences and at least 1, not {minimum_count}")
-    counts = Counter(token for tokens in token_lists for token in tokens)
-    for special in SPECIALS:
-        counts.pop(special, None)
-    return sorted((word for word, count in counts.items() if count >= minimum_count), key=lambda word: (-counts[word], word))
+    counts = token_lists if isinstance(token_lists, Counter) else tally(token_lists)
+    frequent = (word for word, count in counts.items() if count >= minimum_count and word not in SPECIALS)
+    return sorted(frequent, key=lambda word: (-counts[word], word))

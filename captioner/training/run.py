@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,9 +42,9 @@ from captioner.training.data import CaptioningData
 from captioner.training.loggers import carry_rows
 from captioner.training.module import CaptioningModule
 from captioner.training.supervision import check_boxes, training_boxes
-from captioner.training.transfer import carry_over, grown_vocabulary
+from captioner.training.transfer import carry_over
 from captioner.training.writer import link_latest, rescore, write_results
-from captioner.vocabulary import Vocabulary
+from captioner.vocabulary import Vocabulary, tally
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ PERHAPS_COUNTS = {
     "validation.images": 1,
 }
 """Dotted keys of whole numbers and their least values; the latter may be null."""
+MANY_UNKNOWN = 0.2
+"""From this share of `<unk>` among the training captions' words on, training begins with a warning."""
 IN_WORKER = "Caught InputError in DataLoader worker process"
 
 
@@ -237,16 +240,29 @@ def make_captioner(config: Mapping[str, Any], captions: CaptionSet, resume: Path
         captioner = Captioner.from_config(without_weights(parts), Vocabulary.from_json(words))
         bundle.load_state(captioner, tensors, resume)
         return captioner
-    minimum_count = config["data"]["minimum_count"]
+    minimum_count, counts = config["data"]["minimum_count"], tally(captions.tokens())
     if config["init"] is None:
-        vocabulary = Vocabulary.count(captions.tokens(), minimum_count)
+        vocabulary = Vocabulary.count(counts, minimum_count)
+        warn_of_unknown(vocabulary, counts, minimum_count)
         return Captioner.from_config(parts, vocabulary)
     before = Captioner.load(config["init"])
-    vocabulary = grown_vocabulary(before.vocabulary, captions, minimum_count)
+    vocabulary = before.vocabulary.extended(counts, minimum_count)
+    warn_of_unknown(vocabulary, counts, minimum_count)
     captioner = Captioner.from_config(without_weights(parts), vocabulary)
     for line in carry_over(before, captioner, captions).lines():
         log.info("init=%s: %s", config["init"], line)
     return captioner
+
+
+def warn_of_unknown(vocabulary: Vocabulary, counts: Counter[str], minimum_count: int) -> None:
+    """A line where a fifth or more of what the training captions say is lost."""
+    lost = vocabulary.unknown_share(counts)
+    if lost >= MANY_UNKNOWN:
+        log.warning(
+            "data.minimum_count=%d leaves %s words: %.0f %% of what the training captions say becomes <unk>; data.minimum_count=1 keeps "
+            "every word (a word is what stands between spaces)",
+            *(minimum_count, f"{len(vocabulary) - 4:,}", 100 * lost),
+        )
 
 
 def without_weights(parts: Mapping[str, Any]) -> dict[str, Any]:

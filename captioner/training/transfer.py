@@ -7,7 +7,6 @@ from torch import Tensor
 
 from captioner.data.captions import CaptionSet
 from captioner.model import Captioner
-from captioner.vocabulary import Vocabulary
 
 
 class Carried(NamedTuple):
@@ -31,11 +30,6 @@ class Carried(NamedTuple):
 def _some(names: tuple[str, ...], what: str) -> str:
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     return f"{len(names)} {what}" + (f" ({shown})" if names else "")
-
-
-def grown_vocabulary(old: Vocabulary, captions: CaptionSet, minimum_count: int) -> Vocabulary:
-    """The old words at their ids, then the frequent new ones."""
-    return old.extended(captions.tokens(), minimum_count)
 
 
 @torch.no_grad()
