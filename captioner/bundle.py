@@ -8,6 +8,7 @@
 Nothing here unpickles code: JSON, safetensors, and `torch.load(weights_only=True)` for other people's `.pth` files.
 """
 
+import functools
 import hashlib
 import importlib
 import inspect
@@ -24,53 +25,51 @@ from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
+from captioner import kinds
 from captioner.errors import InputError
 from captioner.files import read_json, standing, whole_folder
 
 FORMAT = 1
 TENSORS, CONFIG, VOCABULARY, CARD = "model.safetensors", "config.json", "vocabulary.json", "README.md"
 FILES = (TENSORS, CONFIG, VOCABULARY, CARD)
-ROOMS = ("attention", "objectives", "search", "metrics", "maps", "data", "encoders", "decoders", "explain", "training")
-"""Rooms that a `_target_` may name; those that write files or run commands for anybody (files, bundle, cli) are not among them."""
 
-
-def build(config: Any, rooms: Sequence[str] = ROOMS, /, **late: Any) -> Any:
+def build(config: Any, place: str | None = None, /, **late: Any) -> Any:
     """Make the object that `config` describes: `{_target_: captioner.room.file.Name, argument: value, ...}`, nested as deep as it likes.
 
-    Only classes and functions defined inside `captioner.ROOM` are made, ROOM being one of `rooms` (dotted names narrow a room
-    to a file: "data.transforms"). `late` are arguments known only at run time; they go to the outermost call and win.
-    Raises: InputError, a target elsewhere, arguments that it does not take, values that it refuses.
+    `place` is the dotted key at which conf offers such objects ("encoder", "attention.score"); without it, any at which conf offers
+    the outermost one. The whole of `config` is held to what conf offers there before anything is imported or built: see `kinds`.
+    With `_partial_: true` the object is one that makes it, and is called with its first arguments later.
+    `late` are arguments known only at run time; they go to the outermost call and win.
+    Raises: InputError, a target that conf does not offer, arguments that it does not take, values that it refuses.
     """
     if not isinstance(config, Mapping) or "_target_" not in config:
         found = f"keys {sorted(map(str, config))}" if isinstance(config, Mapping) else type(config).__name__
         raise InputError(f"a configuration to build is a mapping with a _target_, not {found}")
-    return _call(config, tuple(rooms), "", late)
+    kinds.check(config, kinds.place_of(config["_target_"]) if place is None else place)
+    return _call(config, "", late)
 
 
-def _make(value: Any, rooms: tuple[str, ...], place: str) -> Any:
+def _make(value: Any, place: str) -> Any:
     if isinstance(value, Mapping):
         if "_target_" in value:
-            return _call(value, rooms, place, {})
-        return {key: _make(item, rooms, f"{place}.{key}") for key, item in value.items()}
+            return _call(value, place, {})
+        return {key: _make(item, f"{place}.{key}") for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_make(item, rooms, f"{place}[{index}]") for index, item in enumerate(value)]
+        return [_make(item, f"{place}[{index}]") for index, item in enumerate(value)]
     return value
 
 
-def _call(config: Mapping[str, Any], rooms: tuple[str, ...], place: str, late: Mapping[str, Any]) -> Any:
+def _call(config: Mapping[str, Any], place: str, late: Mapping[str, Any]) -> Any:
+    """Build a section that `kinds.check` has passed."""
     name = config["_target_"]
     where = f"{place} ({name})" if place else str(name)
-    target = _resolve(name, rooms, place)
-    arguments = {}
-    for key, item in config.items():
-        if key == "_target_":
-            continue
-        if not isinstance(key, str) or key.startswith("_"):
-            raise InputError(f"{where}: the key {key!r} means nothing here; arguments are names without a leading underscore")
-        if key not in late:
-            arguments[key] = _make(item, rooms, f"{place}.{key}" if place else key)
-    arguments |= late
-    _check_arguments(target, arguments, where)
+    target = _resolve(name, place)
+    own = {key: item for key, item in config.items() if not key.startswith("_") and key not in late}
+    arguments = {key: _make(item, f"{place}.{key}" if place else key) for key, item in own.items()} | dict(late)
+    partial = "_partial_" in config
+    _check_arguments(target, arguments, where, partial)
+    if partial:
+        return functools.partial(target, **arguments)
     try:
         return target(**arguments)
     except InputError:
@@ -79,37 +78,24 @@ def _call(config: Mapping[str, Any], rooms: tuple[str, ...], place: str, late: M
         raise InputError(f"{where}: {_one_line(error)}") from error
 
 
-def _resolve(name: Any, rooms: tuple[str, ...], place: str) -> Any:
-    """The class or function called `captioner.room.file.Name`, defined in the package and reached through no other attribute."""
+def _resolve(name: str, place: str) -> Any:
+    """The class or function of a target that conf offers."""
     at = f"{place}: " if place else ""
-    if not isinstance(name, str):
-        raise InputError(f"{at}_target_ is a dotted name, not {name!r}")
-    refusal = InputError(f"{at}_target_ {name!r} is refused: only classes and functions under captioner. ({', '.join(rooms)}) are built")
-    parts = name.split(".")
-    if parts[0] != "captioner" or not all(part.isidentifier() and not part.startswith("_") for part in parts):
-        raise refusal
     module_name, _, attribute = name.rpartition(".")
-    if not any(f"{module_name}.".startswith(f"captioner.{room}.") for room in rooms):
-        raise refusal
     try:
-        module = importlib.import_module(module_name)
+        return getattr(importlib.import_module(module_name), attribute)
     except ModuleNotFoundError as error:
-        if error.name and not error.name.startswith("captioner"):
+        if error.name and not module_name.startswith(error.name):
             raise InputError(f"{at}{name} needs the package {error.name!r}, which is not installed") from error
-        raise InputError(f"{at}_target_ {name!r} is refused: there is no module {module_name} in this version of captioner") from None
-    target = getattr(module, attribute, None)
-    if target is None:
-        raise InputError(f"{at}_target_ {name!r} is refused: {module_name} has no {attribute!r} in this version of captioner")
-    owner = getattr(target, "__module__", None)
-    if not (inspect.isclass(target) or inspect.isfunction(target)) or not isinstance(owner, str) or not owner.startswith("captioner."):
-        raise refusal
-    return target
+        raise InputError(f"{at}conf/ offers {name}, but there is no module {module_name}; install captioner again") from None
+    except AttributeError:
+        raise InputError(f"{at}conf/ offers {name}, but {module_name} has no {attribute!r}; install captioner again") from None
 
 
-def _check_arguments(target: Any, arguments: Mapping[str, Any], where: str) -> None:
+def _check_arguments(target: Any, arguments: Mapping[str, Any], where: str, partial: bool) -> None:
     signature = inspect.signature(target)
     try:
-        signature.bind(**arguments)
+        (signature.bind_partial if partial else signature.bind)(**arguments)
     except TypeError as error:
         takes = ", ".join(signature.parameters) or "no arguments"
         raise InputError(f"{where}: {_one_line(error)}; it takes {takes}") from None

@@ -159,9 +159,9 @@ class Captioner(nn.Module):
         for part in ("encoder", "decoder", "transform"):
             if not isinstance(config.get(part), Mapping):
                 raise InputError(f"the model's configuration has no {part!r}")
-        encoder = bundle.build(config["encoder"], ("encoders",))
-        decoder = bundle.build(config["decoder"], ("decoders", "attention"), vocabulary_size=len(vocabulary))
-        transform = bundle.build(config["transform"], ("data.transforms",))
+        encoder = bundle.build(config["encoder"], "encoder")
+        decoder = bundle.build(config["decoder"], "decoder", vocabulary_size=len(vocabulary))
+        transform = bundle.build(config["transform"], "transform")
         for part, made, kind in (("encoder", encoder, Encoder), ("decoder", decoder, Decoder), ("transform", transform, Transform)):
             if not isinstance(made, kind):
                 raise InputError(f"the model's configuration builds a {type(made).__name__} as its {part}")
@@ -294,7 +294,7 @@ def own_search(config: Mapping[str, Any]) -> Search:
     section = config.get("search")
     if section is None:
         return BeamSearch()
-    search = bundle.build(section, ("search",))
+    search = bundle.build(section, "search")
     if not isinstance(search, Search):
         raise InputError(f"the model's configuration builds a {type(search).__name__} as its search")
     return search

@@ -1,4 +1,4 @@
-"""A bundle comes back as it went, is never half there, and builds nothing but the package's own."""
+"""A bundle comes back as it went, is never half there, and builds nothing but what conf offers."""
 
 import json
 import os
@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from captioner import bundle
+from captioner.attention.locality import Everywhere
+from captioner.attention.score import Dot
 from captioner.bundle import build, load, load_state, read_checkpoint, read_tensors, save
 from captioner.encoders.small import SmallConv
 from captioner.errors import InputError
@@ -249,20 +251,22 @@ def test_a_configuration_becomes_the_object_with_late_arguments_winning() -> Non
     assert encoder.features == 17
 
 
-def test_nested_parts_are_built_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    def pair(left: Any, right: Any) -> tuple[Any, Any]:
-        return left, right
+SCORE = {"_target_": "captioner.attention.score.Dot", "hidden_size": 5, "features": 7}
 
-    pair.__module__ = "captioner.encoders.small"
-    monkeypatch.setattr("captioner.encoders.small.pair", pair, raising=False)
-    inner = {"_target_": SMALL, "channels": [5, 7]}
-    left, right = build({"_target_": "captioner.encoders.small.pair", "left": [inner, 1], "right": {"deep": {"x": inner}, "none": None}})
-    assert isinstance(left[0], SmallConv)
-    assert left[1] == 1
-    assert isinstance(right["deep"]["x"], SmallConv)
-    assert right["none"] is None
-    with pytest.raises(InputError, match=r"left\[1\]\.x \(captioner\.encoders\.small\.SmallConv\): channels"):
-        build({"_target_": "captioner.encoders.small.pair", "left": [1, {"x": {"_target_": SMALL, "channels": []}}], "right": 0})
+
+def attending(**parts: Any) -> dict[str, Any]:
+    rooms = {"locality": "locality.Everywhere", "distribution": "distribution.Softmax", "readout": "readout.Expectation"}
+    made = {name: {"_target_": f"captioner.attention.{target}"} for name, target in rooms.items()}
+    return {"_target_": "captioner.attention.attention.Attention", "features": 7, "score": SCORE, **made, **parts}
+
+
+def test_nested_parts_are_built_first() -> None:
+    attention = build(attending(), "attention")
+    assert type(attention.score) is Dot
+    assert type(attention.locality) is Everywhere
+    wrong = {"_target_": "captioner.attention.locality.MonotonicWindow", "reach": 0.5}
+    with pytest.raises(InputError, match=r"locality \(captioner\.attention\.locality\.MonotonicWindow\): reach"):
+        build(attending(locality=wrong), "attention")
 
 
 HOSTILE = [
@@ -294,6 +298,11 @@ HOSTILE = [
     "captioner.encoders.absent.Thing",
     "captioner.encoders.trunk.Path",
     "captioner.encoders.trunk.log",
+    "captioner.encoders.encoder.Encoder",
+    "captioner.data.images.open_image",
+    "captioner.training.run.train",
+    "captioner.training.writer.link_latest",
+    "lightning.pytorch.Trainer.fit",
     "",
     " captioner.encoders.small.SmallConv",
     "../evil",
@@ -301,10 +310,11 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("target", HOSTILE)
-def test_a_target_outside_the_package_is_refused_by_name(target: str) -> None:
-    for config in ({"_target_": target}, {"_target_": SMALL, "channels": [{"_target_": target}]}):
+def test_a_target_that_conf_does_not_offer_is_refused_by_name(target: str) -> None:
+    hidden = ({"_target_": SMALL, "channels": [{"_target_": target}]}, attending(score={"_target_": target}))
+    for config, place in (({"_target_": target}, "callbacks.mine"), ({"_target_": target}, None), *((whole, None) for whole in hidden)):
         with pytest.raises(InputError, match="refused") as caught:
-            build(config)
+            build(config, place)
         assert repr(target) in str(caught.value)
         assert "\n" not in str(caught.value)
 
@@ -315,13 +325,37 @@ def test_nothing_that_is_no_target_is_built(target: Any) -> None:
         build({"_target_": target})
 
 
-def test_narrower_rooms_refuse_the_others() -> None:
-    assert build({"_target_": SMALL}, ["encoders"])
-    assert build({"_target_": SMALL}, ["encoders.small"])
-    with pytest.raises(InputError, match=r"refused.*decoders"):
-        build({"_target_": SMALL}, ["decoders"])
-    with pytest.raises(InputError, match="refused"):
-        build({"_target_": SMALL}, ["encoders.smal"])
+def test_each_place_builds_what_conf_offers_there_and_nothing_else() -> None:
+    assert build({"_target_": SMALL}, "encoder")
+    assert build({"_target_": "captioner.search.sampling.Sampling"}, "validation.search")
+    for place in ("decoder", "search", "encoder.small", "encoders", "", "callbacks.small", "encoder[0]"):
+        with pytest.raises(InputError, match="refused: at this key conf/ offers .*|refused: conf/ offers nothing") as caught:
+            build({"_target_": SMALL}, place)
+        assert repr(SMALL) in str(caught.value)
+
+
+def test_nothing_is_built_before_all_of_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(Dot, "__init__", lambda *_, **__: made.append("score"))
+    with pytest.raises(InputError, match=r"readout: _target_ 'os\.system' is refused"):
+        build(attending(readout={"_target_": "os.system"}), "attention")
+    assert not made
+
+
+def test_a_configuration_nested_too_deep_is_refused() -> None:
+    deep: Any = {}
+    for _ in range(5000):
+        deep = {"x": deep}
+    with pytest.raises(InputError, match="nested"):
+        build({"_target_": SMALL, "channels": deep}, "encoder")
+
+
+def test_partial_is_of_use_only_where_arguments_come_late() -> None:
+    adam = {"_target_": "torch.optim.Adam", "_partial_": True, "betas": [0.5, 0.6]}
+    assert build(adam, "optimizer.optimizer")([nn.Parameter(torch.zeros(1))]).defaults["betas"] == (0.5, 0.6)
+    for key, value in (("_partial_", "yes"), ("_args_", [1]), ("_recursive_", False), ("_convert_", "all")):
+        with pytest.raises(InputError, match=f"{key}' of torch.optim.Adam means nothing"):
+            build({**adam, key: value}, "optimizer.optimizer")
 
 
 @pytest.mark.parametrize(

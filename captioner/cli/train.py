@@ -65,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def usage() -> str:
-    from captioner.training.configuration import conf_folder, groups
+    from captioner.kinds import conf_folder
+    from captioner.training.configuration import groups
 
     choices = groups(conf_folder())
     width = max(map(len, choices)) + 2

@@ -14,24 +14,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from captioner import kinds
 from captioner.bundle import read_checkpoint
 from captioner.errors import InputError
+from captioner.kinds import ROOT, conf_folder, targets
 from captioner.model import Captioner
 
-ROOT = "train"
 OPTIONAL = ("experiment", "debug")
 """Groups of which none is chosen where nothing is said."""
-OURS = ("captioner.", "torch.optim.", "lightning.pytorch.")
-"""What a `_target_` may begin with: a configuration that came with somebody's checkpoint calls nothing else."""
-
-
-def conf_folder() -> Path:
-    """conf/ of the checkout that this package lies in, or the copy inside the installed package. Raises: InputError, neither is there."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / f"{ROOT}.yaml").is_file():
-            return folder
-    raise InputError(f"conf/{ROOT}.yaml is neither beside nor inside {package}; install captioner again")
 
 
 def groups(folder: Path) -> dict[str, list[str]]:
@@ -243,20 +233,8 @@ def plain(config: DictConfig) -> dict[str, Any]:
         raise InputError(f"{getattr(error, 'full_key', '') or 'configuration'}: {_first(error)}") from None
     assert isinstance(resolved, dict)
     found: dict[str, Any] = {str(key): value for key, value in resolved.items()}
-    for key, target in targets(found):
-        if not isinstance(target, str) or not target.startswith(OURS):
-            raise InputError(f"{key}: {target!r} is refused; a _target_ begins with {', '.join(OURS)}")
+    kinds.check(found)
     return found
-
-
-def targets(config: Any, place: str = "") -> list[tuple[str, Any]]:
-    """(dotted key of the section, `_target_`) of all sections, the outer ones first."""
-    if isinstance(config, Mapping):
-        own = [(place, config["_target_"])] if "_target_" in config else []
-        return own + [pair for key, value in config.items() for pair in targets(value, f"{place}.{key}" if place else str(key))]
-    if isinstance(config, list):
-        return [pair for index, value in enumerate(config) for pair in targets(value, f"{place}[{index}]")]
-    return []
 
 
 def paths(config: Any, place: str = "") -> set[str]:

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from hydra.errors import HydraException
-from hydra.utils import instantiate
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
@@ -97,12 +95,12 @@ def train(composed: DictConfig, resume: Path | None = None) -> Outcome:
 def try_out(config: Mapping[str, Any]) -> None:
     """Build what is quickly built, so that a bad value ends the run before data are read or drawn."""
     check_counts(config)
-    transform = built(config, "transform", "data")
-    check_fit(built(config, "decoder", "decoders", "attention", vocabulary_size=4), config)
-    if built(config, "objective", "objectives", "metrics").needs_aims:
+    transform = built(config, "transform")
+    check_fit(built(config, "decoder", vocabulary_size=4), config)
+    if built(config, "objective").needs_aims:
         check_boxes(make_source(config), transform)
-    built(config, "search", "search")
-    built(config, "validation.search", "search")
+    built(config, "search")
+    built(config, "validation.search")
     optimizer = called(config, "optimizer", torch.nn.ModuleDict({"encoder": torch.nn.Linear(1, 1)}))
     called(config, "scheduler", optimizer, epoch_steps=1)
 
@@ -169,33 +167,27 @@ def check_folder(folder: Path, resume: Path | None) -> None:
         raise InputError(f"run_folder: {folder} holds a run already; choose another folder, or go on with that one by resume=")
 
 
-def built(config: Mapping[str, Any], key: str, *rooms: str, **late: Any) -> Any:
+def built(config: Mapping[str, Any], key: str, **late: Any) -> Any:
     """Build the section at a dotted key as a loaded model would be. Raises: InputError, with the key of the value at fault."""
     section: Any = config
     for name in key.split("."):
         section = section[name]
     try:
-        return bundle.build(section, rooms, **late)
+        return bundle.build(section, key, **late)
     except InputError as error:
         raise InputError(name_key(str(error), section, key)) from error
-
-
-def make(section: Mapping[str, Any], key: str, **late: Any) -> Any:
-    """Instantiate a section by Hydra; complaints name its key."""
-    try:
-        return instantiate(OmegaConf.create(dict(section)), **late)
-    except HydraException as error:
-        raise refused(section, key, error.__cause__ or error) from error
+    except MisconfigurationException as error:
+        raise refused(section, key, error) from error
 
 
 def make_each(config: Mapping[str, Any], group: str) -> list[Any]:
     """What each section of a group describes; those that are null are left out."""
-    return [make(section, f"{group}.{name}") for name, section in config[group].items() if section is not None]
+    return [built(config, f"{group}.{name}") for name, section in config[group].items() if section is not None]
 
 
 def called(config: Mapping[str, Any], key: str, *given: Any, **late: Any) -> Any:
     """Call what a `_partial_` section makes. Raises: InputError, it refuses one of its own values."""
-    partial = make(config[key], key)
+    partial = built(config, key)
     try:
         return partial(*given, **late)
     except (TypeError, ValueError) as error:
@@ -214,7 +206,7 @@ def refused(section: Mapping[str, Any], key: str, error: BaseException) -> Input
 def make_source(config: Mapping[str, Any]) -> DataSource:
     """The data set of a run. Raises: InputError, the section describes none."""
     section = {key: value for key, value in config["data"].items() if key not in (*LOADING, *PREPARING)}
-    source = bundle.build(section, ("data",))
+    source = bundle.build(section, "data")
     if not isinstance(source, DataSource):
         raise InputError(f"data._target_: {section.get('_target_')} is no data set")
     return source
@@ -331,11 +323,11 @@ def make_module(config: Mapping[str, Any], captioner: Captioner, validation: Cap
         validation = validation.select(range(min(watched, len(validation))))
     return CaptioningModule(
         captioner,
-        built(config, "objective", "objectives", "metrics"),
-        built(config, "validation.search", "search"),
+        built(config, "objective"),
+        built(config, "validation.search"),
         CorpusScores(validation.references),
-        make(config["optimizer"], "optimizer"),
-        make(config["scheduler"], "scheduler"),
+        built(config, "optimizer"),
+        built(config, "scheduler"),
         recorded,
     )
 
@@ -343,8 +335,8 @@ def make_module(config: Mapping[str, Any], captioner: Captioner, validation: Cap
 def make_trainer(config: Mapping[str, Any]) -> Trainer:
     callbacks = make_each(config, "callbacks")
     callbacks.sort(key=lambda callback: isinstance(callback, Averaging))  # it takes the average away again: after all that look at it
-    return make(
-        config["trainer"],
+    return built(
+        config,
         "trainer",
         precision=precision(config["trainer"]["precision"], config["trainer"]["accelerator"]),
         logger=make_each(config, "logger"),
@@ -425,7 +417,7 @@ def finish(folder: Path, config: Mapping[str, Any], data: CaptioningData, module
     found = read_json(path, "scores")
     if config["search"] == config["validation"]["search"] and config["validation"]["images"] is None:
         return found
-    search = built(config, "search", "search")
+    search = built(config, "search")
     scores = CorpusScores(data.splits["val"].references)
     batches, limit = data.loader("val"), trainer.limit_val_batches
     wanted = min(len(batches), limit if isinstance(limit, int) else math.ceil(limit * len(batches)))

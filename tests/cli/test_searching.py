@@ -39,7 +39,7 @@ TYPED = {
 
 
 def shipped(kind):
-    return bundle.build(yaml.safe_load((CONF / "search" / f"{kind}.yaml").read_text()), ("search",))
+    return bundle.build(yaml.safe_load((CONF / "search" / f"{kind}.yaml").read_text()), "search")
 
 
 def values(search):

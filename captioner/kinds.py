@@ -1,0 +1,171 @@
+"""What conf offers: which classes a `_target_` may name at which key. Standard library only, for prediction asks this as well.
+
+The list is closed, and is read from the files below conf/ themselves: a new kind is one class and one file there, and whatever else a
+configuration names, be it a model's, a checkpoint's, a recorded run's or one typed at a command line, is refused before anything is
+imported or built.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from captioner.errors import InputError
+
+ROOT = "train"
+LATE = ("optimizer", "optimizer.optimizer", "scheduler")
+"""Keys whose kinds get their first arguments at run time: `_partial_: true` is of use there and refused elsewhere."""
+ANY = "*"
+"""In a place: a name that the user chooses, as of a callback."""
+DEEPEST = 40
+"""Levels of a configuration; ours have seven."""
+
+_COMMENT = re.compile(r"(^|\s)#.*")
+_PACKAGE = re.compile(r"#\s*@package\s+(\S+)")
+_KEY = re.compile(r"""^(\s*)['"]?([\w.]+)['"]?\s*:(?:\s|$)""")
+_TARGET = re.compile(r"""_target_['"]?\s*:\s*['"]?([\w.]+)""")
+_SAME = re.compile(r"^\s*(\w+):\s*\$\{(\w+)\}\s*$")
+_MOVED = re.compile(r"/?([\w/]+)@([\w.]+)\s*:")
+
+
+class Offer(NamedTuple):
+    """What conf offers by place, a dotted key (`attention.score`, `callbacks.*`), and which places are filled as other ones are."""
+
+    kinds: Mapping[str, frozenset[str]]
+    same: Mapping[str, str]
+
+    def at(self, place: str) -> frozenset[str]:
+        """The targets that may stand at a dotted key; none where nothing is built."""
+        return self.kinds.get(self.name(place), frozenset())
+
+    def name(self, place: str) -> str:
+        """The place as `kinds` calls it: `decoder.attention.score` is filled as `attention.score` is."""
+        found = ""
+        for part in place.split("."):
+            parent, found = found, f"{found}.{part}" if found else part
+            if parent and parent not in self.kinds and found not in self.same and f"{parent}.{ANY}" in self.kinds:
+                found = f"{parent}.{ANY}"
+            found = self.same.get(found, found)
+        return found
+
+
+def conf_folder() -> Path:
+    """conf/ of the checkout that this package lies in, or the copy inside the installed package. Raises: InputError, neither is there."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / f"{ROOT}.yaml").is_file():
+            return folder
+    raise InputError(f"conf/{ROOT}.yaml is neither beside nor inside {package}; install captioner again")
+
+
+@cache
+def offered(folder: Path | None = None) -> Offer:
+    """What the files below a conf folder (the package's own) offer."""
+    folder = folder or conf_folder()
+    kinds: dict[str, set[str]] = {}
+    same: dict[str, str] = {}
+    for path in sorted(folder.rglob("*.yaml")):
+        text = path.read_text(encoding="utf-8")
+        for place, line in _lines(text, _package(path, folder, text)):
+            if target := _TARGET.search(line):
+                kinds.setdefault(place, set()).add(target[1])
+            if other := _SAME.match(line):
+                same[f"{place}.{other[1]}".strip(".")] = other[2]
+            if moved := _MOVED.search(line):
+                inside = place.removesuffix("defaults").strip(".")
+                same[f"{inside}.{moved[2]}".strip(".")] = moved[1].replace("/", ".")
+    return _with_free_names(kinds, same)
+
+
+def _package(path: Path, folder: Path, text: str) -> str:
+    """The dotted key that a conf file's keys lie below, by Hydra's rules."""
+    said = _PACKAGE.search(text)
+    if said or path.parent == folder:
+        return "" if said is None or said[1] == "_global_" else said[1]
+    return path.parent.relative_to(folder).as_posix().replace("/", ".")
+
+
+def _lines(text: str, package: str) -> Iterator[tuple[str, str]]:
+    """(dotted key that a line lies below, the line without its comment)."""
+    above: list[tuple[int, str]] = []
+    for line in text.splitlines():
+        line = _COMMENT.sub("", line)
+        indent = len(line) - len(line.lstrip())
+        if line.strip():
+            above = [(depth, key) for depth, key in above if depth < indent]
+        yield ".".join([*([package] if package else []), *(key for _, key in above)]), line
+        if key := _KEY.match(line):
+            above.append((indent, key[2]))
+
+
+def _with_free_names(kinds: Mapping[str, set[str]], same: Mapping[str, str]) -> Offer:
+    """The same with `*` for the names below a section that is itself built of nothing: those of callbacks, loggers and terms."""
+    found: dict[str, set[str]] = {}
+    for place, names in kinds.items():
+        parts: list[str] = []
+        for count, part in enumerate(place.split(".")):
+            parent = ".".join(place.split(".")[:count])
+            parts.append(part if not parent or parent in kinds else ANY if _holds_kinds(parent, kinds) else part)
+        found.setdefault(".".join(parts), set()).update(names)
+    places = {place: target for place, target in same.items() if target in found}
+    return Offer({place: frozenset(names) for place, names in found.items()}, places)
+
+
+def _holds_kinds(parent: str, kinds: Mapping[str, set[str]]) -> bool:
+    """Whether what lies right below a key is built."""
+    return any(place.rpartition(".")[0] == parent for place in kinds)
+
+
+def targets(config: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key of the section, `_target_`) of all sections, the outer ones first."""
+    if isinstance(config, Mapping):
+        if "_target_" in config:
+            yield place, config["_target_"]
+        for key, value in config.items():
+            yield from targets(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(config, Sequence) and not isinstance(config, str | bytes):
+        for index, value in enumerate(config):
+            yield from targets(value, f"{place}[{index}]")
+
+
+def check(config: Any, place: str = "") -> None:
+    """Hold a whole configuration, which lies at the dotted key `place`, to what conf offers.
+
+    Raises: InputError, names the key and the target that conf does not offer there, or the key of Hydra's that means nothing.
+    """
+    if place.count(".") + place.count("[") > DEEPEST:
+        raise InputError(f"{place[:60]}...: a configuration is nested {DEEPEST} deep at most")
+    if isinstance(config, Mapping):
+        if "_target_" in config:
+            _check_section(config, place)
+        for key, value in config.items():
+            check(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(config, Sequence) and not isinstance(config, str | bytes):
+        for index, value in enumerate(config):
+            check(value, f"{place}[{index}]")
+
+
+def _check_section(config: Mapping[Any, Any], place: str) -> None:
+    target, at = config["_target_"], f"{place}: " if place else ""
+    if not isinstance(target, str):
+        raise InputError(f"{at}_target_ {target!r} is refused: it has to be a dotted name, one that conf/ offers")
+    allowed = offered().at(place)
+    if target not in allowed:
+        raise InputError(f"{at}_target_ {target!r} is refused: {_told(sorted(allowed))}")
+    for key in config:
+        late = key == "_partial_" and config[key] is True and offered().name(place) in LATE
+        if not isinstance(key, str) or (key.startswith("_") and key != "_target_" and not late):
+            raise InputError(f"{at}the key {key!r} of {target} means nothing; arguments are names without a leading underscore")
+
+
+def _told(allowed: Sequence[str]) -> str:
+    if not allowed:
+        return "conf/ offers nothing that may be built at this key"
+    more = f" and {len(allowed) - 6} more" if len(allowed) > 6 else ""
+    return f"at this key conf/ offers {', '.join(allowed[:6])}{more}"
+
+
+def place_of(target: Any) -> str:
+    """The first place that offers a target; none where nothing does."""
+    return next((place for place, names in offered().kinds.items() if isinstance(target, str) and target in names), "")
