@@ -329,7 +329,7 @@ def test_each_place_builds_what_conf_offers_there_and_nothing_else() -> None:
     assert build({"_target_": SMALL}, "encoder")
     assert build({"_target_": "captioner.search.sampling.Sampling"}, "validation.search")
     for place in ("decoder", "search", "encoder.small", "encoders", "", "callbacks.small", "encoder[0]"):
-        with pytest.raises(InputError, match="refused: at this key conf/ offers .*|refused: conf/ offers nothing") as caught:
+        with pytest.raises(InputError, match=r"refused: at this key conf/ offers .*|refused: conf/ offers nothing") as caught:
             build({"_target_": SMALL}, place)
         assert repr(SMALL) in str(caught.value)
 
