@@ -4,8 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +18,8 @@ from captioner.data.captions import CaptionSet
 from captioner.data.images import open_image
 from captioner.data.transforms import Transform
 from captioner.errors import InputError
-from captioner.files import read_json, write_whole
+from captioner.files import check_writable, read_json, settle, whole_folder, write_whole
+from captioner.locks import Lock, wait
 from captioner.progress import progress
 from captioner.records import Regions
 
@@ -120,19 +119,41 @@ def open_or_build(
     if views not in (1, 2) or batch_size < 1 or stale not in ("rebuild", "error"):
         raise ValueError(f"views is 1 or 2, batch_size at least 1, stale rebuild or error, not {views}, {batch_size}, {stale!r}")
     wanted = fingerprint(captions, transform, encoder, weights, views, files or contents_hash(captions))
+    if _why_not(folder, wanted) is not None:
+        with _alone(folder):
+            _build_again(folder, wanted, stale, lambda fresh: _build(fresh, captions, transform, encode, views, batch_size))
+    return FeatureStore(folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process builds a store; others wait for it, for it may be theirs too."""
+    check_writable(folder, "data.cache_folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = Lock(folder.with_name(f".{folder.name}.lock"))
+    if not lock.take():
+        log.info("%s: waiting for %s, which computes regions there", folder, lock.holder())
+        wait(lock, shared=False)
+    try:
+        settle(folder)
+        yield
+    finally:
+        lock.release()
+
+
+def _build_again(folder: Path, wanted: dict[str, Any], stale: str, build: Callable[[Path], None]) -> None:
     reason = _why_not(folder, wanted)
     if reason is None:
-        return FeatureStore(folder)
+        return
     if folder.exists() and any(folder.iterdir()):
         if stale == "error":
             raise InputError(f"{folder}: the feature store does not fit: {reason}; delete the folder or give another")
         if not (folder / "fingerprint.json").exists():
             raise InputError(f"{folder}: is not empty and no feature store; give another folder")
         log.warning("%s: features are computed again: %s", folder, reason)
-    with _whole_folder(folder) as temporary:
-        _build(temporary, captions, transform, encode, views, batch_size)
-        write_whole(temporary / "fingerprint.json", json.dumps(wanted, indent=1))
-    return FeatureStore(folder)
+    with whole_folder(folder) as fresh:
+        build(fresh)
+        write_whole(fresh / "fingerprint.json", json.dumps(wanted, indent=1))
 
 
 def _why_not(folder: Path, wanted: dict[str, Any]) -> str | None:
@@ -145,22 +166,6 @@ def _why_not(folder: Path, wanted: dict[str, Any]) -> str | None:
         return str(error)
     differ = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
     return f"{', '.join(differ)} changed" if differ else None
-
-
-@contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o777 & ~mask)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _build(
@@ -181,11 +186,20 @@ def _build(
                 regions = encode(transform.normalise(pixels.flip(-1) if view else pixels))
             if len(maps) == view:
                 shape = (len(captions), *regions.features.shape[1:])
-                maps.append(np.lib.format.open_memmap(folder / VIEWS[view], "w+", np.float16, shape))
+                maps.append(_reserved(folder / VIEWS[view], shape))
                 np.save(folder / "cells.npy", regions.cells.float().cpu().numpy())
             maps[view][start : start + len(images)] = _half(regions, captions, start)
     for array in maps:
         array.flush()
+
+
+def _reserved(path: Path, shape: tuple[int, ...]) -> Any:
+    """A mapped array of zeros whose place on the disk is sure: to write where there is none left would kill the process."""
+    found = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return found
 
 
 def _half(regions: Regions, captions: CaptionSet, start: int) -> Any:

@@ -1,6 +1,7 @@
 """A data set, whatever its files: the one base of every kind in conf/data."""
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from captioner.data.captions import CaptionSet
@@ -12,6 +13,10 @@ class DataSource(ABC):
     @abstractmethod
     def splits(self) -> dict[str, CaptionSet]:
         """The splits that exist, of `train`, `val` and `test`. Raises: InputError, a file is missing or wrong."""
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """While this is entered, no process of ours changes the files. Most data sets are only read: there is nothing to do."""
+        return nullcontext()
 
     @property
     def instances(self) -> dict[str, Path]:

@@ -4,14 +4,16 @@ import hashlib
 import io
 import json
 import logging
+import os
 import random
-import shutil
-import tempfile
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import cache, partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +28,8 @@ from captioner.data.scenes.layout import KINDS, Scene, sample_scene, scene_key, 
 from captioner.data.scenes.summary import leave_one_out_bleu
 from captioner.data.source import DataSource
 from captioner.errors import InputError
-from captioner.files import read_json, write_whole
+from captioner.files import check_writable, read_json, settle, whole_folder, write_whole
+from captioner.locks import ORPHANS, HeldError, Lock, wait
 from captioner.progress import progress
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,8 @@ SPLITS = ("train", "val", "test")
 FIRST_ID = {"train": 1, "val": 1_000_001, "test": 2_000_001}
 CAPTIONS = 5
 CHUNK = 250
+PATIENCE = 2.0
+"""Seconds in which a process that only looks whether its scenes are there lets go of the lock."""
 
 
 class Drawn(NamedTuple):
@@ -101,20 +106,51 @@ class Scenes(DataSource):
 
     def draw(self) -> dict[str, Any]:
         """Draw the folder unless it is there, and return its summary (images, seconds, BLEU-4 of the references, share covered)."""
-        found = self._found()
-        if found is not None:
-            return found
-        self.root.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{self.root.name}.", dir=self.root.parent))
+        with self.in_use():
+            return self._found() or {}
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Draw the folder unless it is there, and keep it: while this is entered, no process draws other scenes into it.
+
+        Raises: InputError, another process uses the scenes that are there, and they are not these; the folder cannot be written.
+        """
+        if not self.root.exists():
+            check_writable(self.root, "data.root")
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+        lock = Lock(self.root.with_name(f".{self.root.name}.lock"))
         try:
-            beside.chmod(0o755)
-            summary = self._draw_into(beside)
-            if self.root.exists():
-                shutil.rmtree(self.root)
-            beside.rename(self.root)
+            self._share(lock)
+            yield
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
-        return summary
+            lock.release()
+
+    def _share(self, lock: Lock) -> None:
+        """Take the lock with others who use these scenes, having drawn them alone where they were not there."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            if not lock.take(shared=True):
+                log.info("%s: waiting for %s, which draws there", self.root, lock.holder())
+                wait(lock, shared=True)
+                deadline = time.monotonic() + PATIENCE
+            if self._found() is not None:
+                return
+            lock.release()
+            if lock.take():
+                if self._found() is None:
+                    self._draw()
+                lock.release()
+            elif time.monotonic() > deadline + ORPHANS * lock.orphaned():
+                raise HeldError(f"{self.root}: {lock.holder()} uses other scenes there; wait until it is done, or give another data.root=")
+            else:
+                time.sleep(0.1)
+
+    def _draw(self) -> None:
+        settle(self.root)
+        if self._found() is None:
+            check_writable(self.root, "data.root")
+            with whole_folder(self.root) as beside:
+                self._draw_into(beside)
 
     def _found(self) -> dict[str, Any] | None:
         """The summary of the folder that was asked for; None where there is none, or one drawn otherwise, which may be replaced.
@@ -173,7 +209,7 @@ class Scenes(DataSource):
         if self.workers == 1 or len(chunks) == 1:
             yield from map(work, chunks)
             return
-        with ProcessPoolExecutor(min(self.workers, len(chunks)), mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(min(self.workers, len(chunks)), mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
             yield from pool.map(work, chunks)
 
     def _check_apart(self, drawn: dict[str, list[Drawn]]) -> None:
@@ -216,6 +252,20 @@ def code_version() -> str:
 
 def file_name(split: str, index: int) -> str:
     return f"{split}_{index:06d}.png"
+
+
+def end_with_parent() -> None:
+    """A worker leaves signals to the process that began it, and ends when that one is gone: the executor's own would wait for ever."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def draw_chunk(chunk: tuple[str, int, int], folder: Path, seed: int, image_size: int) -> list[Drawn]:
