@@ -118,7 +118,8 @@ def folder(name: str) -> Path:
     """Where pycocoevalcap keeps the program."""
     package = find_spec("pycocoevalcap")
     if package is None or not package.submodule_search_locations:
-        raise Unavailable("its Java program comes with pycocoevalcap, which is not installed: pip install pycocoevalcap")
+        also = "" if shutil.which("java") else "; and Java (on Debian: apt install default-jre-headless)"
+        raise Unavailable(f'it needs an extra that is not installed: pip install "captioner[java]"{also}')
     return Path(next(iter(package.submodule_search_locations))) / name
 
 

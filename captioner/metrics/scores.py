@@ -74,17 +74,20 @@ class Scorer:
         parts.extend(mean_of(name, cider.scores(candidates)) for name, cider in self.ciders.items())
         found: dict[str, Additive | None] = {name: attempt(name, candidates, texts) for name in ("meteor", "spice") if name in self.metrics}
         if "meteor-nltk" in self.metrics or found.get("meteor", ()) is None:
-            found["meteor-nltk"] = attempt("meteor-nltk", candidates, texts)
+            asked = logging.WARNING if "meteor-nltk" in self.metrics else logging.DEBUG
+            found["meteor-nltk"] = attempt("meteor-nltk", candidates, texts, asked)
         return parts + [part for name in EVERY if (part := found.get(name)) is not None]
 
 
-def attempt(name: str, candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> Additive | None:
-    """A metric of another program; None where that cannot be had, which the log explains."""
+def attempt(
+    name: str, candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], level: int = logging.WARNING
+) -> Additive | None:
+    """A metric of another program; None where that cannot be had, which a line of the log at this level explains."""
     title, function = PROGRAMS[name]
     try:
         return function(candidates, references)
     except Unavailable as reason:
-        logger.warning("%s is left out: %s", title, reason)
+        logger.log(level, "%s is left out: %s", title, reason)
         return None
 
 

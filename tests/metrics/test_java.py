@@ -101,7 +101,7 @@ def test_without_java_or_without_the_package_a_line_says_what_to_install(stand_i
         meteor(CANDIDATES, REFERENCES)
     monkeypatch.setattr(java, "find_spec", lambda name: None)
     for metric in (meteor, spice):
-        with pytest.raises(Unavailable, match="pip install pycocoevalcap"):
+        with pytest.raises(Unavailable, match=r"captioner\[java\]"):
             metric(CANDIDATES, REFERENCES)
 
 
@@ -144,5 +144,18 @@ def test_a_run_goes_on_without_metrics_that_cannot_be_had(stand_in, monkeypatch,
     said = "\n".join(record.message for record in caplog.records)
     assert "METEOR is left out: its program ended with code 1" in said
     assert "SPICE is left out" in said
-    assert "METEOR-nltk is left out" in said
-    assert "python -m nltk.downloader wordnet" in said
+    assert "METEOR-nltk" not in said, "nobody asked for it"
+    caplog.clear()
+    score(captions, references, ["meteor-nltk"])
+    assert "METEOR-nltk is left out: " in caplog.text
+    assert "python -m nltk.downloader wordnet" in caplog.text
+
+
+def test_without_the_extra_its_name_is_given_and_java_where_that_is_missing_too(monkeypatch):
+    monkeypatch.setattr("captioner.metrics.java.find_spec", lambda name: None)
+    for program in (None, "/usr/bin/java"):
+        monkeypatch.setattr("shutil.which", lambda name, program=program: program)
+        for metric in (meteor, spice):
+            with pytest.raises(Unavailable, match=r'pip install "captioner\[java\]"') as reason:
+                metric(CANDIDATES, REFERENCES)
+            assert ("default-jre" in str(reason.value)) == (program is None)
