@@ -7,6 +7,9 @@ PYTHON ?=
 STAMP := $(VENV)/.captioner-installed
 BIN := $(VENV)/bin
 
+# OpenMP's waiting threads sleep: where they spin on a busy machine, they take the time of the thread that works. Your own setting wins.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench install
 .DELETE_ON_ERROR:
@@ -20,7 +23,7 @@ help:
 	@echo "The virtual environment is $(VENV); VENV=path uses another, PYTHON=python3.12 builds it with that Python."
 
 demo: $(STAMP)
-	$(BIN)/python -m captioner.cli.demo
+	$(BIN)/python -m captioner.cli.main demo
 
 test: $(STAMP)
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jaxtyping import install_import_hook
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the commands do, before torch is loaded: waiting threads sleep
 sys.path.insert(0, str(Path(__file__).parent))
 install_import_hook("captioner", "checker.checked")
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from captioner.cli import train
 from captioner.errors import InputError
+from captioner.processor import use_threads
 
 USAGE = """usage: captioner cache KEY=VALUE ... GROUP=CHOICE ...
 
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     from captioner.training.run import cached_features, complaints, make_captioner, read_splits, try_out
 
     config = plain(composed)
+    use_threads(config["threads"])
     with complaints(config):
         try_out(config)
         torch.manual_seed(config["seed"])  # as training does, for an encoder without weights

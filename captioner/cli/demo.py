@@ -200,9 +200,3 @@ def table(
     lines = [f"{name:<42}{value('val'):8.1f}{value('test'):22.1f}" for name, value in rows]
     head = f"{search}, free-running (x 100, claims aside)"
     return "\n".join(["", f"{head:<42}{'val':>8}{'unseen combinations':>22}", *lines])
-
-
-if __name__ == "__main__":
-    from captioner.cli.main import main as captioner_main
-
-    sys.exit(captioner_main(["demo", *sys.argv[1:]]))

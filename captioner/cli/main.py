@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
-from captioner import __version__
+from captioner import __version__, processor
 from captioner.errors import InputError
 
 COMMANDS = {
@@ -29,9 +29,6 @@ EXAMPLES = """examples:
   captioner explain outputs/latest/model --annotations instances_val2017.json --captions captions_val2017.json --images val2017"""
 
 DONE, USAGE, INTERRUPTED = 0, 2, 130
-# Captions end at different steps, so that products of many sizes come again and again: with the usual 1,024 kept, a step of training on a
-# processor takes a tenth longer, for a hundred megabytes less.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,6 +61,7 @@ def run(given: list[str]) -> int:
     command, arguments = given[0], given[1:]
     if command not in COMMANDS:
         raise InputError(f"there is no command {command!r}; the commands are {', '.join(COMMANDS)}")
+    processor.prepare()
     speak_up(command)
     return int(import_module(f"captioner.cli.{command}").main(arguments) or DONE)
 

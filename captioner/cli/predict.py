@@ -15,6 +15,7 @@ from captioner.cli.results import ATTENTION, KINDS, References, Results, overwri
 from captioner.cli.searching import add_search, count, flags_given, kind_of, make_search, natural
 from captioner.data.images import open_image
 from captioner.errors import InputError
+from captioner.processor import use_threads
 from captioner.progress import progress
 from captioner.tokenizer import tokenize
 
@@ -156,6 +157,7 @@ def load_all(models: list[Path] | None, device: str) -> Any:
         raise InputError(f"{LATEST}: no trained model here; train one with `python train.py`, or name one with --model")
     import torch
 
+    use_threads()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

@@ -31,6 +31,7 @@ from captioner.errors import InputError
 from captioner.files import read_json, write_whole
 from captioner.metrics.metric import CorpusScores
 from captioner.model import Captioner, read_checkpoint
+from captioner.processor import use_threads
 from captioner.progress import progress
 from captioner.records import Regions
 from captioner.training.averaging import Averaging
@@ -52,6 +53,7 @@ PARTS = ("encoder", "decoder", "transform", "search")
 """What of a run's configuration the trained model keeps."""
 COUNTS = {"seed": 0, "trainer.max_epochs": 1, "data.batch_size": 1, "data.minimum_count": 1}
 PERHAPS_COUNTS = {
+    "threads": 1,
     "data.evaluation_batch_size": 1,
     "data.captions_per_image": 1,
     "data.max_words": 1,
@@ -74,9 +76,10 @@ class Outcome(NamedTuple):
 
 def train(composed: DictConfig, resume: Path | None = None) -> Outcome:
     """Run a composed configuration to its end, or on from a checkpoint. Raises: InputError, one line that names key or file."""
-    config, recorded = plain(composed), OmegaConf.to_container(composed)
+    config = plain(composed)
     with complaints(config):
         try_out(config)
+        recorded = {**plain_values(composed), "threads": use_threads(config.get("threads"))}
         check_folder(Path(config["run_folder"]), resume)
         seed_everything(config["seed"], verbose=False)
         trainer = make_trainer(config)
@@ -86,10 +89,17 @@ def train(composed: DictConfig, resume: Path | None = None) -> Outcome:
         log.info("%s", summary(splits, captioner))
         data = make_data(config, splits, captioner, module.objective.needs_aims)
     folder = Path(config["run_folder"])
-    begin_folder(folder, OmegaConf.to_yaml(composed), resume)
+    begin_folder(folder, OmegaConf.to_yaml(recorded), resume)
     interrupted = fit(trainer, module, data, config, resume)
     with complaints(config):
         return Outcome(folder, finish(folder, config, data, module, trainer), interrupted)
+
+
+def plain_values(composed: DictConfig) -> dict[str, Any]:
+    """The configuration as it is recorded, its interpolations kept."""
+    recorded = OmegaConf.to_container(composed)
+    assert isinstance(recorded, dict)
+    return {str(key): value for key, value in recorded.items()}
 
 
 def try_out(config: Mapping[str, Any]) -> None:
@@ -109,7 +119,7 @@ def check_counts(config: Mapping[str, Any]) -> None:
     """Raises: InputError, a count is no whole number, or too small."""
     for key, least in {**COUNTS, **PERHAPS_COUNTS}.items():
         section, _, name = key.rpartition(".")
-        value = (config[section] if section else config)[name]
+        value = (config[section] if section else config).get(name)
         if value is None and key in PERHAPS_COUNTS:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from kinds import kinds
+from omegaconf import OmegaConf
 from PIL import Image
 
 from captioner.cli.main import main
@@ -224,6 +225,7 @@ def test_a_finished_run_resumed_for_no_epoch_keeps_its_best_model(coco: Path, he
 
 def test_a_rerun_repeats_the_run_and_takes_values_but_no_groups(coco: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = small_run(coco, "outputs/coco/first", "trainer.max_epochs=1")
+    assert OmegaConf.load(run / "config.yaml").threads == torch.get_num_threads()  # their number changes rounding
     assert train(f"rerun={run}", "run_folder=second") == 0
     assert differing(run / "checkpoints" / "last.ckpt", Path("second/checkpoints/last.ckpt")) == []
     assert train(f"rerun={run}", "decoder.hidden_size=14") == 0  # the attention's size follows
