@@ -27,16 +27,16 @@ EXPLANATIONS = (ATTENTION, "gradcam", "jacobian", "smoothgrad", "integrated_grad
 """The keys of `explain.kinds.KINDS`, which imports torch."""
 
 EXAMPLES = """examples:
-  python predict.py photo.jpg                                   prints the caption; the model is outputs/latest
-  python predict.py photos/ --recursive --out captioned         sheets, arrays and a gallery: open captioned/index.html
-  python predict.py photo.jpg --search sample --captions 5 --top-p 0.9 --seed 1
-  python predict.py photo.jpg --require dog --no-bad-ending --no-repeat 3
-  python predict.py photo.jpg --model one --model two           two models caption together
-  python predict.py photo.jpg --caption "a dog runs" --out why  where the model looks when made to say this
-  python predict.py photo.jpg --save overlay,matrix,animation --out why
-  python predict.py photo.jpg --explain attention,gradcam,occlusion --out why
-  python predict.py 'val2017/*.jpg' --annotations captions_val2017.json --out val --save gallery
-  find . -name '*.jpg' | python predict.py - --model outputs/scenes/2026-01-31_12-00-00
+  captioner predict photo.jpg                                   prints the caption; the model is outputs/latest
+  captioner predict photos/ --recursive --out captioned         sheets, arrays and a gallery: open captioned/index.html
+  captioner predict photo.jpg --search sample --captions 5 --top-p 0.9 --seed 1
+  captioner predict photo.jpg --require dog --no-bad-ending --no-repeat 3
+  captioner predict photo.jpg --model one --model two           two models caption together
+  captioner predict photo.jpg --caption "a dog runs" --out why  where the model looks when made to say this
+  captioner predict photo.jpg --save overlay,matrix,animation --out why
+  captioner predict photo.jpg --explain attention,gradcam,occlusion --out why
+  captioner predict 'val2017/*.jpg' --annotations captions_val2017.json --out val --save gallery
+  find . -name '*.jpg' | captioner predict - --model outputs/scenes/2026-01-31_12-00-00
 
 exit codes: 0 done; 1 some inputs failed, named on standard error, the rest done; 2 usage or configuration"""
 
@@ -154,7 +154,7 @@ def load(model: Path | None, device: str) -> Any:
 def load_all(models: list[Path] | None, device: str) -> Any:
     """One captioner, or the ensemble of several."""
     if models is None and not LATEST.exists():
-        raise InputError(f"{LATEST}: no trained model here; train one with `python train.py`, or name one with --model")
+        raise InputError(f"{LATEST}: no trained model here; train one with `captioner train`, or name one with --model")
     import torch
 
     use_threads()

@@ -102,6 +102,13 @@ def files(folder):
         (["x/a.jpg", "x/A.png", "x/a/b.png"], ["a.jpg", "A.png", "a/b"]),
         (["./x/a.jpg", "x/../y/a.jpg"], ["x/a", "y/a"]),
         ([], []),
+        (["/a.jpg"], ["a"]),
+        (["/data/photos/a.jpg", "/home/me/b.jpg"], ["a", "b"]),
+        (["/data/set/cat/1.jpg", "/data/set/dog/1.jpg", "/home/me/b.jpg"], ["cat/1", "dog/1", "b"]),
+        (["/data/photos/a.jpg", "/home/me/a.png"], ["photos/a", "me/a"]),
+        (["/data/x/a.jpg", "/home/X/A.png", "/mnt/x_2/a.jpg"], ["x/a", "X_2/A", "x_2_2/a"]),
+        (["/data/x/a.jpg", "/data/x/a.png", "/b.jpg"], ["a.jpg", "a.png", "b"]),
+        (["/data/x/a.jpg", "/a.jpg"], ["x/a", "root/a"]),
     ],
 )
 def test_results_are_named_below_the_common_folder(paths, names):
