@@ -8,14 +8,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from captioner.bundle import load_state, read_tensors
-from captioner.encoders.encoder import Encoder, as_regions
+from captioner.encoders.encoder import as_regions
+from captioner.encoders.staged import Staged
 from captioner.errors import InputError
 from captioner.records import Regions
 
 log = logging.getLogger(__name__)
 
 
-class Timm(Encoder):
+class Timm(Staged):
     """A timm model without its pooling and head: convolutional, of windows, or of tokens (whose prefix, class and registers, is dropped).
 
     `name` is timm's, `features` the channels of a region, stated by the caller and held to the model. `weights`: "default" downloads
@@ -24,8 +25,7 @@ class Timm(Encoder):
     all: see `timm.data.resolve_model_data_config`. Transformers for which timm knows `dynamic_img_size` take images of other sizes than
     they were trained on.
 
-    `stages` are timm's own groups, counted from the pixels, `frozen`, `finetune_from` and `grid` are as `Trunk`'s. The model is always in
-    evaluation mode, so no statistics move and nothing is dropped out, whatever learns, unless `hold_statistics` is false and it learns.
+    `stages` are timm's own groups, counted from the pixels; `frozen`, `finetune_from`, `grid` and `hold_statistics` are as `Trunk`'s.
     Raises: ValueError, `features` not the model's, an unknown stage, a grid not positive; InputError, timm is not installed or has no such
     model, weights that cannot be had or do not fit, an image that the model does not take or makes no grid of.
     """
@@ -45,16 +45,12 @@ class Timm(Encoder):
         super().__init__()
         if grid is not None and grid < 1:
             raise ValueError(f"grid is a number of cells a side and must be positive, not {grid}")
-        self.name, self.features, self.grid, self.hold_statistics = name, features, grid, hold_statistics
+        self.name, self.features, self.grid = name, features, grid
         self.model, groups = _make(name, weights)
         if features != self.model.num_features:
             raise ValueError(f"features of {name} must be {self.model.num_features}, not {features}")
         self.stride = _stride(self.model)
-        self._groups = groups
-        self.stages = tuple(groups)
-        self.requires_grad_(False)
-        if finetune_from is not None or not frozen:
-            self.unfreeze(finetune_from if finetune_from is not None else 0)
+        self.arrange("model", groups, frozen, finetune_from, hold_statistics)
 
     def forward(self, images: Float[Tensor, "images 3 height width"]) -> Regions:
         height, width = images.shape[2:]
@@ -78,27 +74,6 @@ class Timm(Encoder):
             if shape[1] - prefix == rows * cols and prefix >= 0:
                 return found[:, prefix:].transpose(1, 2).unflatten(2, (rows, cols))
         raise InputError(f"encoder.name: timm's {self.name} makes {shape or type(found).__name__}, no grid of {rows}x{cols} regions")
-
-    def unfreeze(self, stage: str | int) -> list[nn.Parameter]:
-        """Train `stage` and all above it from now on; what was trained before stays so. Returns the parameters that it frees.
-
-        Raises: ValueError, no such stage.
-        """
-        if str(stage) not in self.stages:
-            raise ValueError(f"finetune_from must be a stage ({', '.join(self.stages)}), not {stage!r}")
-        parameters = dict(self.model.named_parameters())
-        freed = [parameters[name] for group in self.stages[self.stages.index(str(stage)) :] for name in self._groups[group]]
-        freed = [parameter for parameter in freed if not parameter.requires_grad]
-        for parameter in freed:
-            parameter.requires_grad_(True)
-        return freed
-
-    def train(self, mode: bool = True) -> "Timm":
-        """As ever, but in evaluation mode where statistics are held or nothing learns."""
-        super().train(mode)
-        if self.hold_statistics or self.frozen:
-            self.model.eval()
-        return self
 
 
 def _make(name: str, weights: str | Path | None) -> tuple[Any, dict[str, tuple[str, ...]]]:

@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from captioner.bundle import load_state, read_tensors
-from captioner.encoders.encoder import Encoder, as_regions
+from captioner.encoders.encoder import as_regions
+from captioner.encoders.staged import Staged
 from captioner.encoders.vit import PatchMaps
 from captioner.errors import InputError
 from captioner.records import Regions
@@ -100,7 +101,7 @@ def trunk_names() -> list[str]:
     return [name for name in torchvision.models.list_models(module=torchvision.models) if name.startswith(tuple(_CUTS))]
 
 
-class Trunk(Encoder):
+class Trunk(Staged):
     """A torchvision trunk up to its last convolution (or norm), frozen, or trained from one of its stages on.
 
     `name` is torchvision's, of the families resnet (resnext, wide_resnet), vgg, mobilenet_v2/v3, efficientnet (v2), convnext, regnet,
@@ -111,11 +112,10 @@ class Trunk(Encoder):
 
     `stages` are counted from the pixels: stem, layer1 ... layer4 of a resnet; stem, block1 ... block4 of a regnet; conv1 ... conv5 of a
     vgg; patches, layer1 ... layer12 (24) of a vit; 0, 1, ... of the others. `finetune_from`, by name or number, trains that stage and
-    all above it; otherwise `frozen` says for all. A frozen stage is always in evaluation mode: neither its weights nor its batch-norm
-    statistics move. `hold_statistics` holds the statistics of trained stages too (their weights still learn), right for small batches
-    and for weights with batch norm folded in; false for training from random weights. `grid` pools to grid x grid cells by adaptive
-    averages (the paper's 14x14 from trunks of stride
-    32 repeats cells); None keeps the trunk's own.
+    all above it; otherwise `frozen` says for all. A frozen stage is always in evaluation mode (see `Staged`). `hold_statistics` holds the
+    batch-norm statistics of trained stages too (their weights still learn), right for small batches and for weights with batch norm
+    folded in; false for training from random weights. `grid` pools to grid x grid cells by adaptive averages (the paper's 14x14 from
+    trunks of stride 32 repeats cells); None keeps the trunk's own.
     Raises: ValueError, an unknown name or stage, `features` not the trunk's, a grid not positive; InputError, weights that cannot be
     had or do not fit.
     """
@@ -142,56 +142,17 @@ class Trunk(Encoder):
         ignored = set(model.state_dict())
         cut = next(cut for start, cut in _CUTS.items() if name.startswith(start))(model)
         self.trunk = cut.trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.features, self.stride, self.grid, self.hold_statistics = features, cut.stride, grid, hold_statistics
-        self.stages = tuple(cut.stages)
-        self._parts_of = {name: tuple(f"{part}." for part in parts) for name, parts in cut.stages.items()}
+        self.features, self.stride, self.grid = features, cut.stride, grid
         _check_features(name, features, self.trunk)
         if weights is not None:
             _load(self.trunk, name, weights, ignored)
-        self._first_trained = len(self.stages)
-        self.requires_grad_(False)
-        if finetune_from is not None or not frozen:
-            self.unfreeze(finetune_from if finetune_from is not None else 0)
+        self.arrange("trunk", cut.stages, frozen, finetune_from, hold_statistics)
 
     def forward(self, images: Float[Tensor, "images 3 height width"]) -> Regions:
         maps = self.trunk(images.contiguous(memory_format=torch.channels_last))
         if self.grid is not None:
             maps = nn.functional.adaptive_avg_pool2d(maps, self.grid)
         return as_regions(maps)
-
-    def unfreeze(self, stage: str | int) -> list[nn.Parameter]:
-        """Train `stage` and all above it from now on; what was trained before stays so. Returns the parameters that it frees.
-
-        Raises: ValueError, no such stage.
-        """
-        first = self._number(stage)
-        parts = [part for name in self.stages[first:] for part in self._parts_of[name]]
-        thawed = [
-            parameter
-            for name, parameter in self.trunk.named_parameters()
-            if not parameter.requires_grad and f"{name}.".startswith(tuple(parts))
-        ]
-        for parameter in thawed:
-            parameter.requires_grad_(True)
-        self._first_trained = min(first, self._first_trained)
-        self.train(self.training)
-        return thawed
-
-    def _number(self, stage: str | int) -> int:
-        if str(stage) in self.stages:
-            return self.stages.index(str(stage))
-        if isinstance(stage, int) and 0 <= stage < len(self.stages):
-            return stage
-        raise ValueError(f"finetune_from must be a stage ({', '.join(self.stages)}) or its number from 0, not {stage!r}")
-
-    def train(self, mode: bool = True) -> "Trunk":
-        """As ever, but frozen stages, and the batch norms whose statistics are held, stay in evaluation mode."""
-        super().train(mode)
-        frozen = [part for name in self.stages[: self._first_trained] for part in self._parts_of[name]]
-        for name, layer in self.trunk.named_modules():
-            if f"{name}.".startswith(tuple(frozen)) or (self.hold_statistics and isinstance(layer, nn.modules.batchnorm._BatchNorm)):
-                layer.eval()
-        return self
 
 
 def _check_features(name: str, features: int, trunk: nn.Module) -> None:

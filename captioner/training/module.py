@@ -45,6 +45,10 @@ class CaptioningModule(LightningModule):
         self.make_optimizer, self.make_scheduler = make_optimizer, make_scheduler
         self.configuration = configuration
 
+    def on_fit_start(self) -> None:
+        """Lightning keeps the mode that it finds, which is evaluation for a loaded model. What is frozen keeps its own."""
+        self.train()
+
     def training_step(self, batch: Batch, _: int) -> Float[Tensor, ""]:
         given = self.objective.ask(self.captioner, batch)
         images = len(batch.image_ids)

@@ -1,0 +1,113 @@
+"""The mode of every part of an encoder of stages: what its docstring promises, from construction on and in every hand."""
+
+import copy
+import io
+from typing import Any
+
+import pytest
+import timm_stand_in
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from captioner.encoders.self_attention import SelfAttention
+from captioner.encoders.staged import Staged
+from captioner.encoders.timm import Timm
+from captioner.encoders.trunk import Trunk
+
+TRUNKS = {"resnet18": 512, "mobilenet_v3_small": 576, "efficientnet_b0": 1280, "convnext_tiny": 768, "swin_t": 768, "vit_b_16": 768}
+"""Batch norm, stochastic depth, dropout, in convolutions and transformers."""
+CHOICES: dict[str, dict[str, Any]] = {
+    "frozen": {},
+    "partly": {"finetune_from": 3},
+    "partly, statistics move": {"finetune_from": 3, "hold_statistics": False},
+    "free": {"frozen": False},
+    "free, statistics move": {"frozen": False, "hold_statistics": False},
+}
+
+
+def built(name: str, choice: str, monkeypatch: pytest.MonkeyPatch) -> Staged:
+    wanted = CHOICES[choice]
+    if name != "timm":
+        with torch.device("meta"):
+            return Trunk(name, TRUNKS[name], None, **wanted)
+    timm_stand_in.install(monkeypatch)
+    return Timm("net", 7, None, **({**wanted, "finetune_from": 1} if "finetune_from" in wanted else wanted))
+
+
+def wrong(encoder: Staged, mode: bool = True) -> list[str]:
+    """Modules in another mode than the docstring promises when the whole is told `mode`."""
+    found = []
+    owner: dict[str, nn.Module] = {}
+    for name, part in encoder.named_modules():
+        around = owner.get(name.rpartition(".")[0], encoder)
+        owner[name] = part if any(True for _ in part.parameters()) else around
+        learns = any(parameter.requires_grad for parameter in owner[name].parameters())
+        promised = mode and learns and not (encoder.hold_statistics and isinstance(part, _BatchNorm))
+        if name and part.training != promised:
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("name", [*TRUNKS, "timm"])
+def test_every_part_is_in_the_mode_promised_from_construction_on(name: str, choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = built(name, choice, monkeypatch)
+    assert wrong(encoder) == []
+    assert encoder.frozen == (choice == "frozen")
+    assert wrong(encoder.eval(), mode=False) == []
+    assert wrong(encoder.train()) == []
+    assert any(part.training for part in encoder.children()) == (choice != "frozen")
+
+
+def hands(encoder: Staged) -> dict[str, Staged]:
+    """The same encoder after what others do with it."""
+    file = io.BytesIO()
+    torch.save(encoder, file)
+    file.seek(0)
+    loaded = copy.deepcopy(encoder)
+    loaded.load_state_dict(encoder.state_dict())
+    wrapped = SelfAttention(copy.deepcopy(encoder), features=8, layers=1, heads=2)
+    again = SelfAttention(copy.deepcopy(encoder), features=8, layers=1, heads=2).eval().train()
+    return {
+        "copied": copy.deepcopy(encoder),
+        "loaded": loaded,
+        "pickled": torch.load(file, weights_only=False),
+        "moved": copy.deepcopy(encoder).to(torch.float64).cpu(),
+        "wrapped": wrapped.trunk,
+        "wrapped, evaluated, trained": again.trunk,
+        "in a container": nn.Sequential(copy.deepcopy(encoder)).train()[0],
+        "told one by one": copy.deepcopy(encoder).apply(lambda part: part.train()),
+    }  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "timm"])
+def test_every_part_keeps_its_mode_in_every_hand(name: str, choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    timm_stand_in.install(monkeypatch)
+    wanted = {**CHOICES[choice], **({"finetune_from": 1} if name == "timm" and "finetune_from" in CHOICES[choice] else {})}
+    encoder: Staged = Timm("net", 7, None, **wanted) if name == "timm" else Trunk(name, TRUNKS[name], None, **wanted)
+    assert {hand: wrong(found) for hand, found in hands(encoder).items() if wrong(found)} == {}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "timm"])
+@pytest.mark.parametrize("hold", [True, False])
+def test_what_thaws_learns_in_the_mode_of_the_rest(name: str, hold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = built(name, "frozen", monkeypatch)
+    encoder.hold_statistics = hold
+    for stage in reversed(encoder.stages):
+        assert encoder.unfreeze(stage) != []
+        assert wrong(encoder) == []
+    assert encoder.eval().unfreeze(0) == []
+    assert wrong(encoder, mode=False) == []
+
+
+def test_a_frozen_timm_model_and_its_frozen_stages_never_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    timm_stand_in.install(monkeypatch)
+    images = torch.randn(3, 3, 32, 48)
+    for choice, moving in (({}, set()), ({"finetune_from": 1}, set()), ({"finetune_from": 1, "hold_statistics": False}, {"body"})):
+        encoder = Timm("net", 7, None, **choice)
+        before = {name: value.clone() for name, value in encoder.named_buffers()}
+        encoder(images)
+        moved = {name.split(".")[1] for name, value in encoder.named_buffers() if not torch.equal(value, before[name])}
+        assert moved == moving
