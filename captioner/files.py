@@ -73,6 +73,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(_old(path), ignore_errors=True)
 
 
+def whole_link(link: Path, target: str) -> None:
+    """Make `link` a symbolic link to a folder, or lead the link that is there to another. Raises: OSError, it cannot be made."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(link, "", True) as temporary:
+        temporary.symlink_to(target, target_is_directory=True)
+        temporary.replace(link)
+
+
 def _swap(fresh: Path, path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(_old(path), ignore_errors=True)
@@ -113,7 +121,7 @@ def _beside(path: Path, ending: str, always: bool) -> Iterator[Path]:
     try:
         yield temporary
     finally:
-        if temporary.is_dir():
+        if temporary.is_dir() and not temporary.is_symlink():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)

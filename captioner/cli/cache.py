@@ -33,12 +33,13 @@ def main(arguments: Sequence[str]) -> int:
     import torch
 
     from captioner.training.configuration import plain
-    from captioner.training.run import cached_features, complaints, make_captioner, read_splits, try_out
+    from captioner.training.run import cached_features, complaints, make_captioner, make_source, read_splits, try_out
 
     config = plain(composed)
     use_threads(config["threads"])
     with complaints(config):
         try_out(config)
+    with complaints(config), make_source(config).in_use():
         torch.manual_seed(config["seed"])  # as training does, for an encoder without weights
         splits = read_splits(config)
         stores = cached_features(config, splits, make_captioner(config, splits["train"], None))

@@ -21,8 +21,6 @@ CHATTY = (
     "lightning.fabric.utilities.distributed",
 )
 DONE, INTERRUPTED = 0, 130
-STAMP = "CAPTIONER_RUN_STAMP"
-"""Environment variable: the processes of one run on several devices share its folder."""
 
 HELP = """usage: captioner train [KEY=VALUE ...] [GROUP=CHOICE ...] [--cfg job] [--help]
 
@@ -166,7 +164,10 @@ def run_name(words: list[str]) -> str:
 
 def in_fresh_folder(make: Callable[[list[str]], Any], name: str, named: set[str]) -> Any:
     """The configuration with its run's folder in it, one that is not there yet unless the user gave it."""
+    from captioner.training.folder import STAMP
+
     if "run_folder" in named:
+        os.environ.pop(STAMP, None)
         return make([])
     if int(os.environ.get("LOCAL_RANK", "0")) and STAMP in os.environ:  # a further process of a run on several devices
         return make([f"run_folder='${{outputs}}/{name}/{os.environ[STAMP]}'"])

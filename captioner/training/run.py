@@ -6,8 +6,6 @@ import itertools
 import json
 import logging
 import math
-import os
-import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -17,7 +15,6 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
@@ -28,7 +25,7 @@ from captioner.data.source import DataSource
 from captioner.decoders.decoder import Decoder
 from captioner.encoders.encoder import base_config, portable
 from captioner.errors import InputError
-from captioner.files import read_json, write_whole
+from captioner.files import read_json
 from captioner.metrics.metric import CorpusScores
 from captioner.model import Captioner, read_checkpoint
 from captioner.processor import use_threads
@@ -38,7 +35,7 @@ from captioner.training.averaging import Averaging
 from captioner.training.checkpoint_io import WholeCheckpoints
 from captioner.training.configuration import name_key, plain
 from captioner.training.data import CaptioningData
-from captioner.training.loggers import carry_rows
+from captioner.training.folder import begin_folder, check_places, claimed, is_first
 from captioner.training.module import CaptioningModule
 from captioner.training.supervision import check_boxes, training_boxes
 from captioner.training.transfer import carry_over
@@ -79,20 +76,25 @@ def train(composed: DictConfig, resume: Path | None = None) -> Outcome:
     config = plain(composed)
     with complaints(config):
         try_out(config)
+    with complaints(config), claimed(composed, resume) as folder:
+        config = plain(composed)  # the folder may have another name now
         recorded = {**plain_values(composed), "threads": use_threads(config.get("threads"))}
-        check_folder(Path(config["run_folder"]), resume)
         seed_everything(config["seed"], verbose=False)
         trainer = make_trainer(config)
-        splits = read_splits(config)
-        captioner = make_captioner(config, splits["train"], resume)
-        module = make_module(config, captioner, splits["val"], recorded)
-        log.info("%s", summary(splits, captioner))
-        data = make_data(config, splits, captioner, module.objective.needs_aims)
-    folder = Path(config["run_folder"])
-    begin_folder(folder, OmegaConf.to_yaml(recorded), resume)
+        with make_source(config).in_use():
+            return train_in(folder, config, recorded, trainer, resume)
+
+
+def train_in(folder: Path, config: Mapping[str, Any], recorded: dict[str, Any], trainer: Trainer, resume: Path | None) -> Outcome:
+    splits = read_splits(config)
+    captioner = make_captioner(config, splits["train"], resume)
+    module = make_module(config, captioner, splits["val"], recorded)
+    log.info("%s", summary(splits, captioner))
+    data = make_data(config, splits, captioner, module.objective.needs_aims)
+    if is_first():
+        begin_folder(folder, OmegaConf.to_yaml(recorded), resume)
     interrupted = fit(trainer, module, data, config, resume)
-    with complaints(config):
-        return Outcome(folder, finish(folder, config, data, module, trainer), interrupted)
+    return Outcome(folder, finish(folder, config, data, module, trainer), interrupted)
 
 
 def plain_values(composed: DictConfig) -> dict[str, Any]:
@@ -105,6 +107,7 @@ def plain_values(composed: DictConfig) -> dict[str, Any]:
 def try_out(config: Mapping[str, Any]) -> None:
     """Build what is quickly built, so that a bad value ends the run before data are read or drawn."""
     check_counts(config)
+    check_places(config)
     transform = built(config, "transform")
     check_fit(built(config, "decoder", vocabulary_size=4), config)
     if built(config, "objective").needs_aims:
@@ -168,13 +171,6 @@ def _told(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and missing:
         return f'logger={missing} needs an extra that is not installed: pip install "captioner[{missing}]"'
     return " ".join(str(error).split())
-
-
-def check_folder(folder: Path, resume: Path | None) -> None:
-    """Raises: InputError, another run's files lie there, which this one's would mix with."""
-    alone = os.environ.get("LOCAL_RANK", "0") == "0"  # further processes find what the first has begun
-    if alone and (folder / "config.yaml").exists() and (resume is None or resume.resolve().parents[1] != folder.resolve()):
-        raise InputError(f"run_folder: {folder} holds a run already; choose another folder, or go on with that one by resume=")
 
 
 def built(config: Mapping[str, Any], key: str, **late: Any) -> Any:
@@ -374,27 +370,6 @@ def has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 in hardware: about twice as fast in the trunk (conf/encoder/small.yaml, measured)."""
     abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
-
-
-@rank_zero_only
-def begin_folder(folder: Path, config: str, resume: Path | None) -> None:
-    """`config.yaml`; and of the run that is resumed, the rows of its numbers and the best model so far."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "config.yaml", config)
-    if resume is None:
-        return
-    old = resume.resolve().parents[1]
-    checkpoint = bundle.read_checkpoint(resume, mmap=True)
-    carry_rows(old / "metrics.csv", folder / "metrics.csv", checkpoint["global_step"])
-    scores = old / "results" / "scores_val.json"
-    if (
-        old != folder.resolve()
-        and (old / "model").is_dir()
-        and scores.is_file()
-        and read_json(scores, "scores").get("epoch", 0) <= checkpoint["epoch"] + 1
-    ):
-        for name in ("model", "results"):
-            shutil.copytree(old / name, folder / name, dirs_exist_ok=True)
 
 
 def fit(trainer: Trainer, module: CaptioningModule, data: CaptioningData, config: Mapping[str, Any], resume: Path | None) -> bool:

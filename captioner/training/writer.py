@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from captioner.files import write_whole
+from captioner.files import standing, whole_link, write_whole
 from captioner.model import Captioner
 from captioner.records import map_tensors
 
@@ -30,7 +29,7 @@ class ModelWriter(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The score to beat, if its model came along."""
-        if (self.folder / "model").is_dir():
+        if standing(self.folder / "model").is_dir():
             self.best = state_dict["best"]
 
     def forget(self) -> None:
@@ -65,11 +64,7 @@ def link_latest(link: Path, folder: Path) -> None:
         log.warning("%s is no link, so it does not lead to the newest run; move it away", link)
         return
     try:
-        link.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".latest.", dir=link.parent) as scratch:
-            fresh = Path(scratch) / "link"
-            fresh.symlink_to(os.path.relpath(folder.resolve(), link.parent.resolve()), target_is_directory=True)
-            fresh.replace(link)
+        whole_link(link, os.path.relpath(folder.resolve(), link.parent.resolve()))
     except OSError as error:
         log.warning("%s could not be made to lead to %s (%s)", link, folder, error)
 

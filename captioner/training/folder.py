@@ -1,0 +1,119 @@
+"""A run's folder: a name that no other run has, one process that writes there, and what a resumed run brings along."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from captioner.bundle import read_checkpoint
+from captioner.errors import InputError
+from captioner.files import check_writable, read_json, settle, standing, sweep, whole_folder, write_whole
+from captioner.locks import alone
+from captioner.training.loggers import carry_rows
+
+STAMP = "CAPTIONER_RUN_STAMP"
+"""Environment variable: the last part of a run's folder that was named by the clock; the processes of one run share it."""
+
+
+def is_first() -> bool:
+    """Whether this process writes the run's files: of a run on several devices the first does."""
+    return next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), "0") == "0"
+
+
+def check_places(config: Mapping[str, Any]) -> None:
+    """Before data are read or drawn. Raises: InputError, a folder to write to has no name, or cannot be written to."""
+    data = config["data"]
+    named = {"outputs": config["outputs"], "run_folder": config["run_folder"], "data.cache_folder": data["cache_folder"]}
+    named |= {"data.root": data["root"]} if data.get("root") is not None else {}
+    for key, folder in named.items():
+        if not str(folder or "").strip():
+            raise InputError(f"{key}: is empty; give a folder, or leave {key}= out")
+    cache = Path(data["cache_folder"])
+    if data["cache_features"] and not (cache.is_dir() and any(cache.iterdir())):  # else what is needed may be there already
+        check_writable(cache, "data.cache_folder")
+
+
+@contextmanager
+def claimed(composed: DictConfig, resume: Path | None) -> Iterator[Path]:
+    """Make the run's folder, which is this process's alone while it is entered; put its name into the configuration.
+
+    A name by the clock that another run took in the same second gets the next number. A folder in which nothing was written
+    goes again. Raises: InputError, another run's files lie there, or another process writes there, or nothing can be written.
+    """
+    if not is_first():
+        yield Path(composed.run_folder)
+        return
+    by_clock = os.environ.get(STAMP) == Path(composed.run_folder).name
+    check_writable(Path(composed.run_folder), "outputs" if by_clock else "run_folder")
+    missing = [folder for folder in Path(composed.run_folder).parents if not folder.exists()]
+    folder = _made(composed) if by_clock else Path(composed.run_folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with alone(folder, f"run_folder={folder}"):
+            check_folder(folder, resume)
+            yield folder
+    finally:
+        with suppress(OSError):  # there is something in it
+            for empty in (folder, *missing):
+                empty.rmdir()
+
+
+def _made(composed: DictConfig) -> Path:
+    first, number = Path(composed.run_folder), 1
+    first.parent.mkdir(parents=True, exist_ok=True)
+    folder = first
+    for run in first.parent.iterdir():
+        clean(run)
+    while True:
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+            folder = first.with_name(f"{first.name}_{number}")
+            continue
+        if number > 1:
+            os.environ[STAMP] = folder.name
+            recorded = OmegaConf.to_container(composed)
+            assert isinstance(recorded, dict)
+            composed.run_folder = str(Path(str(recorded["run_folder"])).with_name(folder.name))
+        return folder
+
+
+def check_folder(folder: Path, resume: Path | None) -> None:
+    """Raises: InputError, another run's files lie there, which this one's would mix with."""
+    if (folder / "config.yaml").exists() and (resume is None or run_of(resume) != folder.resolve()):
+        raise InputError(f"run_folder: {folder} holds a run already; choose another folder, or go on with that one by resume=")
+
+
+def run_of(checkpoint: Path) -> Path:
+    """The folder of the run that wrote a checkpoint into its checkpoints/."""
+    return checkpoint.resolve().parents[1]
+
+
+def clean(run: Path) -> None:
+    """Delete what killed processes left of files that they were writing there, checkpoints of many megabytes among them."""
+    for place in (run, run / "checkpoints", run / "results"):
+        sweep(place, always=True)
+
+
+def begin_folder(folder: Path, config: str, resume: Path | None) -> None:
+    """`config.yaml`; and of the run that is resumed, the rows of its numbers and the best model so far."""
+    write_whole(folder / "config.yaml", config)
+    settle(folder / "model")
+    if resume is None:
+        return
+    old = run_of(resume)
+    clean(old)
+    checkpoint = read_checkpoint(resume, mmap=True)
+    carry_rows(old / "metrics.csv", folder / "metrics.csv", checkpoint["global_step"])
+    scores = old / "results" / "scores_val.json"
+    model = standing(old / "model")
+    known = old != folder.resolve() and model.is_dir() and scores.is_file()
+    if known and read_json(scores, "scores").get("epoch", 0) <= checkpoint["epoch"] + 1:
+        for name, source in (("model", model), ("results", old / "results")):
+            with whole_folder(folder / name) as fresh:
+                shutil.copytree(source, fresh, dirs_exist_ok=True)
