@@ -110,6 +110,15 @@ class Aims(NamedTuple):
     """(left, top, right, bottom) as shares of what the model sees; part of it may lie outside."""
 
 
+class Shares(NamedTuple):
+    """What a batch has of the group of batches whose gradients are accumulated, as shares in [0, 1] of the group's numbers."""
+
+    words: float
+    captions: float
+    aims: float
+    """Words that a box in sight belongs to."""
+
+
 class Batch(NamedTuple):
     """`captions` hold `<start> w1 ... wn <end> <pad> ...`; a row of nothing but `<pad>` is no caption."""
 
@@ -119,6 +128,8 @@ class Batch(NamedTuple):
     image_ids: Int[Tensor, " images"]
     aims: Aims | None = None
     """None where nobody asked for them."""
+    shares: Shares | None = None
+    """None where every batch has a step of its own."""
 
 
 Record = TypeVar("Record")

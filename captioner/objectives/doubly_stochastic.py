@@ -13,6 +13,8 @@ class DoublyStochastic(Term):
     same on every grid; `share`, because L words cannot give 196 regions one each. Raises: ValueError, weight negative.
     """
 
+    mean_over = "captions"
+
     def __init__(self, weight: float = 1.0, share: bool = False) -> None:
         super().__init__()
         if weight < 0:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioner.objectives.term import Given, Term
-from captioner.records import DRAW, EXPECT, PEAK, Batch, Regions, Rollout
+from captioner.records import DRAW, EXPECT, PEAK, Batch, Regions, Rollout, Shares
 
 
 @runtime_checkable
@@ -93,6 +93,11 @@ class Objective(nn.Module):
 
     def judge(self, given: Given) -> dict[str, Float[Tensor, ""]]:
         return {name: term(given) for name, term in self.terms.items()}
+
+    def shared(self, terms: Mapping[str, Float[Tensor, ""]], shares: Shares) -> Float[Tensor, ""]:
+        """What a batch adds to the objective of the group that its gradients are accumulated with."""
+        weights = {name: getattr(shares, str(term.mean_over)) for name, term in self.terms.items()}
+        return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 
     def measure(self, given: Given) -> dict[str, Float[Tensor, ""]]:
         """What the terms have to tell beside their values; to be called before `judge`, which may move averages."""

@@ -19,6 +19,7 @@ class Supervised(Term):
     """
 
     needs_aims = True
+    mean_over = "aims"
 
     def __init__(self, weight: float = 1.0, spread: bool = True) -> None:
         super().__init__()

@@ -28,6 +28,8 @@ class Term(nn.Module, ABC):
     needs_aims = False
     least_draws = 1
     """Of each caption."""
+    mean_over = "words"
+    """What it is a mean over, a field of `records.Shares`: where gradients are accumulated, a batch counts by its share of that."""
 
     @abstractmethod
     def forward(self, given: Given) -> Float[Tensor, ""]:

@@ -1,17 +1,22 @@
-"""A running average of the weights, which validates, is saved and is shipped instead of the last ones."""
+"""A running average of the model, which validates, is saved and is shipped instead of the last ones."""
 
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 
 class Averaging(Callback):
     """Exponential moving average of what learns:  a <- d a + (1 - d) w,  d = min(decay, (1 + n) / (10 + n)) after n steps.
 
-    decay 0 switches it off. Validation sees the average; a checkpoint's `state_dict` is the average too, and the weights in training lie
-    beside it. Source: the warm-up of d is that of TensorFlow's ExponentialMovingAverage. Raises: ValueError, decay outside [0, 1).
+    w are the parameters that learn, and with them the running means and variances of batch norms that see training batches: averaged
+    weights make other activations than the last ones, and so need statistics of their own. Frozen parts stay as they are, and counters,
+    which have no average. decay 0 switches it off. Validation sees the average; a checkpoint's `state_dict` is the average too, and what
+    is in training lies beside it. Lightning's WeightAveraging has no such choice: it copies the whole module, averages counters and frozen
+    parts as well, and takes the average away before `ModelWriter` has written it.
+    Source: the warm-up of d is that of TensorFlow's ExponentialMovingAverage. Raises: ValueError, decay outside [0, 1).
     """
 
     def __init__(self, decay: float = 0.0) -> None:
@@ -21,7 +26,7 @@ class Averaging(Callback):
         self.steps = 0
         self._average: dict[str, Tensor] = {}
         self._trained: dict[str, Tensor] | None = None
-        """The weights in training, while the module holds the average."""
+        """What is in training, while the module holds the average."""
         self._seen = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -55,7 +60,7 @@ class Averaging(Callback):
     def put_in(self, module: nn.Module) -> None:
         """Give the module the average, where there is one."""
         if self._average and self._trained is None:
-            weights = _learning(module)
+            weights = _named(module)
             self._trained = {name: weights[name].detach().clone() for name in self._average}
             _fill(module, self._average)
 
@@ -68,7 +73,7 @@ class Averaging(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if not self._average:
             return
-        weights = self._trained or _learning(pl_module)
+        weights = self._trained or _named(pl_module)
         checkpoint["trained_weights"] = {name: weights[name].detach().clone() for name in self._average}
         checkpoint["averaged_steps"] = self.steps
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **{name: value.clone() for name, value in self._average.items()}}
@@ -84,11 +89,20 @@ class Averaging(Callback):
 
 
 def _learning(module: nn.Module) -> dict[str, Tensor]:
-    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    """Parameters that get gradients, and the statistics of batch norms that follow the training batches."""
+    found: dict[str, Tensor] = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+    for prefix, part in module.named_modules():
+        if isinstance(part, BatchNorm) and part.training and part.track_running_stats:
+            found |= {f"{prefix}.{name}": value for name, value in part.named_buffers(recurse=False) if value.is_floating_point()}
+    return found
+
+
+def _named(module: nn.Module) -> dict[str, Tensor]:
+    return dict(module.named_parameters()) | dict(module.named_buffers())
 
 
 @torch.no_grad()
 def _fill(module: nn.Module, values: dict[str, Tensor]) -> None:
-    weights = dict(module.named_parameters())
+    weights = _named(module)
     for name, value in values.items():
         weights[name].copy_(value)

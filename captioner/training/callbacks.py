@@ -57,7 +57,7 @@ class Pace(Callback):
         self._epoch_words, self._epoch_seconds = self._epoch_words + words, self._epoch_seconds + now - self._began
         self._began = now
         if trainer.global_step % self.every == 0 or trainer.is_last_batch:
-            self._report(trainer, pl_module, float(outputs["loss"]), words)
+            self._report(trainer, pl_module, float(outputs["mean"]), words)
 
     def _report(self, trainer: Trainer, module: Any, loss: float, words: int) -> None:
         if not np.isfinite(loss):

@@ -5,6 +5,7 @@ import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -16,6 +17,7 @@ from captioner.data.captions import CaptionSet
 from captioner.data.dataset import CaptionDataset, collate
 from captioner.data.transforms import Transform
 from captioner.records import Batch
+from captioner.training.accumulation import GroupedBatches
 from captioner.vocabulary import Vocabulary
 
 HELD_BYTES = 2**30
@@ -125,9 +127,12 @@ class CaptioningData(LightningDataModule):
         self.captions_per_image, self.max_words = captions_per_image, max_words
         self.num_workers, self.hold_in_memory, self.validation_images = num_workers, hold_in_memory, validation_images
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0  # type: ignore[attr-defined]
-        return self.loader("train", train=True, epoch=epoch)
+    def train_dataloader(self) -> DataLoader[Batch] | GroupedBatches:
+        trainer: Any = self.trainer
+        loader = self.loader("train", train=True, epoch=trainer.fit_loop.epoch_progress.current.processed if trainer else 0)
+        if trainer is None or trainer.accumulate_grad_batches == 1:
+            return loader
+        return GroupedBatches(loader, lambda: (trainer.accumulate_grad_batches, trainer.num_training_batches))
 
     def train_batches(self) -> int:
         """Batches an epoch of this process."""

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from captioner.metrics.metric import CorpusScores
 from captioner.model import Captioner, Hypothesis
 from captioner.objectives.objective import Objective
-from captioner.records import Batch
+from captioner.records import Batch, Shares
 from captioner.search.hypotheses import Found
 from captioner.training.watch import rollout_health
 
@@ -49,7 +49,8 @@ class CaptioningModule(LightningModule):
         """Lightning keeps the mode that it finds, which is evaluation for a loaded model. What is frozen keeps its own."""
         self.train()
 
-    def training_step(self, batch: Batch, _: int) -> Float[Tensor, ""]:
+    def training_step(self, batch: Batch, _: int) -> dict[str, Float[Tensor, ""]]:
+        """`mean`: the batch's own loss. `loss`: what the step needs, which is the same unless gradients are accumulated."""
         given = self.objective.ask(self.captioner, batch)
         images = len(batch.image_ids)
         if self.logs_now():
@@ -59,7 +60,11 @@ class CaptioningModule(LightningModule):
         loss = torch.stack(list(terms.values())).sum()
         self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=images)
         self.log("train/loss", loss, prog_bar=True, batch_size=images)
-        return loss
+        return {"loss": self.of_group(terms, batch.shares, loss), "mean": loss.detach()}
+
+    def of_group(self, terms: Mapping[str, Float[Tensor, ""]], shares: Shares | None, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """What the batch adds to its group's loss, times the number that Lightning divides every batch's loss by, full group or not."""
+        return loss if shares is None else self.objective.shared(terms, shares) * self.trainer.accumulate_grad_batches
 
     def logs_now(self) -> bool:
         """Whether this step's numbers are kept: what costs time is measured then only."""

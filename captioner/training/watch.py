@@ -1,6 +1,7 @@
-"""Whether attention lives: its health after every validation and beside the loss, and a warning in words where it is dead."""
+"""Whether a model looks and tells images apart: the health of its maps beside the loss, and warnings in words where it does not."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,12 +11,18 @@ from lightning.pytorch import Callback
 from captioner.maps.health import FLAT, STILL, Health, health, mean_health
 from captioner.model import Hypothesis
 from captioner.records import Rollout
+from captioner.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
+
+ENOUGH = 5
+"""Images of a validation from which it says something that all have the same caption."""
 
 
 class Watch(Callback):
     """The health of the maps of all captions that a validation found: logged, said in a line after the epoch's, and watched.
+
+    Where all captions that a validation found are the same, that is a warning, too, once until they differ again.
 
     flat: mean entropy (a share of an even look's) from which attention is dead; still: mean change between words (0 to 1) up to which it
     is. Each is warned of once a run. A word's map counts as dead by the same numbers. Raises: ValueError, a number outside [0, 1].
@@ -27,16 +34,19 @@ class Watch(Callback):
                 raise ValueError(f"{name} is a share in [0, 1], not {value}")
         self.flat, self.still = flat, still
         self._found: list[Health] = []
+        self._said: Counter[tuple[int, ...]] = Counter()
         self._line = ""
         self._warned: set[str] = set()
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._found = []
+        self._said = Counter()
 
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         best: list[Hypothesis] = [hypotheses[0] for hypotheses in outputs["found"]]
+        self._said.update(tuple(hypothesis.words) for hypothesis in best)
         traces = [hypothesis.trace for hypothesis in best if hypothesis.trace is not None]  # there is none where no image got a word
         self._found += [health(trace.alphas[:, None], self.flat, self.still) for trace in traces]
 
@@ -46,6 +56,7 @@ class Watch(Callback):
         pl_module.log_dict({f"val/{name}": value for name, value in known.items()}, batch_size=1, sync_dist=trainer.world_size > 1)
         self._line = f"maps: entropy {found.entropy:.2f}, change {found.change:.2f}, coverage {found.coverage:.2f}, {found.dead:.0%} dead"
         self.warn(found, trainer.current_epoch + 1)
+        self.warn_of_one_caption(pl_module.captioner.vocabulary, trainer.current_epoch + 1)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         if self._line:
@@ -58,6 +69,20 @@ class Watch(Callback):
             self._once("flat", epoch, f"its maps are flat (entropy {found.entropy:.3f} of an even look's): no word chooses a place")
         elif found.change <= self.still:
             self._once("still", epoch, f"its maps are the same at every word (change {found.change:.3f}): they explain none")
+
+    def warn_of_one_caption(self, vocabulary: Vocabulary, epoch: int) -> None:
+        """Say where every image has the same caption, of enough images that this is no chance."""
+        alike = len(self._said) == 1 and self._said.total() >= ENOUGH
+        if alike and "alike" not in self._warned:
+            (words,) = self._said
+            log.warning(
+                "after epoch %d all %s validation captions are the same, %r: the model does not tell images apart; if it stays so, try "
+                "more epochs or a lower optimizer.lr, and check that captions belong to their images and that transform.* suits these",
+                epoch,
+                f"{self._said.total():,}",
+                " ".join(vocabulary.decode(words)),
+            )
+        (self._warned.add if alike else self._warned.discard)("alike")
 
     def _once(self, name: str, epoch: int, words: str) -> None:
         if name not in self._warned:

@@ -1,10 +1,9 @@
-"""Averages, random states, the metrics file, the link to the newest run, and what `init=` carries over."""
+"""Random states, the metrics file, the link to the newest run, and what `init=` carries over."""
 
 import random
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from kinds import lstm
 from torch import nn
@@ -13,38 +12,11 @@ from captioner.data.captions import CaptionSet
 from captioner.data.transforms import Transform
 from captioner.encoders.small import SmallConv
 from captioner.model import Captioner
-from captioner.training.averaging import Averaging
 from captioner.training.callbacks import RandomStates, restore_random_states
 from captioner.training.loggers import MetricsFile, carry_rows, read_rows
 from captioner.training.transfer import Carried, carry_over
 from captioner.training.writer import link_latest
 from captioner.vocabulary import Vocabulary
-
-
-def test_the_average_is_the_weighted_sum_of_all_weights_so_far() -> None:
-    module, averaging = nn.Linear(2, 3), Averaging(decay=0.5)
-    history = [float(step) ** 2 for step in range(1, 6)]
-    for value in history:
-        nn.init.constant_(module.weight, value)
-        averaging.follow(module)
-    expected = history[0]
-    for n, weight in enumerate(history[1:], 2):
-        decay = min(0.5, (1 + n) / (10 + n))
-        expected = decay * expected + (1 - decay) * weight
-    averaging.put_in(module)
-    assert module.weight[1, 0].item() == pytest.approx(expected)
-    averaging.take_out(module)
-    assert module.weight[1, 0].item() == 25.0
-
-
-def test_an_average_switched_off_changes_nothing() -> None:
-    module, averaging = nn.Linear(2, 3), Averaging()
-    averaging.follow(module)
-    before = module.weight.detach().clone()
-    nn.init.zeros_(module.weight)
-    averaging.put_in(module)
-    assert not module.weight.any()
-    assert before.any()
 
 
 def test_random_states_come_back_from_a_file_that_holds_plain_values_only(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The health of maps after a validation, the warning where attention is dead, and what is measured of a rollout."""
 
+import itertools
 import logging
 import math
 from types import SimpleNamespace
@@ -12,24 +13,28 @@ from captioner.maps.health import health
 from captioner.model import Hypothesis, numpied
 from captioner.records import Rollout, Trace
 from captioner.training.watch import Watch, rollout_health
+from captioner.vocabulary import Vocabulary
 
 EVEN, ONE, OTHER = np.full(6, 1 / 6, np.float32), np.eye(6, dtype=np.float32)[0], np.eye(6, dtype=np.float32)[3]
 
 
-def said(maps):
+def said(maps, words=None):
     alphas = np.array(maps, np.float32).reshape(-1, 6)
     trace = Trace(torch.from_numpy(alphas), torch.zeros(len(alphas)))
-    return Hypothesis([5] * len(alphas), [-1.0] * len(alphas), -1.0, -2.0, -1.0, numpied(trace) if len(alphas) else None)
+    return Hypothesis(
+        [5] * len(alphas) if words is None else words, [-1.0] * len(alphas), -1.0, -2.0, -1.0, numpied(trace) if len(alphas) else None
+    )
 
 
-def validate(watch, captions, epoch=0):
-    """A validation that found captions with these maps, one batch a caption."""
+def validate(watch, captions, epoch=0, words=()):
+    """A validation that found captions with these maps (and words), one batch a caption."""
     logged = {}
     trainer = SimpleNamespace(current_epoch=epoch, world_size=1)
-    module = SimpleNamespace(log_dict=lambda values, **_: logged.update(values))
+    captioner = SimpleNamespace(vocabulary=Vocabulary(list("abc")))
+    module = SimpleNamespace(log_dict=lambda values, **_: logged.update(values), captioner=captioner)
     watch.on_validation_epoch_start(trainer, module)
-    for maps in captions:
-        watch.on_validation_batch_end(trainer, module, {"found": [[said(maps)]]}, None, 0)
+    for maps, ids in itertools.zip_longest(captions, words):
+        watch.on_validation_batch_end(trainer, module, {"found": [[said(maps, ids)]]}, None, 0)
     watch.on_validation_epoch_end(trainer, module)
     watch.on_train_epoch_end(trainer, module)
     return logged
@@ -63,6 +68,23 @@ def test_dead_attention_is_warned_of_once_for_each_way_to_be_dead(caplog):
 def test_where_nothing_was_said_nothing_is_logged_or_warned_of(caplog):
     assert validate(Watch(), [[]]) == {}
     assert not caplog.records
+
+
+def test_a_validation_whose_captions_are_all_alike_is_a_warning_until_they_differ(caplog):
+    watch, maps, alike, differ = Watch(), [[ONE, OTHER]] * 5, [[4, 6]] * 5, [[4, 6]] * 4 + [[4, 5]]
+    validate(watch, maps[:4], words=alike[:4])
+    validate(watch, maps, words=differ)
+    assert not caplog.records
+    validate(watch, maps, epoch=1, words=alike)
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.message.startswith("after epoch 2 all 5 validation captions are the same, 'a c': ")
+    assert "optimizer.lr" in record.message
+    validate(watch, maps, words=alike)
+    assert len(caplog.records) == 1
+    validate(watch, maps, words=differ)
+    validate(watch, maps, words=alike)
+    assert len(caplog.records) == 2
 
 
 def test_a_rollout_is_measured_over_its_words_alone():

@@ -1,0 +1,58 @@
+"""Gradients of several batches accumulated, so that one step is the step of one large batch of all their images."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from captioner.records import Aims, Batch, Shares
+from captioner.vocabulary import Vocabulary
+
+
+class GroupedBatches:
+    """The loader's batches, each with its shares of the group whose gradients are accumulated (`Batch.shares`).
+
+    A mean over the words of a group is the sum of its batches' means, each weighed by the batch's share of the words: the same number of
+    images may say more or fewer words, and the last group of an epoch has fewer batches. So a group is read before its first batch is
+    handed out, and waits in memory. `sizes`: (batches a group, batches an epoch), asked when an epoch begins.
+    What depends on a batch as a whole still sees each alone: statistics of batch norm, a baseline that moves after every batch.
+    """
+
+    def __init__(self, loader: DataLoader[Batch], sizes: Callable[[], tuple[int, int]]) -> None:
+        self.loader, self.sizes = loader, sizes
+        self.sampler = loader.sampler
+        """Lightning tells it the epoch."""
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        size, epoch = self.sizes()
+        batches = itertools.islice(self.loader, epoch)
+        while group := list(itertools.islice(batches, size)):
+            yield from shared(group)
+
+
+def shared(group: Sequence[Batch]) -> list[Batch]:
+    """The same batches, each with its shares of all of them; of what none has, the share is 0."""
+    counts = [counted(batch) for batch in group]
+    totals = [max(1.0, sum(column)) for column in zip(*counts, strict=True)]
+    return [
+        batch._replace(shares=Shares(*(count / total for count, total in zip(own, totals, strict=True))))
+        for batch, own in zip(group, counts, strict=True)
+    ]
+
+
+def counted(batch: Batch) -> Shares:
+    """How many words, captions and words with boxes that are seen a batch has."""
+    spoken = batch.captions[..., 1:] != Vocabulary.pad
+    aimed = 0 if batch.aims is None else len(aimed_words(batch.aims, spoken))
+    return Shares(float(spoken.sum()), float(spoken.any(-1).sum()), float(aimed))
+
+
+def aimed_words(aims: Aims, spoken: Tensor) -> Tensor:
+    """(image, caption, step) of each word that a box in sight belongs to, once."""
+    left, top, right, bottom = aims.boxes.clamp(0, 1).unbind(1)
+    words = aims.words[(right > left) & (bottom > top) & (aims.words[:, 2] < spoken.shape[2])]
+    return words[spoken[words.unbind(1)]].unique(dim=0)

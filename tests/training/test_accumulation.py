@@ -1,0 +1,219 @@
+"""Gradients accumulated over batches are those of one batch of all their images, through the real module, data and trainer."""
+
+import numpy as np
+import pytest
+import torch
+from kinds import lstm
+from lightning.pytorch import Trainer
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from captioner import bundle
+from captioner.data.boxes import WordBoxes
+from captioner.data.captions import CaptionSet
+from captioner.data.instances import Instance
+from captioner.data.transforms import Transform
+from captioner.encoders.encoder import Encoder, as_regions
+from captioner.metrics.metric import CorpusScores
+from captioner.model import Captioner
+from captioner.objectives.baseline import LeaveOneOut, MovingAverage, SelfCritical
+from captioner.objectives.doubly_stochastic import DoublyStochastic
+from captioner.objectives.entropy import Entropy
+from captioner.objectives.likelihood import Likelihood
+from captioner.objectives.reinforce import Reinforce
+from captioner.objectives.supervised import Supervised
+from captioner.objectives.term import Given
+from captioner.records import DRAW, EXPECT, Aims, Batch, Rollout, Shares, Trace, map_tensors
+from captioner.search.beam import BeamSearch
+from captioner.training.accumulation import GroupedBatches, shared
+from captioner.training.data import CaptioningData
+from captioner.training.module import CaptioningModule
+from captioner.vocabulary import Vocabulary
+
+SAID = [["a b", "c b a c b a"], ["a"], ["c", "b b", "a c"], ["c"], ["b a c a b c a"], ["a c b", "c"], ["b c"]]
+"""Of seven images, which say more or fewer captions and words."""
+WORDS = Vocabulary(list("abc"))
+
+
+class Patches(Encoder):
+    """Regions without batch norm, which would see every batch by itself."""
+
+    features, stride, receptive_field = 7, 8, 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 7, 8, 8)
+
+    def forward(self, images):
+        return as_regions(torch.tanh(self.layer(images)))
+
+
+@pytest.fixture(scope="module")
+def captions(tmp_path_factory: pytest.TempPathFactory) -> CaptionSet:
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for image in range(len(SAID)):
+        Image.fromarray(rng.integers(0, 256, (16, 24, 3), dtype=np.uint8)).save(folder / f"{image}.png")
+    return CaptionSet(folder, [f"{image}.png" for image in range(len(SAID))], list(range(len(SAID))), SAID)
+
+
+def boxes(captions: CaptionSet) -> WordBoxes:
+    """`b` names the object of each image, a box of which one is out of sight."""
+    things = {i: [Instance("b", (2.0 + i, 1.0, 9.0, 7.0) if i != 2 else (30.0, 0.0, 4.0, 4.0), False, None)] for i in range(len(SAID))}
+
+    def names(image, tokens):
+        return [(place, place + 1, "b", [0]) for place, token in enumerate(tokens) if token == "b"]
+
+    return WordBoxes(captions, things, dict.fromkeys(range(len(SAID)), (24, 16)), names, Transform((16, 24), fit="squash"))
+
+
+def trained(captions: CaptionSet, batch_size: int, accumulate: int, **options) -> tuple[CaptioningModule, list[Batch]]:
+    """Two epochs of plain descent in float64, and the batches as the module was given them."""
+    torch.manual_seed(0)
+    model = Captioner(Patches(), lstm(len(WORDS), dropout=0.0), WORDS, Transform((16, 24), fit="squash"))
+    terms = {
+        "likelihood": {"_target_": "captioner.objectives.likelihood.Likelihood", "label_smoothing": 0.1},
+        "doubly_stochastic": {"_target_": "captioner.objectives.doubly_stochastic.DoublyStochastic"},
+        "supervised": {"_target_": "captioner.objectives.supervised.Supervised"},
+    }
+    objective = bundle.build({"_target_": "captioner.objectives.objective.Objective", "terms": terms})
+    module = CaptioningModule(
+        model,
+        objective,
+        BeamSearch(1),
+        CorpusScores(captions.references),
+        lambda captioner: torch.optim.SGD(captioner.parameters(), lr=0.5),
+        lambda optimizer, epoch_steps: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step / epoch_steps)),
+        {},
+    )
+    given = []
+    ask = objective.ask
+    objective.ask = lambda captioner, batch: (given.append(batch), ask(captioner, batch))[1]
+    data = CaptioningData({"train": captions, "val": captions}, WORDS, model.transform, batch_size=batch_size, boxes=boxes(captions))
+    trainer = Trainer(
+        max_epochs=2,
+        accumulate_grad_batches=accumulate,
+        accelerator="cpu",
+        precision="64-true",
+        gradient_clip_val=0.3,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        **options,
+    )
+    trainer.fit(module, datamodule=data)
+    return module, given
+
+
+def apart(one: nn.Module, other: nn.Module) -> float:
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return max(float((left - right).detach().abs().max()) for left, right in pairs)
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(2, 2), (1, 4), (2, 3)])
+def test_accumulated_batches_take_the_steps_of_one_large_batch(batch_size: int, accumulate: int, captions: CaptionSet) -> None:
+    """Also where the last group of an epoch has fewer batches: 7 images are 4 and 3, or 6 and 1."""
+    large, _ = trained(captions, batch_size * accumulate, 1)
+    small, given = trained(captions, batch_size, accumulate)
+    assert len(given) == 2 * -(-len(SAID) // batch_size)
+    assert apart(large.captioner, small.captioner) < 1e-12
+    torch.manual_seed(0)
+    assert apart(large.captioner, Captioner(Patches(), lstm(len(WORDS)), WORDS, Transform(16))) > 0.01
+
+
+def test_a_group_ends_where_the_epoch_is_cut(captions: CaptionSet) -> None:
+    """Five batches of one image each are groups of four and of one, whatever the loader has besides."""
+    _, given = trained(captions, 1, 4, limit_train_batches=5)
+    assert [sum(batch.shares.captions for batch in part) for part in (given[:4], given[4:5], given[5:9], given[9:])] == [
+        pytest.approx(total) for total in (1, given[4].shares.captions, 1, given[9].shares.captions)
+    ]
+    assert {given[4].shares.words, given[9].shares.words} <= {0.0, 1.0}
+
+
+def test_without_accumulation_a_batch_has_no_shares_and_its_loss_is_the_plain_sum(captions: CaptionSet) -> None:
+    _, given = trained(captions, 3, 1)
+    assert [batch.shares for batch in given] == [None] * 6
+
+
+def some_given(aims: Aims, draws: int) -> Given:
+    generator = torch.Generator().manual_seed(4)
+    mask = torch.tensor([[3, 1], [0, 4], [2, 2], [4, 0], [1, 3]])[..., None] > torch.arange(4)
+    mask = mask.repeat_interleave(draws, 1)
+    rows = mask.shape[:2]
+
+    def some(*more):
+        return torch.rand(*rows, 4, *more, generator=generator).double()
+
+    alphas = some(6).softmax(-1) * mask[..., None]
+    mode = torch.where(torch.rand(5, 2, generator=generator) < 0.7, DRAW, EXPECT).repeat_interleave(draws, 1)
+    rollout = Rollout(-some() * mask, -some() * mask, mask, mode, Trace(alphas, -some() * mask * (mode == DRAW)[..., None]))
+    cells = torch.cartesian_prod(torch.arange(2), torch.arange(3)).double()
+    return Given(rollout, draws, (-some() * mask)[:, ::draws], aims, cells)
+
+
+def part(given: Given, images: slice) -> Given:
+    assert given.aims is not None
+    inside = (given.aims.words[:, 0] >= images.start) & (given.aims.words[:, 0] < images.stop)
+    aims = Aims(given.aims.words[inside] - torch.tensor([images.start, 0, 0]), given.aims.boxes[inside])
+    return Given(map_tensors(lambda leaf: leaf[images], given.rollout), given.draws, given.peaks[images], aims, given.cells)
+
+
+def moved(baseline: MovingAverage) -> MovingAverage:
+    baseline.value.fill_(-0.4)
+    baseline.started.fill_(True)
+    return baseline.eval()
+
+
+TERMS = {
+    "likelihood": Likelihood(0.2),
+    "doubly stochastic": DoublyStochastic(0.5, share=True),
+    "entropy": Entropy(0.3),
+    "leave one out": Reinforce(LeaveOneOut(), to_go=True),
+    "moving average": Reinforce(moved(MovingAverage())),
+    "self-critical": Reinforce(SelfCritical()),
+    "supervised": Supervised(),
+}
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_a_term_of_the_whole_is_the_sum_over_parts_weighed_by_their_shares(name: str) -> None:
+    term = TERMS[name].eval()
+    words = torch.tensor([[0, 0, 0], [0, 0, 2], [0, 0, 2], [1, 1, 3], [2, 0, 1], [2, 1, 1], [4, 1, 3], [4, 0, 1], [3, 0, 0]])
+    sides = torch.tensor([[0, 0, 1, 1], [0.2, 0, 0.9, 0.4], [0, 0.5, 0.3, 2], [-1, 0, 0.5, 1], [0, 0, 1, 0.5], [1, 0, 1.5, 1]]).double()
+    given = some_given(Aims(words, sides[torch.arange(9) % 6]), term.least_draws)
+    captions = torch.nn.functional.pad(given.rollout.mask[:, :: given.draws].long(), (1, 0), value=1)
+    slices = [slice(0, 2), slice(2, 3), slice(3, 5)]
+    parts = [part(given, images) for images in slices]
+    batches = [
+        Batch(torch.zeros(len(captions[i]), 3, 1, 1), captions[i], torch.arange(len(captions[i])), own.aims)
+        for i, own in zip(slices, parts, strict=True)
+    ]
+    shares = [getattr(batch.shares, term.mean_over) for batch in shared(batches)]
+    assert len(set(shares)) > 1
+    total = sum(share * term(own) for share, own in zip(shares, parts, strict=True))
+    assert total.item() == pytest.approx(term(given).item(), rel=1e-12)
+
+
+def test_a_group_is_read_before_it_is_handed_out_and_no_further() -> None:
+    class Read(Dataset):
+        times = 0
+
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, image):
+            self.times += 1
+            return Batch(torch.zeros(1, 3, 1, 1), torch.ones(1, 1, 2 + image, dtype=torch.long), torch.tensor([image]))
+
+    loader = DataLoader(images := Read(), batch_size=None)
+    grouped = GroupedBatches(loader, lambda: (2, 5))
+    assert len(grouped) == 5
+    assert grouped.sampler is loader.sampler
+    read = [(images.times, batch.shares) for batch in grouped]
+    assert [count for count, _ in read] == [2, 2, 4, 4, 5]
+    assert [shares.words for _, shares in read] == pytest.approx([1 / 3, 2 / 3, 3 / 7, 4 / 7, 1])
+    assert read[-1][1] == Shares(1, 1, 0)
