@@ -3,8 +3,7 @@
 import argparse
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from captioner.cli.searching import add_search, flags_given, kind_of, make_searc
 from captioner.cli.searching import count as positive
 from captioner.data.captions import CaptionSet, read_coco_captions, read_references
 from captioner.errors import InputError
-from captioner.files import read_json, write_whole
+from captioner.files import check_writable, read_json, write_whole
 from captioner.metrics.additive import Additive, corpus_scores
 from captioner.metrics.bootstrap import differences, intervals
 from captioner.metrics.diversity import diversity
@@ -84,8 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     images = common_images(systems, references, annotations, options.partial)
     scorer = Scorer({image: references[image] for image in images}, metrics, frequencies)
     if options.save_df is not None:
-        with writing(options.save_df):
-            (frequencies or Frequencies.of(scorer.references)).save(options.save_df)
+        (frequencies or Frequencies.of(scorer.references)).save(options.save_df)
     known = None if training is None else [tokenize(caption) for captions in training.values() for caption in captions]
     reports, parts = [], []
     for system in systems:
@@ -123,6 +121,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             parser.error(
                 f"--{name.replace('_', '-')} {path} is {'a folder' if path.is_dir() else 'read by this command'}; name another file"
             )
+        if path is not None:
+            check_writable(path.parent, f"--{name.replace('_', '-')}")
         read.append(path)
     return options
 
@@ -310,13 +310,4 @@ def compared(ours: Sequence[Additive], theirs: Sequence[Additive], options: argp
 
 
 def save(path: Path, record: Mapping[str, Any] | Sequence[Any], indent: int | None = 1) -> None:
-    with writing(path):
-        write_whole(path, json.dumps(record, indent=indent) + "\n")
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+    write_whole(path, json.dumps(record, indent=indent) + "\n")

@@ -17,7 +17,7 @@ from captioner.data.images import open_image
 from captioner.data.instances import Instance, read_instances
 from captioner.data.naming import Names, names_of_categories
 from captioner.errors import InputError
-from captioner.files import write_whole
+from captioner.files import check_writable, write_whole
 from captioner.metrics.truth import names_in_scenes, read_scenes
 from captioner.progress import progress
 from captioner.tokenizer import tokenize
@@ -97,10 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     record = report(found, learnt, options)
     print(shown(record))
     if options.json:
-        try:
-            write_whole(options.json, json.dumps(record, indent=1) + "\n")
-        except OSError as error:
-            raise InputError(f"--json {options.json}: cannot be written ({error.strerror or error})") from None
+        write_whole(options.json, json.dumps(record, indent=1) + "\n")
     return 1 if found.failed else 0
 
 
@@ -179,6 +176,8 @@ def check(options: argparse.Namespace) -> None:
         raise InputError("--faithfulness is of generated captions; let --of hold them")
     if options.json and options.json.is_dir():
         raise InputError(f"--json {options.json} is a folder; name a file")
+    if options.json:
+        check_writable(options.json.parent, "--json")
 
 
 def read_source(annotations: Path, captions: Path, images: Path, scenes: Path | None, limit: int | None) -> Source:

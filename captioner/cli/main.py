@@ -1,9 +1,13 @@
 """The command `captioner`: finds the command's file, and turns what goes wrong into one line and an exit code."""
 
+import errno
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
@@ -34,9 +38,10 @@ DONE, USAGE, INTERRUPTED = 0, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command. Exit codes: 0 done; 1 some inputs failed; 2 usage or configuration; 130 interrupted."""
     try:
-        code = run(list(sys.argv[1:] if arguments is None else arguments))
-        sys.stdout.flush()
-        return code
+        with terminable():
+            code = run(list(sys.argv[1:] if arguments is None else arguments))
+            sys.stdout.flush()
+            return code
     except InputError as error:
         return complain(str(error))
     except KeyboardInterrupt:
@@ -45,10 +50,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        return complain(f"{error.filename or 'what was to be written'}: {error.strerror}; make room, or write to another disk")
     except (ImportError, RuntimeError) as error:
         if "torchvision::" not in str(error) and not is_missing(error):
             raise
         return complain(mismatch(error))
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: what is whole is kept, and the exit code says so."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def run(given: list[str]) -> int:

@@ -14,7 +14,8 @@ from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.results import ATTENTION, KINDS, References, Results, overwritten, written_twice
 from captioner.cli.searching import add_search, count, flags_given, kind_of, make_search, natural
 from captioner.data.images import open_image
-from captioner.errors import InputError
+from captioner.errors import InputError, UnwritableError
+from captioner.files import check_writable
 from captioner.processor import use_threads
 from captioner.progress import progress
 from captioner.tokenizer import tokenize
@@ -128,6 +129,8 @@ def check(options: argparse.Namespace) -> None:
         raise InputError(f"{flags_given(options)[0]} finds captions, but --caption gives the words: leave one of them out")
     if options.out and options.out.exists() and not options.out.is_dir():
         raise InputError(f"--out {options.out} is a file; it must be a folder")
+    if options.out:
+        check_writable(options.out, "--out")
 
 
 def check_explain(options: argparse.Namespace) -> None:
@@ -224,6 +227,8 @@ def caption_all(
             try:
                 if results is not None:
                     results.add(path, name, image, caption, explanations(captioner, path, image, caption, options.explain))
+            except UnwritableError:
+                raise
             except (InputError, OSError) as error:
                 failed += complain(str(error))
         for _ in batch:

@@ -4,8 +4,8 @@ import json
 import logging
 import math
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from captioner.errors import InputError
-from captioner.files import read_json, whole_file, write_whole
+from captioner.files import check_writable, read_json, unwritable, whole_file, write_whole
+from captioner.locks import alone
 from captioner.maps.animation import frames, write_animation
 from captioner.maps.gallery import NAMES, Entry, Gallery
 from captioner.maps.heads import head_sheet
@@ -114,16 +115,17 @@ class Results:
         self.coco: list[dict[str, Any]] = []
         self.count = 0
         self.headless = False
+        self._open, self._listed = ExitStack(), ExitStack()
 
     def __enter__(self) -> "Results":
-        """Raises: InputError, the folder cannot be made or written to."""
-        try:
+        """Raises: InputError, the folder cannot be made or written to, or another process writes there."""
+        with self._open:  # what was opened is closed again where the rest cannot be
+            check_writable(self.folder, "--out")
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".captions.", suffix=".jsonl", dir=self.folder)
-        except OSError as error:
-            raise InputError(f"--out {self.folder} cannot be written to: {error.strerror or error}") from None
-        self._lines = os.fdopen(handle, "wb")
-        self._temporary = Path(name)
+            self._open.enter_context(alone(self.folder, f"--out {self.folder}"))
+            temporary = self._listed.enter_context(whole_file(self.folder / "captions.jsonl"))
+            self._lines = temporary.open("ab", buffering=0)
+            self._open = self._open.pop_all()
         return self
 
     def add(self, path: str, name: str, image: Image.Image, caption: Said, maps: Maps | None = None) -> None:
@@ -135,12 +137,12 @@ class Results:
         stem = self.folder / name
         written: dict[str, Any] = {"arrays": None, "overlay": None}
         if "arrays" in self.save:
-            with whole_file(stem.with_name(stem.name + ".npz")) as temporary:
+            with whole_file(stem.with_name(stem.name + ".npz"), durable=False) as temporary:
                 np.savez(temporary, **arrays(caption, maps))
             written["arrays"] = f"{name}.npz"
         if "overlay" in self.save:
             for kind, found in maps.items():
-                with whole_file(self.folder / f"{explained(name, kind)}.png") as temporary:
+                with whole_file(self.folder / f"{explained(name, kind)}.png", durable=False) as temporary:
                     overlay(image, caption, kind, found).save(temporary, compress_level=1)
             sheets = {kind: f"{explained(name, kind)}.png" for kind in maps}
             written["overlay"] = sheets.pop(ATTENTION, None)
@@ -149,10 +151,12 @@ class Results:
         if "words" in self.save:
             for kind, found in maps.items():
                 for file_name, picture in word_images(image, caption.words, found, caption.box):
-                    with whole_file(self.folder / explained(name, kind) / file_name) as temporary:
+                    with whole_file(self.folder / explained(name, kind) / file_name, durable=False) as temporary:
                         picture.save(temporary, compress_level=1)
-        self._lines.write(line(path, caption, written))
-        self._lines.flush()
+        try:
+            self._lines.write(line(path, caption, written))
+        except OSError as error:
+            raise unwritable(self.folder / "captions.jsonl", error) from error
         self.count += 1
         if self.gallery is not None:
             self.gallery.add(entry(path, image, caption, maps, self.references))
@@ -168,7 +172,7 @@ class Results:
         written = {}
         if "heads" in self.save and caption.head_alphas is not None:
             written["heads"] = name + PICTURES["heads"]
-            with whole_file(self.folder / written["heads"]) as temporary:
+            with whole_file(self.folder / written["heads"], durable=False) as temporary:
                 head_sheet(image, caption.words, caption.head_alphas, caption.box, probabilities=sure).save(temporary, compress_level=1)
         elif "heads" in self.save and not self.headless:
             self.headless = True
@@ -178,7 +182,7 @@ class Results:
             own = kind == ATTENTION
             if "matrix" in self.save:
                 written |= {"matrix": name + PICTURES["matrix"]} if own else {}
-                with whole_file(self.folder / f"{explained(name, kind)}{PICTURES['matrix']}") as temporary:
+                with whole_file(self.folder / f"{explained(name, kind)}{PICTURES['matrix']}", durable=False) as temporary:
                     drawn = alignment_matrix(*said, probabilities=sure, sentinel=caption.sentinel if own else None)
                     drawn.save(temporary, compress_level=1)
             if "animation" in self.save:
@@ -187,11 +191,12 @@ class Results:
         return written
 
     def __exit__(self, *_: object) -> None:
-        self._lines.close()
-        mask = os.umask(0)
-        os.umask(mask)
-        self._temporary.chmod(0o666 & ~mask)
-        self._temporary.replace(self.folder / "captions.jsonl")
+        with self._open:
+            self._lines.close()
+            self._listed.close()  # captions.jsonl is there, whatever becomes of the rest
+            self._finish()
+
+    def _finish(self) -> None:
         if self.references is not None:
             write_whole(self.folder / "results.json", json.dumps(self.coco, ensure_ascii=False).encode("utf-8", "backslashreplace"))
         if self.gallery is not None and len(self.gallery):

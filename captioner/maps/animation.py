@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw
 
-from captioner.files import whole_file
+from captioner.files import write_whole
 from captioner.maps.colours import Theme, theme_named
 from captioner.maps.geometry import Box, scaled_box
 from captioner.maps.lettering import shortened, width_of, write
@@ -85,8 +85,7 @@ def write_animation(path: Path | str, pictures: Sequence[Image.Image], seconds: 
     """Write the file, whole or not at all, as its ending says: .gif, .webp or .apng. Raises: ValueError, see `animated`."""
     path = Path(path)
     content = animated(pictures, path.suffix[1:].lower(), seconds)
-    with whole_file(path) as temporary:
-        Path(temporary).write_bytes(content)
+    write_whole(path, content, durable=False)
 
 
 def _set(words: Sequence[str], size: int, width: float) -> tuple[list[tuple[float, float]], float]:

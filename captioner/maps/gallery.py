@@ -97,9 +97,9 @@ class Gallery:
         """Move what waits to be put into the page to files beside it."""
         for record, picture, kind in self._waiting:
             stem = _stem(self._spilled)
-            write_whole(self.folder / "index_files" / f"{stem}.{kind}", picture)
+            write_whole(self.folder / "index_files" / f"{stem}.{kind}", picture, durable=False)
             text = json_for_script({**record, "src": f"index_files/{stem}.{kind}"})
-            write_whole(self.folder / "index_files" / f"{stem}.js", f"captionerEntry({self._spilled},{text});\n")
+            write_whole(self.folder / "index_files" / f"{stem}.js", f"captionerEntry({self._spilled},{text});\n", durable=False)
             self._spilled += 1
         self._waiting.clear()
 

@@ -36,7 +36,7 @@ class Pictures(Callback):
             for logger in takers:
                 hand_over(logger, f"val/attention_{number}", sheet, caption.text, trainer.global_step)
             if self.folder is not None:
-                with whole_file(self.folder / f"epoch_{epoch:02d}_{number}.png") as temporary:
+                with whole_file(self.folder / f"epoch_{epoch:02d}_{number}.png", durable=False) as temporary:
                     sheet.save(temporary)
 
     def captions(self, trainer: Any, module: Any) -> list[Caption]:

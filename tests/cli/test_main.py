@@ -1,6 +1,9 @@
 """The command line's outside: which command runs, what it says when something is wrong, and its exit codes."""
 
+import errno
+import os
 import re
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -57,6 +60,20 @@ def test_an_interruption_ends_without_a_traceback(command, capsys):
     command(raising(KeyboardInterrupt()))
     assert door.main(["predict"]) == 130
     assert capsys.readouterr().err == "captioner: interrupted\n"
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(command, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    command(lambda arguments: os.kill(os.getpid(), signal.SIGTERM))
+    assert door.main(["predict"]) == 130
+    assert capsys.readouterr().err == "captioner: interrupted\n"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_full_disk_is_one_line_wherever_it_shows(command, capsys):
+    command(raising(OSError(errno.ENOSPC, "No space left on device")))
+    assert door.main(["predict"]) == 2
+    assert "No space left on device; make room" in capsys.readouterr().err
 
 
 def test_torch_and_torchvision_that_do_not_match_are_named(command, capsys):

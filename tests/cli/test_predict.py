@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -14,6 +15,7 @@ from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.main import main
 from captioner.cli.results import References
 from captioner.errors import InputError
+from captioner.locks import alone
 from captioner.search.beam import BeamSearch
 from captioner.vocabulary import Vocabulary
 
@@ -167,6 +169,39 @@ def test_the_rest_is_done_where_some_fail_and_each_failure_is_named(stand_in, ca
     for name in ("in/broken.jpg", "in/unlucky.png: an unlucky size", "nowhere.jpg: there is no such file", "none*.png: nothing matches"):
         assert err.count(name) == 1
     assert [line["image"] for line in lines()] == ["in/a.png", "in/z.png"]
+
+
+def test_two_predicts_do_not_write_into_one_folder_at_the_same_time(stand_in, capsys):
+    draw("a.png", "b.png")
+    assert main(["predict", "a.png", "--out", "out"]) == 0
+    before = files("out")
+    with alone(Path("out"), "the first"):
+        assert main(["predict", "b.png", "--out", "out"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"captioner: error: --out out: process {os.getpid()} on ")
+    assert files("out") == before
+    assert [found["image"] for found in lines()] == ["a.png"]
+    assert main(["predict", "b.png", "--out", "out"]) == 0
+    assert [found["image"] for found in lines()] == ["b.png"]
+
+
+def test_a_disk_that_fills_up_ends_predict_in_one_line_and_keeps_what_was_said_before(stand_in, monkeypatch, capsys):
+    draw("in/a.png", "in/b.png", "in/c.png")
+    written = []
+
+    def save(file, **_):
+        written.append(file)
+        if len(written) == 2:
+            Path(file).write_bytes(b"cut sho")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", save)
+    assert main(["predict", "in", "--out", "out", "--save", "arrays"]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert sum("error" in line for line in error) == 1
+    assert "captioner: error: out/b.npz: cannot be written, for the disk of out is full" in error[-1]
+    assert files("out") == ["a.npz", "captions.jsonl"]
+    assert [found["image"] for found in lines()] == ["in/a.png"]
 
 
 def test_what_was_done_is_kept_when_interrupted(stand_in):

@@ -1,8 +1,10 @@
 """The feature store: what it holds, and when it is not believed."""
 
+import errno
 import json
 import logging
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -189,3 +191,33 @@ def test_any_change_of_weights_changes_their_hash() -> None:
     ]
     assert len({weights_hash(one) for one in (weights, *changed)}) == 6
     assert weights_hash(dict(reversed(weights.items()))) == weights_hash(weights)
+
+
+def test_two_processes_that_want_the_same_regions_compute_them_once(captions: CaptionSet, tmp_path: Path) -> None:
+    def child() -> int:
+        pid = os.fork()
+        if pid == 0:
+            monkey = Encode.__call__
+            Encode.__call__ = lambda self, pixels: time.sleep(0.2) or monkey(self, pixels)  # type: ignore[method-assign]
+            _, encoded = build(tmp_path / "below" / "store", captions)
+            os._exit(encoded)
+        return pid
+
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in [child(), child()]]
+    assert sorted(codes) == [0, 5]
+    assert [path.name for path in (tmp_path / "below").iterdir()] == ["store"]
+
+
+def test_a_disk_without_room_for_the_regions_is_told_before_they_are_computed(
+    captions: CaptionSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(InputError, match=r"store: cannot be written, for the disk of .* is full"):
+        build(tmp_path / "below" / "store", captions)
+    assert list((tmp_path / "below").iterdir()) == []
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"data\.cache_folder: .*below/store cannot be written to"):
+        build(tmp_path / "below" / "store", captions)

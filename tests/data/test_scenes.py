@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import random
 from collections import Counter
 from contextlib import redirect_stdout
@@ -265,3 +266,19 @@ def test_captions_of_a_larger_image_are_drawn_too() -> None:
     scene = sample_scene(rng, "val", unseen_combinations(0), 160)
     assert scene.masks.shape == (len(scene.things), 160, 160)
     assert 5 <= len(tokenize(caption(rng, scene, 160))) <= 16
+
+
+def test_scenes_that_a_process_uses_are_not_drawn_otherwise_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captioner.data.scenes.scenes.PATIENCE", 0.2)
+    sizes = {"train": 2, "val": 1, "test": 1, "workers": 1}
+    used, same, other = (Scenes(tmp_path / "scenes", seed=seed, **sizes) for seed in (0, 0, 1))
+    with used.in_use():
+        pictures = (tmp_path / "scenes" / "train" / "train_000000.png").read_bytes()
+        with same.in_use():
+            pass
+        with pytest.raises(InputError, match=rf"scenes: process {os.getpid()} on .* uses other scenes there"):
+            other.draw()
+        assert (tmp_path / "scenes" / "train" / "train_000000.png").read_bytes() == pictures
+    other.draw()
+    assert (tmp_path / "scenes" / "train" / "train_000000.png").read_bytes() != pictures
+    assert [path.name for path in tmp_path.iterdir()] == ["scenes"]
