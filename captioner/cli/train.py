@@ -40,6 +40,9 @@ examples:
   captioner train resume=.../last.ckpt trainer.max_epochs=20             (a schedule stretches over scheduler.epochs)
   captioner train init=outputs/latest data=folder data.root=photos       a trained model on new data, its words kept
 
+data=folder takes photos with a table beside them, captions.csv say, whose first line is file_name,caption (image, text ... do as well;
+commas, semicolons, tabs or | between them; JSON lines, too; a column split if wanted), or with a .txt of captions beside each photo.
+
 GROUP/PART=CHOICE chooses a part of a choice; KEY=null empties a value; +KEY=VALUE adds one. --cfg job prints the composed
 configuration and ends. A run's files are in outputs/<experiment or data>/<date_time>; outputs/latest leads to the newest.
 Exit codes: 0 done; 2 usage or configuration; 130 interrupted (what was best so far is kept)."""

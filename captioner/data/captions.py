@@ -2,7 +2,6 @@
 
 import io
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from captioner.data.disk import locate
 from captioner.errors import InputError
 from captioner.files import read_json
 from captioner.tokenizer import tokenize
@@ -81,6 +81,12 @@ class CaptionSet:
         chosen = [int(image) for image in images]
         names, captions = [self.names[image] for image in chosen], [self.captions_of(image) for image in chosen]
         return CaptionSet(self.root, names, [int(self.image_ids[image]) for image in chosen], captions)
+
+    def named(self, names: Sequence[str | None]) -> "CaptionSet":
+        """The same by other names; images whose name is None are left out."""
+        kept = [index for index, name in enumerate(names) if name is not None]
+        captions = [self.captions_of(index) for index in kept]
+        return CaptionSet(self.root, [str(names[index]) for index in kept], [int(self.image_ids[index]) for index in kept], captions)
 
     def __repr__(self) -> str:
         return f"CaptionSet of {len(self)} images and {len(self.captions)} captions below {self.root}"
@@ -186,30 +192,26 @@ def _once(path: Path, key: str, entries: list[dict[str, Any]]) -> None:
         seen.add(entry["id"])
 
 
-def on_disk(captions: CaptionSet, missing: str, listed_in: Path) -> CaptionSet:
-    """Hold a set against its folder. `missing`: `error`, or `skip` the images that are not there with a logged line.
+def on_disk(captions: CaptionSet, missing: str, listed_in: Path, deep: bool = False) -> CaptionSet:
+    """Hold a set against its folder: the same images by the names of their files there, as `locate` finds them.
 
+    missing: `error`, or `skip` the images that are not there with a logged line. deep: look in the folders below, too.
     Raises: InputError, names the first few. ValueError, an unknown option.
     """
     if missing not in ("error", "skip"):
         raise ValueError(f"missing is error or skip, not {missing!r}")
     if not captions.root.is_dir():
         raise InputError(f"{captions.root}: folder of images not found ({listed_in} lists {len(captions)} images)")
-    folders: dict[str, set[str]] = {}
-    absent = []
-    for index, name in enumerate(captions.names):
-        parent, base = os.path.split(name)
-        if parent not in folders:
-            folder = captions.root / parent
-            folders[parent] = set(os.listdir(folder)) if folder.is_dir() else set()
-        if base not in folders[parent]:
-            absent.append(index)
-    if not absent:
-        return captions
-    few = ", ".join(captions.names[index] for index in absent[:3]) + (", ..." if len(absent) > 3 else "")
-    line = f"{listed_in}: {len(absent)} of {len(captions)} listed images are not in {captions.root}: {few}"
-    if missing == "error" or len(absent) == len(captions):
-        raise InputError(line)
-    log.warning("%s; they are left out", line)
-    gone = set(absent)
-    return captions.select([index for index in range(len(captions)) if index not in gone])
+    place, respelt = locate(captions.root, captions.names, listed_in, deep)
+    absent = [index for index, found in enumerate(place) if found is None]
+    if absent:
+        few = ", ".join(captions.names[index] for index in absent[:3]) + (", ..." if len(absent) > 3 else "")
+        line = f"{listed_in}: {len(absent)} of {len(captions)} listed images are not in {captions.root}: {few}"
+        if missing == "error" or len(absent) == len(captions):
+            raise InputError(line if len(absent) == len(captions) else f"{line}; data.missing=skip leaves them out")
+        log.warning("%s; they are left out", line)
+    if respelt:
+        one = respelt[0]
+        told = f"{captions.names[one]!r} is {place[one]!r}"
+        log.info("%s: %d of %d images are called otherwise on the disk: %s", listed_in, len(respelt), len(captions), told)
+    return captions.named(place) if absent or respelt else captions

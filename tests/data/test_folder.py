@@ -76,8 +76,8 @@ WRONG = [
     ("", "first line must name the columns file_name and caption, found nothing"),
     ("a,b\n1,2\n", "first line must name the columns file_name and caption, found a, b"),
     ("file_name,caption\n", "holds no captions"),
-    ("file_name,caption\n0.jpg,\n", "line 2: `caption` is missing, empty or not a string"),
-    ("file_name,caption\n0.jpg\n", "line 2: `caption` is missing, empty or not a string"),
+    ("file_name,caption\n0.jpg,\n", "holds no captions; 1 are blank"),
+    ("file_name,caption\n0.jpg\n1.jpg,  \n", "holds no captions; 2 are blank"),
     ("file_name,caption\n,A dog\n", "line 2: `file_name` is missing or empty"),
     ("file_name,caption\n0.jpg,A dog, running\n", "line 2: more fields than columns"),
     ('file_name,caption\n0.jpg,"A dog\n', "unexpected end of data"),
@@ -101,8 +101,11 @@ def test_what_is_wrong_is_one_line_with_file_and_line(tmp_path: Path, content: s
     [
         ("{}\n", "line 1: `file_name` is missing"),
         ('{"file_name": "0.jpg"', "line 1: not JSON"),
-        ("\n[]\n", "line 2: expected a JSON object"),
-        ('{"file_name": "0.jpg", "caption": 5}', "line 1: `caption` is missing, empty or not a string"),
+        ("\n5\n", "the first line must name the columns"),
+        ('{"file_name": "0.jpg", "caption": "a"}\n5\n', "line 2: expected a JSON object"),
+        ("[5]", "line 1: expected a JSON object"),
+        ("[]", "holds no captions"),
+        ('{"file_name": "0.jpg", "caption": 5}', "line 1: `caption` must be a string or a list of strings, found 5"),
     ],
 )
 def test_what_is_wrong_in_json_lines_is_one_line_too(tmp_path: Path, content: str, message: str) -> None:
@@ -131,11 +134,11 @@ def test_what_a_csv_writer_writes_is_read(tmp_path_factory: pytest.TempPathFacto
 
 
 def test_no_table_two_tables_and_no_folder_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="neither is there"):
+    with pytest.raises(InputError, match="no captions found: there is none of"):
         Folder(tmp_path)
     (tmp_path / "captions.csv").touch()
     (tmp_path / "captions.jsonl").touch()
-    with pytest.raises(InputError, match="both are there"):
+    with pytest.raises(InputError, match=r"captions\.csv and captions\.jsonl may each be the table"):
         Folder(tmp_path)
     with pytest.raises(InputError, match=r"other\.csv: table of captions not found"):
         Folder(tmp_path, "other.csv")
