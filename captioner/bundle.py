@@ -33,6 +33,7 @@ FORMAT = 1
 TENSORS, CONFIG, VOCABULARY, CARD = "model.safetensors", "config.json", "vocabulary.json", "README.md"
 FILES = (TENSORS, CONFIG, VOCABULARY, CARD)
 
+
 def build(config: Any, place: str | None = None, /, **late: Any) -> Any:
     """Make the object that `config` describes: `{_target_: captioner.room.file.Name, argument: value, ...}`, nested as deep as it likes.
 

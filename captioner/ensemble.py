@@ -1,6 +1,6 @@
 """Several captioners that say one caption together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from captioner.data.images import to_rgb
+from captioner.data.given import as_image
 from captioner.data.transforms import Box, Transform
 from captioner.errors import InputError
-from captioner.model import AnySearch, Caption, Captioner, Hypothesis, Steps, caption_all, forced, searched, searching
+from captioner.model import AnySearch, Caption, Captioner, Hypothesis, One, Steps, caption_all, forced, searched, searching
 from captioner.records import Regions, Step, Trace
 from captioner.search.search import Search
 from captioner.tokenizer import tokenize
@@ -35,7 +35,7 @@ class Ensemble:
         self.ids = [ids_in(member.vocabulary, self.vocabulary).to(member.device) for member in members]
 
     @classmethod
-    def load(cls, models: Sequence[str | Path], device: str | torch.device = "cpu") -> "Ensemble":
+    def load(cls, models: Sequence[str | Path], device: str | torch.device = "auto") -> "Ensemble":
         """From what `Captioner.load` takes. Raises: InputError, see there; words that differ, by the names of the models."""
         members = [Captioner.load(model, device) for model in models]
         for model, member in zip(models, members, strict=True):
@@ -55,11 +55,13 @@ class Ensemble:
         return self.members[0].vocabulary
 
     @overload
-    def caption(self, images: Image.Image, beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None) -> Caption: ...
+    def caption(  # type: ignore[overload-overlap]  # a path is a string, which is an iterable of strings
+        self, images: One, beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
+    ) -> Caption: ...
 
     @overload
     def caption(
-        self, images: Sequence[Image.Image], beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
+        self, images: Iterable[One], beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
     ) -> list[Caption]: ...
 
     def caption(
@@ -70,19 +72,19 @@ class Ensemble:
             member.eval()
         return caption_all(self, images, batch_size, search or searching(self.search, beam))
 
-    def explain(self, image: Image.Image, caption: str) -> Caption:
+    def explain(self, image: Any, caption: str) -> Caption:
         """As `Captioner.explain`: each word's probability is the mean of the members'."""
         tokens = tokenize(caption)
         if not tokens:
             raise InputError(f"the caption {caption!r} holds no word to explain")
         for member in self.members:
             member.eval()
-        image = to_rgb(image)
-        seen, (box,) = self.see([image])
+        picture = as_image(image)
+        seen, (box,) = self.see([picture])
         said = [member.force(regions, tokens) for member, regions in zip(self.members, seen, strict=True)]
         trace = mean_trace([said[m][1] for m in self.shown(seen)])
         hypothesis = forced(log_mean([log_probs for log_probs, _ in said]), trace, self.vocabulary.encode(tokens)[1:-1])
-        explained = self.read([hypothesis], seen, image, box)
+        explained = self.read([hypothesis], seen, picture, box)
         explained.words, explained.text = tokens, " ".join(tokens)
         return explained
 

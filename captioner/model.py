@@ -2,10 +2,11 @@
 
 import copy
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
 
 import numpy as np
 import torch
@@ -15,13 +16,16 @@ from torch import Tensor, nn
 
 from captioner import bundle
 from captioner.attention.readout import Readout, mode_named
-from captioner.data.images import to_rgb
+from captioner.data.given import as_image, as_images
+from captioner.data.images import original_size
 from captioner.data.transforms import Box, Transform
 from captioner.decoders.decoder import Decoder
+from captioner.devices import chosen_device
 from captioner.encoders.encoder import Encoder, portable
 from captioner.errors import InputError
 from captioner.files import standing
 from captioner.maps.animation import frames, write_animation
+from captioner.maps.geometry import scaled_box
 from captioner.maps.heads import head_sheet
 from captioner.maps.matrix import alignment_matrix
 from captioner.maps.sheet import contact_sheet
@@ -34,6 +38,8 @@ from captioner.vocabulary import Vocabulary
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
+One: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+"""What stands for an image: see `data.given.as_images`."""
 AnySearch = Search | Callable[..., Found]
 """What is called as a `Search` is; a `Search` also turns the words of its constraints into ids."""
 PREFIX = "captioner."
@@ -129,7 +135,8 @@ class Caption:
     def _shown(self) -> tuple[Image.Image, list[str], np.ndarray, Box]:
         if self.image is None:
             raise ValueError("this caption was made without its image; pass images, not prepared tensors")
-        return self.image, self.words, self.alphas, self.box
+        box = scaled_box(self.box, (self.width, self.height), self.image.size)  # a large photo is kept at a smaller scale
+        return self.image, self.words, self.alphas, box
 
     def _numbers(self, *names: str) -> dict[str, Any]:
         return {"probabilities": [float(np.exp(p)) for p in self.log_probs], **{name: getattr(self, name) for name in names}}
@@ -189,11 +196,13 @@ class Captioner(nn.Module):
         return searched(search or self.search, Steps(self.decoder.step, memory), state, regions.features.shape[0], self.vocabulary)
 
     @overload
-    def caption(self, images: Image.Image, beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None) -> Caption: ...
+    def caption(  # type: ignore[overload-overlap]  # a path is a string, which is an iterable of strings
+        self, images: One, beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
+    ) -> Caption: ...
 
     @overload
     def caption(
-        self, images: Sequence[Image.Image], beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
+        self, images: Iterable[One], beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
     ) -> list[Caption]: ...
 
     def caption(
@@ -203,19 +212,26 @@ class Captioner(nn.Module):
 
         Captions are found by the model's own search; with `beam`, by beam search with that many beams and the own search's other
         settings; with `search`, by that.
+
+        An image is a path, a PIL image, an array (height, width) or (height, width, channels), or a tensor (channels, height, width); an
+        empty list gives an empty list. Raises: InputError, anything else by name, or a file that cannot be read.
         """
         self.eval()
         return caption_all(self, images, batch_size, search or searching(self.search, beam))
 
-    def explain(self, image: Image.Image, caption: str) -> Caption:
-        """Where the model looks, and how likely it finds each word, when it is made to say `caption`. Raises: InputError, no words."""
+    def explain(self, image: Any, caption: str) -> Caption:
+        """Where the model looks, and how likely it finds each word, when it is made to say `caption`.
+
+        image: as `caption` takes it. Raises: InputError, no words, or an image that is none or cannot be read.
+        """
         self.eval()
         tokens = tokenize(caption)
         if not tokens:
             raise InputError(f"the caption {caption!r} holds no word to explain")
-        seen, (box,) = self.see([to_rgb(image)])
+        picture = as_image(image)
+        seen, (box,) = self.see([picture])
         hypothesis = forced(*self.force(seen, tokens), self.vocabulary.encode(tokens)[1:-1])
-        explained = self.read([hypothesis], seen, to_rgb(image), box)
+        explained = self.read([hypothesis], seen, picture, box)
         explained.words, explained.text = tokens, " ".join(tokens)
         return explained
 
@@ -254,7 +270,8 @@ class Captioner(nn.Module):
         """The best hypothesis in words and maps, the others as alternatives."""
         grid = grid_size(regions.cells)
         best, *others = ({**self.said(one), **looks(one.trace, *grid)} for one in found)
-        return Caption(**best, box=box, width=image.width, height=image.height, alternatives=others, image=image)
+        width, height = original_size(image)
+        return Caption(**best, box=box, width=width, height=height, alternatives=others, image=image)
 
     def said(self, found: Hypothesis) -> dict[str, Any]:
         words = self.vocabulary.decode(found.words)
@@ -269,12 +286,13 @@ class Captioner(nn.Module):
         bundle.save(folder, tensors, config, self.vocabulary.to_json(), card or default_card(self))
 
     @classmethod
-    def load(cls, model: str | Path, device: str | torch.device = "cpu") -> "Captioner":
+    def load(cls, model: str | Path, device: str | torch.device = "auto") -> "Captioner":
         """From a `model/` folder, a run's folder (its `model/`), or a training checkpoint (`.ckpt`); set to evaluation.
 
-        Raises: InputError, missing, damaged, of another format, or configured with anything outside this package.
+        device: `auto` takes an accelerator where there is one. Raises: InputError, a device that cannot be used here; a model that is
+        missing, damaged, of another format, or configured with anything outside this package.
         """
-        path = Path(model)
+        path, device = Path(model), chosen_device(device)
         if path.suffix == ".ckpt":
             config, vocabulary, tensors = read_checkpoint(path)
         else:
@@ -345,14 +363,13 @@ def searched(search: AnySearch, step: Say, state: Any, images: int, vocabulary: 
 
 def caption_all(model: Any, images: Any, batch_size: int, search: AnySearch) -> Any:
     """One image's caption, or a list of them, by a model that can `see`, `describe` and `read`."""
-    if isinstance(images, Image.Image):
-        return caption_all(model, [images], 1, search)[0]
+    opened, is_one = as_images(images)
     captions: list[Caption] = []
-    for batch in batches(map(to_rgb, images), batch_size):
+    for batch in batches(opened, batch_size):
         seen, boxes = model.see(batch)
         for image, box, found in zip(batch, boxes, model.describe(seen, search), strict=True):
             captions.append(model.read(found, seen, image, box))
-    return captions
+    return captions[0] if is_one else captions
 
 
 def forced(log_probs: Float[Tensor, " steps"], trace: Any, ids: list[int]) -> Hypothesis:
@@ -408,6 +425,6 @@ def default_card(captioner: Captioner) -> str:
     count = sum(parameter.numel() for parameter in captioner.parameters())
     return (
         f"# An image captioner with spatial attention\n\n{count:,} parameters, {len(captioner.vocabulary):,} words.\n\n"
-        "```python\nfrom captioner import Captioner\nfrom PIL import Image\n\n"
-        'model = Captioner.load("model")\ncaption = model.caption(Image.open("photo.jpg"))\ncaption.overlay().save("attention.png")\n```\n'
+        "```python\nfrom captioner import Captioner\n\n"
+        'model = Captioner.load("model")\ncaption = model.caption("photo.jpg")\ncaption.overlay().save("attention.png")\n```\n'
     )

@@ -114,3 +114,14 @@ def test_models_that_know_other_words_are_refused(tmp_path):
     assert same(loaded.caption(photos()[0]), small().caption(photos()[0]))
     with pytest.raises(ValueError, match="members"):
         Ensemble([])
+
+
+def test_an_ensemble_takes_what_a_captioner_takes(tmp_path):
+    both, picture = Ensemble([talkative(0), talkative(1)]), photos()[0]
+    picture.save(tmp_path / "a.png")
+    assert same(both.caption(tmp_path / "a.png"), both.caption(picture))
+    assert same(both.explain(str(tmp_path / "a.png"), "a dog"), both.explain(picture, "a dog"))
+    assert both.caption([]) == []
+    for ask in (both.caption, lambda image: both.explain(image, "a dog")):
+        with pytest.raises(InputError, match="image is None; expected a path"):
+            ask(None)

@@ -285,3 +285,50 @@ def test_a_model_without_a_search_finds_captions_by_a_beam_of_three():
 def test_a_search_that_cannot_be_built_is_refused(search):
     with pytest.raises(InputError, match=r"search|beams|_target_"):
         Captioner.from_config({**config(), "search": search}, WORDS)
+
+
+def test_paths_arrays_and_pictures_are_captioned_alike_and_an_empty_list_gives_none(tmp_path):
+    model, picture = small(), photos()[0]
+    picture.save(tmp_path / "a.png")
+    expected = model.caption(picture)
+    for given in (tmp_path / "a.png", str(tmp_path / "a.png"), np.asarray(picture), torch.from_numpy(np.array(picture)).permute(2, 0, 1)):
+        assert same(model.caption(given), expected)
+        assert same(model.explain(given, "a dog"), model.explain(picture, "a dog"))
+        assert same(model.caption([given, given])[1], expected)
+    assert model.caption([]) == []
+    assert model.caption(()) == []
+
+
+@pytest.mark.parametrize("given", [None, 3, b"photo", {"photo": 1}, io.BytesIO()])
+def test_what_is_no_image_is_refused_by_name(given):
+    for ask in (small().caption, lambda image: small().explain(image, "a dog")):
+        with pytest.raises(InputError, match=r"image is (None|of type \w+); expected a path, a PIL image, an array"):
+            ask(given)
+
+
+def test_a_large_photo_keeps_its_own_size_and_box_while_its_pictures_are_made_from_a_smaller_copy(tmp_path, monkeypatch):
+    picture = Image.linear_gradient("L").resize((301, 200)).convert("RGB")
+    picture.save(tmp_path / "a.png")
+    whole = small().caption(tmp_path / "a.png")
+    monkeypatch.setattr("captioner.data.images.LARGE", 9000)
+    large = small().caption(tmp_path / "a.png")
+    assert (large.width, large.height) == (whole.width, whole.height) == (301, 200)
+    assert large.image.size == (101, 67)
+    assert np.allclose(large.box, whole.box, atol=3)
+    assert 0 <= large.box[0] < large.box[2] <= 301
+    assert 0 <= large.box[1] < large.box[3] <= 200
+    assert large.overlay().size == whole.overlay().size
+    unseen = [np.asarray(caption.overlay(title="")).astype(int) for caption in (large, whole)]
+    assert np.abs(unseen[0] - unseen[1]).mean() < 3
+
+
+def test_a_model_goes_to_the_best_device_unless_another_is_named(tmp_path, monkeypatch):
+    small().save(tmp_path / "model")
+    asked = []
+    monkeypatch.setattr("captioner.devices.best_device", lambda: asked.append("auto") or "cpu")
+    assert Captioner.load(tmp_path / "model").device.type == "cpu"
+    assert asked == ["auto"]
+    assert Captioner.load(tmp_path / "model", "cpu").device.type == "cpu"
+    assert asked == ["auto"]
+    with pytest.raises(InputError, match="device warp cannot be used here"):
+        Captioner.load(tmp_path / "model", "warp")

@@ -13,7 +13,7 @@ from captioner.cli.predict import Parser, complain, listed, load
 from captioner.cli.report import aligned, hundredth, interval
 from captioner.cli.searching import count, natural, with_beam
 from captioner.data.captions import CaptionSet, read_coco_captions, read_references
-from captioner.data.images import open_image
+from captioner.data.images import open_image, original_size
 from captioner.data.instances import Instance, read_instances
 from captioner.data.naming import Names, names_of_categories
 from captioner.errors import InputError
@@ -248,7 +248,7 @@ def look_at(
     prepared, boxes = zip(*(captioner.transform.evaluate(image) for image in opened.values()), strict=True)
     pixels = torch.stack(prepared)
     both = zip(ids, opened.values(), boxes, strict=True)
-    places = {image: Place(*picture.size, box, source.instances[image]).check() for image, picture, box in both}
+    places = {image: Place(*original_size(picture), box, source.instances[image]).check() for image, picture, box in both}
     spoken, left_out = {}, {}
     for of, said in tokens_of(captioner, source, list(opened), pixels, options).items():
         left_out[of] = Counter[str]()

@@ -5,28 +5,50 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"))
-"""What counts as an image in a folder; a file named outright is tried whatever its ending."""
+from captioner.data.images import UNDECODED, image_endings, is_image
+
+MOST = 5
+"""So many endings of files that are no images are told apart."""
 
 
-def image_paths(asked: Sequence[str], listed: Iterable[str], recursive: bool, leave_out: Path | None) -> tuple[list[str], list[str]]:
-    """(paths in the order asked for, each once; one line for each thing asked for that yields nothing).
+class Inputs(NamedTuple):
+    """`paths` in the order asked for, each file once.
+
+    missing: a line for each thing asked for that yields nothing, or not all its photos. left_out: a line for each folder with files
+    that are no images, or are taken already.
+    """
+
+    paths: list[str]
+    missing: list[str]
+    left_out: list[str]
+
+
+def image_paths(asked: Sequence[str], listed: Iterable[str], recursive: bool, leave_out: Path | None) -> Inputs:
+    """What `predict` is to caption: of folders, what counts as an image; what is named outright is tried whatever it is.
 
     `listed` are the lines of standard input that `-` stands for; of folders, what lies in `leave_out` (where results go) is left out.
     """
     found: dict[str, str] = {}
-    missing = []
+    missing: list[str] = []
+    left_out: list[str] = []
     spelled = list(_spelled_out(asked, listed))
     if not spelled:
         missing.append("-: standard input lists no file")
     for item in spelled:
-        paths = list(_expanded(item, recursive, leave_out))
-        if not paths:
-            missing.append(_why_not(item, recursive))
+        if os.path.isdir(item):
+            walk = _Walk(item, recursive, leave_out)
+            paths, lines = walk.images, walk.unreadable
+            if walk.left_out():
+                (lines if walk.photos else left_out).append(walk.left_out())
+            missing += [*lines, *([] if paths or lines else [f"{item}: no images in this folder"])]
+        else:
+            paths = list(_expanded(item))
+            missing += [] if paths else [f"{item}: {'nothing matches' if glob.has_magic(item) else 'there is no such file'}"]
         for path in paths:
-            found.setdefault(os.path.abspath(path), path)
-    return list(found.values()), missing
+            found.setdefault(os.path.realpath(path), path)
+    return Inputs(list(found.values()), missing, left_out)
 
 
 def result_names(paths: Sequence[str]) -> list[str]:
@@ -92,30 +114,83 @@ def _spelled_out(asked: Sequence[str], listed: Iterable[str]) -> Iterator[str]:
             yield item
 
 
-def _expanded(item: str, recursive: bool, leave_out: Path | None) -> Iterator[str]:
-    if os.path.isdir(item):
-        yield from _images_in(Path(item), recursive, leave_out)
-    elif os.path.exists(item):
+def _expanded(item: str) -> Iterator[str]:
+    if os.path.exists(item):
         yield item
     elif glob.has_magic(item):
-        for match in sorted(glob.glob(item, recursive=True)):
-            if os.path.isfile(match):
-                yield match
+        yield from (match for match in sorted(glob.glob(item, recursive=True)) if not os.path.isdir(match))
 
 
-def _images_in(folder: Path, recursive: bool, leave_out: Path | None) -> Iterator[str]:
-    """Images of a folder in order, hidden ones left out; folders below it after its own, where `recursive`."""
-    left_out = leave_out.resolve() if leave_out else None
-    for here, below, names in os.walk(folder, followlinks=True):
-        below[:] = (
-            sorted(name for name in below if not name.startswith(".") and (Path(here) / name).resolve() != left_out) if recursive else []
-        )
-        for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in ENDINGS:
-                yield os.path.join(here, name)
+class _Walk:
+    """What lies in a folder: `images`, in order, and what is left out of them.
+
+    Images go by their ending, files without one by how they begin. Links are followed, but a file or folder that is reached in several
+    ways is taken once, by its own name where that is among them. What lies in `results` is left out and not spoken of.
+    """
+
+    def __init__(self, folder: str, recursive: bool, results: Path | None) -> None:
+        self.folder, self.recursive = folder, recursive
+        self.hidden = self.links = self.folders = 0
+        self.endings: Counter[str] = Counter()
+        self.unreadable: list[str] = []
+        apart = os.path.realpath(results) if results else None
+        seen: set[str] = set()
+        found: list[str] = []
+        for here, below, names in os.walk(folder, followlinks=True, onerror=self._unreadable):
+            real = os.path.realpath(here)
+            if real in seen or real == apart:
+                self.links += real in seen
+                below.clear()
+                continue
+            seen.add(real)
+            found += [os.path.join(here, name) for name in sorted(names) if self._is_image(os.path.join(here, name))]
+            self.hidden += sum(name.startswith(".") for name in below)
+            below[:] = sorted((name for name in below if not name.startswith(".")), key=lambda name: (self._is_link(here, name), name))
+            if not recursive:
+                self.folders += sum(os.path.realpath(os.path.join(here, name)) not in (*seen, apart) for name in below)
+                below.clear()
+        once: dict[str, str] = {}
+        for path in sorted(found, key=os.path.islink):
+            once.setdefault(os.path.realpath(path), path)
+        self.links += len(found) - len(once)
+        kept = set(once.values())
+        self.images = [path for path in found if path in kept]
+
+    @staticmethod
+    def _is_link(here: str, name: str) -> bool:
+        return os.path.islink(os.path.join(here, name))
+
+    def _unreadable(self, error: OSError) -> None:
+        self.unreadable.append(f"{error.filename}: the folder cannot be read ({error.strerror})")
+
+    def _is_image(self, path: str) -> bool:
+        name = os.path.basename(path)
+        ending = os.path.splitext(name)[1].lower()
+        if name.startswith("."):
+            self.hidden += 1
+            return False
+        if ending in image_endings() or (not ending and is_image(path)):
+            return True
+        self.endings[ending] += 1
+        return False
+
+    @property
+    def photos(self) -> int:
+        """How many photos are left out because their decoder is lacking."""
+        return sum(count for ending, count in self.endings.items() if ending in UNDECODED)
+
+    def left_out(self) -> str:
+        """A line, or nothing where all was taken."""
+        said = [f"{count} {ending} ({UNDECODED[ending]})" for ending, count in self.endings.most_common() if ending in UNDECODED]
+        others = [(ending, count) for ending, count in self.endings.most_common() if ending not in UNDECODED]
+        shown = [f"{count} {ending or 'without an ending'}" for ending, count in others[:MOST]]
+        shown += [f"{sum(count for _, count in others[MOST:])} of other kinds"] if len(others) > MOST else []
+        said += [f"{', '.join(shown)} (not images)"] if shown else []
+        said += [f"{self.hidden} hidden"] if self.hidden else []
+        said += [f"{_counted(self.links, 'link')} to what is taken already"] if self.links else []
+        said += [f"{_counted(self.folders, 'folder')} (--recursive looks below)"] if self.folders else []
+        return f"{self.folder}: left out {'; '.join(said)}" if said else ""
 
 
-def _why_not(item: str, recursive: bool) -> str:
-    if os.path.isdir(item):
-        return f"{item}: no images in this folder" + ("" if recursive else "; --recursive looks below it too")
-    return f"{item}: {'nothing matches' if glob.has_magic(item) else 'there is no such file'}"
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")

@@ -26,6 +26,10 @@ DEFAULT_SAVE = "overlay,arrays,gallery"
 LATEST = Path("outputs/latest")
 EXPLANATIONS = (ATTENTION, "gradcam", "jacobian", "smoothgrad", "integrated_gradients", "occlusion")
 """The keys of `explain.kinds.KINDS`, which imports torch."""
+BATCH_PIXELS = 2**26
+"""Of the photos held at a time, 256 MiB: so many make a batch, be it smaller than --batch-size."""
+Opened = tuple[str, str, Image.Image]
+"""Path, name of the results, image."""
 
 EXAMPLES = """examples:
   captioner predict photo.jpg                                   prints the caption; the model is outputs/latest
@@ -46,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Raises: InputError, usage or configuration."""
     options = parser().parse_args(arguments)
     check(options)
-    paths, missing = image_paths(options.images, sys.stdin, options.recursive, options.out)
-    for message in missing:
+    paths, missing, left_out = image_paths(options.images, sys.stdin, options.recursive, options.out)
+    for message in [*left_out, *missing]:
         complain(message)
     names = result_names(paths)
     if options.out:
@@ -158,22 +162,20 @@ def load_all(models: list[Path] | None, device: str) -> Any:
     """One captioner, or the ensemble of several."""
     if models is None and not LATEST.exists():
         raise InputError(f"{LATEST}: no trained model here; train one with `captioner train`, or name one with --model")
-    import torch
+    from captioner.devices import chosen_device
 
     use_threads()
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from None
+        chosen = chosen_device(device)
+    except InputError as error:
+        raise InputError(f"--{error}") from None
     if models is not None and len(models) > 1:
         from captioner.ensemble import Ensemble
 
-        return Ensemble.load(models, device)
+        return Ensemble.load(models, chosen)
     from captioner.model import Captioner
 
-    return Captioner.load(models[0] if models else LATEST, device)
+    return Captioner.load(models[0] if models else LATEST, chosen)
 
 
 def choose_search(captioner: Any, options: argparse.Namespace) -> Any:
@@ -211,14 +213,9 @@ def caption_all(
     """Caption batch by batch, printing and writing as it goes; return how many failed."""
     failed = 0
     bar = iter(progress(range(len(paths)), "captioning"))
-    for start in range(0, len(paths), options.batch_size):
-        batch = list(zip(paths, names, strict=True))[start : start + options.batch_size]
-        opened = []
-        for path, name in batch:
-            try:
-                opened.append((path, name, open_image(path)))
-            except InputError as error:
-                failed += complain(str(error))
+    for opened, refused in opened_batches(list(zip(paths, names, strict=True)), options.batch_size):
+        for message in refused:
+            failed += complain(message)
         for path, name, image, caption in captioned(captioner, search, opened, options):
             if isinstance(caption, Exception):
                 failed += complain(f"{path}: {' '.join(str(caption).split()) or type(caption).__name__}")
@@ -231,19 +228,35 @@ def caption_all(
                 raise
             except (InputError, OSError) as error:
                 failed += complain(str(error))
-        for _ in batch:
+        for _ in range(len(opened) + len(refused)):
             next(bar)
     next(bar, None)
     return failed
 
 
+def opened_batches(named: Sequence[tuple[str, str]], size: int) -> Iterator[tuple[list[Opened], list[str]]]:
+    """(images to caption together, what is said of those that cannot be read); a batch ends at BATCH_PIXELS, be it full or not."""
+    opened: list[Opened] = []
+    refused: list[str] = []
+    for path, name in named:
+        try:
+            opened.append((path, name, open_image(path)))
+        except InputError as error:
+            refused.append(str(error))
+        if len(opened) + len(refused) == size or sum(image.width * image.height for _, _, image in opened) >= BATCH_PIXELS:
+            yield opened, refused
+            opened, refused = [], []
+    if opened or refused:
+        yield opened, refused
+
+
 def captioned(
-    captioner: Any, search: Any, opened: list[tuple[str, str, Image.Image]], options: argparse.Namespace
+    captioner: Any, search: Any, opened: list[Opened], options: argparse.Namespace
 ) -> Iterator[tuple[str, str, Image.Image, Any]]:
     """Each image with its caption, or with the exception that stands in for it: where a batch fails, its images are tried alone."""
     together: list[Any] | None = None
     if options.caption is None and opened:
-        with suppress(RuntimeError, ValueError):
+        with suppress(RuntimeError, ValueError, MemoryError):
             together = captioner.caption([image for _, _, image in opened], search=search, batch_size=options.batch_size)
     for number, (path, name, image) in enumerate(opened):
         if together is not None:
@@ -251,7 +264,7 @@ def captioned(
             continue
         try:
             alone = captioner.caption(image, search=search) if options.caption is None else captioner.explain(image, options.caption)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, MemoryError) as error:
             alone = error
         yield path, name, image, alone
 

@@ -18,6 +18,7 @@ from captioner.files import check_writable, read_json, unwritable, whole_file, w
 from captioner.locks import alone
 from captioner.maps.animation import frames, write_animation
 from captioner.maps.gallery import NAMES, Entry, Gallery
+from captioner.maps.geometry import Box, scaled_box
 from captioner.maps.heads import head_sheet
 from captioner.maps.matrix import alignment_matrix
 from captioner.maps.sheet import contact_sheet, word_images
@@ -150,7 +151,7 @@ class Results:
         written |= self._pictures(name, image, caption, maps)
         if "words" in self.save:
             for kind, found in maps.items():
-                for file_name, picture in word_images(image, caption.words, found, caption.box):
+                for file_name, picture in word_images(image, caption.words, found, shown_box(image, caption)):
                     with whole_file(self.folder / explained(name, kind) / file_name, durable=False) as temporary:
                         picture.save(temporary, compress_level=1)
         try:
@@ -173,12 +174,13 @@ class Results:
         if "heads" in self.save and caption.head_alphas is not None:
             written["heads"] = name + PICTURES["heads"]
             with whole_file(self.folder / written["heads"], durable=False) as temporary:
-                head_sheet(image, caption.words, caption.head_alphas, caption.box, probabilities=sure).save(temporary, compress_level=1)
+                sheet = head_sheet(image, caption.words, caption.head_alphas, shown_box(image, caption), probabilities=sure)
+                sheet.save(temporary, compress_level=1)
         elif "heads" in self.save and not self.headless:
             self.headless = True
             log.warning("--save heads: attention has one head here, which the contact sheet shows; nothing is written")
         for kind, found in maps.items():
-            said = (image, caption.words, found, caption.box)
+            said = (image, caption.words, found, shown_box(image, caption))
             own = kind == ATTENTION
             if "matrix" in self.save:
                 written |= {"matrix": name + PICTURES["matrix"]} if own else {}
@@ -245,7 +247,13 @@ def overlay(image: Image.Image, caption: Said, kind: str, found: np.ndarray) -> 
     own: dict[str, Any] = {"gate": caption.gate, "sentinel": caption.sentinel, "title": caption.text}
     other = {"title": f"{caption.text} ({NAMES.get(kind, kind.replace('_', ' '))})", "legend": ("matters less", "more")}
     sure = [math.exp(log_prob) for log_prob in caption.log_probs]
-    return contact_sheet(image, caption.words, found, caption.box, probabilities=sure, **(own if kind == ATTENTION else other))
+    box = shown_box(image, caption)
+    return contact_sheet(image, caption.words, found, box, probabilities=sure, **(own if kind == ATTENTION else other))
+
+
+def shown_box(image: Image.Image, caption: Said) -> Box:
+    """The caption's box on the picture at hand: a large photo is kept at a smaller scale, while the box is in its own pixels."""
+    return scaled_box(caption.box, (caption.width, caption.height), image.size)
 
 
 def line(path: str, caption: Said, written: Mapping[str, Any]) -> bytes:
@@ -275,7 +283,7 @@ def entry(path: str, image: Image.Image, caption: Said, maps: Maps, references: 
         caption=caption.text,
         words=caption.words,
         maps={**maps, **heads(caption.head_alphas)},
-        box=caption.box,
+        box=shown_box(image, caption),
         probabilities=[math.exp(log_prob) for log_prob in caption.log_probs],
         gate=caption.gate,
         sentinel=caption.sentinel,

@@ -10,7 +10,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
-from captioner.data.images import to_rgb
+from captioner.data.images import original_size
+from captioner.data.pixels import to_rgb
 from captioner.errors import InputError
 
 Box = tuple[float, float, float, float]
@@ -88,7 +89,7 @@ class Transform:
         """The model's view in eight bits, not normalised, and the original pixels it covers."""
         image = to_rgb(image)
         box = self.box(*image.size)
-        return functional.pil_to_tensor(self._cut(image, box)), box
+        return functional.pil_to_tensor(self._cut(image, box)), _in_original(box, image)
 
     def _cut(self, image: Image.Image, box: Box) -> Image.Image:
         if image.size == (self.width, self.height) and box == (0.0, 0.0, float(self.width), float(self.height)):
@@ -174,6 +175,12 @@ class Transform:
 
     def __repr__(self) -> str:
         return f"Transform({', '.join(f'{key}={value!r}' for key, value in self.to_json().items() if key != '_target_')})"
+
+
+def _in_original(box: Box, image: Image.Image) -> Box:
+    """The box in the pixels of the photo that a large image was read from at a smaller scale."""
+    across, down = (original / own for original, own in zip(original_size(image), image.size, strict=True))
+    return box[0] * across, box[1] * down, box[2] * across, box[3] * down
 
 
 def _pair(name: str, values: Sequence[Any]) -> tuple[Any, Any]:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from captioner.data.images import to_rgb
+from captioner.data.pixels import to_rgb
 from captioner.explain.explanation import prefixes, said
 from captioner.maps.geometry import heats
 from captioner.metrics.additive import Additive, mean

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float32
 from PIL import Image
 
-from captioner.data.images import to_rgb
+from captioner.data.pixels import to_rgb
 from captioner.errors import InputError
 from captioner.explain.explanation import Attention, Explanation
 from captioner.explain.gradcam import GradCam

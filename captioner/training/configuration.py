@@ -53,7 +53,7 @@ def compose_run(words: Sequence[str], folder: Path | None = None) -> DictConfig:
 
 def _with_parts(config: DictConfig, model: Path, overrides: Sequence[Override], choices: Mapping[str, Sequence[str]]) -> DictConfig:
     """The parts as `model` was trained with, but for what the command line says of them."""
-    trained = Captioner.load(model).config
+    trained = Captioner.load(model, "cpu").config
     wanted = {override.key_or_group.split("/")[0] for override in overrides if override.key_or_group in choices}
     parts = {"encoder": {"encoder"}, "decoder": {"decoder", "attention"}, "transform": set()}
     taken = {part: trained[part] for part, said in parts.items() if not said & wanted}

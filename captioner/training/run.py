@@ -243,7 +243,7 @@ def make_captioner(config: Mapping[str, Any], captions: CaptionSet, resume: Path
         vocabulary = Vocabulary.count(counts, minimum_count)
         warn_of_unknown(vocabulary, counts, minimum_count)
         return Captioner.from_config(parts, vocabulary)
-    before = Captioner.load(config["init"])
+    before = Captioner.load(config["init"], "cpu")
     vocabulary = before.vocabulary.extended(counts, minimum_count)
     warn_of_unknown(vocabulary, counts, minimum_count)
     captioner = Captioner.from_config(without_weights(parts), vocabulary)

@@ -371,22 +371,26 @@ def test_folders_globs_and_lists_become_paths_in_the_order_asked_for_each_once(m
     draw("in/b.png", "in/a.JPG.png", "in/below/c.png", "in/.hidden.png", "in/out/a.png", "x.png")
     Path("in/notes.txt").write_text("none")
     listed = io.StringIO("x.png\n\nin/b.png\n")
-    assert image_paths(["in", "-"], listed, False, None) == (["in/a.JPG.png", "in/b.png", "x.png"], [])
-    assert image_paths(["in"], [], True, Path("in/out"))[0] == ["in/a.JPG.png", "in/b.png", "in/below/c.png"]
+    assert image_paths(["in", "-"], listed, False, None)[:2] == (["in/a.JPG.png", "in/b.png", "x.png"], [])
+    assert image_paths(["in"], [], True, Path("in/out")).paths == ["in/a.JPG.png", "in/b.png", "in/below/c.png"]
     assert image_paths(["in/*", "./in/b.png"], [], False, None)[0] == ["in/a.JPG.png", "in/b.png", "in/notes.txt"]
     assert image_paths(["in/**/c.png"], [], False, None)[0] == ["in/below/c.png"]
-    Path("empty").mkdir()
-    assert "--recursive" in image_paths(["empty"], [], False, None)[1][0]
+    Path("empty/below").mkdir(parents=True)
+    assert image_paths(["empty"], [], False, None) == (
+        [],
+        ["empty: no images in this folder"],
+        ["empty: left out 1 folder (--recursive looks below)"],
+    )
 
 
 def test_an_empty_list_on_standard_input_is_said():
-    assert image_paths(["-"], ["\n"], False, None) == ([], ["-: standard input lists no file"])
+    assert image_paths(["-"], ["\n"], False, None) == ([], ["-: standard input lists no file"], [])
 
 
 def test_a_name_with_brackets_is_a_file_where_it_exists(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     draw("a[1].png")
-    assert image_paths(["a[1].png"], [], False, None) == (["a[1].png"], [])
+    assert image_paths(["a[1].png"], [], False, None) == (["a[1].png"], [], [])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names that are no UTF-8 exist on Linux only")
