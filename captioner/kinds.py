@@ -34,6 +34,8 @@ class Offer(NamedTuple):
 
     kinds: Mapping[str, frozenset[str]]
     same: Mapping[str, str]
+    keys: Mapping[str, frozenset[str]]
+    """What conf's own files say at each place that has kinds."""
 
     def at(self, place: str) -> frozenset[str]:
         """The targets that may stand at a dotted key; none where nothing is built."""
@@ -64,18 +66,22 @@ def offered(folder: Path | None = None) -> Offer:
     """What the files below a conf folder (the package's own) offer."""
     folder = folder or conf_folder()
     kinds: dict[str, set[str]] = {}
+    keys: dict[str, set[str]] = {}
     same: dict[str, str] = {}
     for path in sorted(folder.rglob("*.yaml")):
         text = path.read_text(encoding="utf-8")
         for place, line in _lines(text, _package(path, folder, text)):
             if target := _TARGET.search(line):
                 kinds.setdefault(place, set()).add(target[1])
+            if key := _KEY.match(line):
+                keys.setdefault(place, set()).add(key[2])
             if other := _SAME.match(line):
                 same[f"{place}.{other[1]}".strip(".")] = other[2]
             if moved := _MOVED.search(line):
                 inside = place.removesuffix("defaults").strip(".")
                 same[f"{inside}.{moved[2]}".strip(".")] = moved[1].replace("/", ".")
-    return _with_free_names(kinds, same)
+    found, said = _with_free_names(kinds, kinds), _with_free_names(keys, kinds)
+    return Offer(found, {place: other for place, other in same.items() if other in found}, said)
 
 
 def _package(path: Path, folder: Path, text: str) -> str:
@@ -99,17 +105,15 @@ def _lines(text: str, package: str) -> Iterator[tuple[str, str]]:
             above.append((indent, key[2]))
 
 
-def _with_free_names(kinds: Mapping[str, set[str]], same: Mapping[str, str]) -> Offer:
+def _with_free_names(by_place: Mapping[str, set[str]], kinds: Mapping[str, set[str]]) -> dict[str, frozenset[str]]:
     """The same with `*` for the names below a section that is itself built of nothing: those of callbacks, loggers and terms."""
     found: dict[str, set[str]] = {}
-    for place, names in kinds.items():
-        parts: list[str] = []
-        for count, part in enumerate(place.split(".")):
-            parent = ".".join(place.split(".")[:count])
-            parts.append(part if not parent or parent in kinds else ANY if _holds_kinds(parent, kinds) else part)
-        found.setdefault(".".join(parts), set()).update(names)
-    places = {place: target for place, target in same.items() if target in found}
-    return Offer({place: frozenset(names) for place, names in found.items()}, places)
+    for place, names in by_place.items():
+        parts = place.split(".")
+        parents = [".".join(parts[:count]) for count in range(len(parts))]
+        free = [bool(parent) and parent not in kinds and _holds_kinds(parent, kinds) for parent in parents]
+        found.setdefault(".".join(ANY if any_name else part for part, any_name in zip(parts, free, strict=True)), set()).update(names)
+    return {place: frozenset(names) for place, names in found.items()}
 
 
 def _holds_kinds(parent: str, kinds: Mapping[str, set[str]]) -> bool:

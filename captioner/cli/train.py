@@ -2,10 +2,11 @@
 
 import logging
 import os
+import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ class BesideBar(logging.Handler):
 
 def configure(words: list[str]) -> tuple[Any, Path | None]:
     """(configuration, checkpoint to go on from) of a command line."""
-    from captioner.training import configuration
+    from captioner.training import configuration, recorded
 
     given = {name: value for name, _, value in map(split_word, words) if name in ("resume", "rerun")}
     rest = [word for word in words if split_word(word)[0] not in given and split_word(word)[::2] != ("run_folder", "null")]
@@ -141,10 +142,13 @@ def configure(words: list[str]) -> tuple[Any, Path | None]:
     if given and "init" in named:
         raise InputError(f"init= begins another run with a trained model, {next(iter(given))}= keeps to its run: give one of them")
     for name, value in given.items():
-        path = Path(value)
-        recorded = configuration.recorded_run(path) if name == "rerun" else configuration.recorded_checkpoint(path)
-        kept = Path(recorded.get("run_folder") or "run/").parent.name
-        made = in_fresh_folder(lambda more: configuration.override_run(recorded, [*rest, *more], f"{name}="), kept, named)  # noqa: B023
+        path = Path(value).expanduser()
+        before = recorded.recorded_run(path) if name == "rerun" else recorded.recorded_checkpoint(path)
+        recorded.check_lookups(before, named, path)
+        made = in_fresh_folder(lambda more: recorded.override_run(before, [*rest, *more], f"{name}="), kept_name(before), named)  # noqa: B023
+        recorded.check_trust(made, named, path)
+        if name == "resume":
+            recorded.check_acting(before, made, named, path)
         return made, path if name == "resume" else None
     if not named & {"experiment", "data"}:
         rest = ["experiment=scenes", *rest]
@@ -163,6 +167,12 @@ def run_name(words: list[str]) -> str:
     """The experiment, or else the data, that the words name."""
     named = {name: value for name, _, value in map(split_word, words)}
     return next((value for value in (named.get("experiment"), named.get("data")) if value and value != "null"), "run")
+
+
+def kept_name(recorded: Mapping[str, Any]) -> str:
+    """The experiment or data that a recorded run's folder is named after, where that is a plain name."""
+    name = Path(str(recorded.get("run_folder") or "")).parent.name
+    return name if re.fullmatch(r"\w[\w.-]*", name) else "run"
 
 
 def in_fresh_folder(make: Callable[[list[str]], Any], name: str, named: set[str]) -> Any:

@@ -18,6 +18,7 @@ from captioner.bundle import read_checkpoint
 from captioner.errors import InputError
 from captioner.files import whole_file
 from captioner.records import Batch
+from captioner.training.optimization import set_groups
 from captioner.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,41 @@ def restore_random_states(state: dict[str, Any]) -> None:
     random.setstate((version, tuple(numbers), state["python_gauss"]))
     *keys, position, has_gauss = state["numpy"].tolist()
     np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, state["numpy_gauss"]))  # noqa: NPY002
+
+
+class AsConfigured(Callback):
+    """What is asked for beside `resume=` acts: after a checkpoint was restored, with its old numbers, the configuration's hold again.
+
+    That is the optimizer's rates, decay and betas, the schedule, and early stopping's patience. Where an epoch has another number of
+    steps than before, the schedule stands where it stood, in epochs. Where nothing changed, nothing changes, to the bit.
+    """
+
+    def __init__(self) -> None:
+        self._patience: dict[int, int] = {}
+        self._steps = 0
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        stopping = [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]  # type: ignore[attr-defined]
+        self._patience = {id(callback): callback.patience for callback in stopping}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch_steps": self._steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._steps = state_dict["epoch_steps"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        before, self._steps = self._steps, pl_module.epoch_steps()
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping):
+                callback.patience = self._patience[id(callback)]
+        if trainer.ckpt_path is None:
+            return
+        fresh = pl_module.make_optimizer(pl_module.captioner).param_groups
+        schedule: Any = trainer.lr_scheduler_configs[0].scheduler
+        if before and before != self._steps:
+            schedule.last_epoch = round(schedule.last_epoch * self._steps / before)
+        set_groups(trainer.optimizers[0], schedule, fresh)
 
 
 class FineTune(Callback):

@@ -1,7 +1,6 @@
 """Hydra's composition behind one function, and its complaints in one line."""
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from captioner import kinds
-from captioner.bundle import read_checkpoint
 from captioner.errors import InputError
 from captioner.kinds import ROOT, conf_folder, targets
 from captioner.model import Captioner
@@ -70,20 +68,12 @@ def _with_parts(config: DictConfig, model: Path, overrides: Sequence[Override], 
     return made
 
 
-def override_run(recorded: Mapping[str, Any], words: Sequence[str], where: str) -> DictConfig:
-    """A recorded configuration with other values; groups stay as they were. Raises: InputError, as `compose_run`."""
-    config = OmegaConf.create(dict(recorded))
-    OmegaConf.set_struct(config, True)
-    choices = groups(conf_folder())
-    for override in parse(words):
-        name = override.key_or_group
-        if name in choices and ("." not in name):
-            raise InputError(f"{name}: {where} keeps its choices, so values may be overridden ({name}.key=value) but no groups")
-        if override.is_add() or override.is_delete():
-            raise InputError(f"{override.input_line}: {where} keeps its keys; give key=value")
-        check_value(override, config, keys_of(config))
-        OmegaConf.update(config, name, override.value(), merge=False)
-    return config
+def choose(group: str, override: Override) -> Any:
+    """The section that another choice of a group makes, its interpolations as they are written. Raises: InputError, no such choice."""
+    folder = conf_folder()
+    _check_choice(override, groups(folder))
+    whole: Any = OmegaConf.to_container(_compose(folder, [str(override.input_line)])[0])
+    return whole[group]
 
 
 def parse(words: Sequence[str]) -> list[Override]:
@@ -95,7 +85,7 @@ def parse(words: Sequence[str]) -> list[Override]:
         except HydraException as error:
             if "=" not in word:
                 raise InputError(f"{word}: cannot be read (expected key=value or group=choice; --help shows them)") from None
-            raise InputError(f"{word}: cannot be read: {_first(error)}; quote it for the shell, and for Hydra inside") from None
+            raise InputError(f"{word}: cannot be read: {first_line(error)}; quote it for the shell, and for Hydra inside") from None
         if override.is_sweep_override():
             raise InputError(f"{word}: several values are a sweep; start one run a value (a list is written [a,b])")
         found.append(override)
@@ -213,10 +203,10 @@ def _compose(folder: Path, words: Sequence[str]) -> tuple[DictConfig, Mapping[st
             with open_dict(composed):
                 return composed, composed.pop("hydra").runtime.choices
     except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(f"{_first(error)} (in the configuration of {' '.join(words) or ROOT})") from None
+        raise InputError(f"{first_line(error)} (in the configuration of {' '.join(words) or ROOT})") from None
 
 
-def _first(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """The first line that says something."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
@@ -230,7 +220,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
     try:
         resolved = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise InputError(f"{getattr(error, 'full_key', '') or 'configuration'}: {_first(error)}") from None
+        raise InputError(f"{getattr(error, 'full_key', '') or 'configuration'}: {first_line(error)}") from None
     assert isinstance(resolved, dict)
     found: dict[str, Any] = {str(key): value for key, value in resolved.items()}
     kinds.check(found)
@@ -262,28 +252,3 @@ def name_key(message: str, config: Mapping[str, Any], place: str = "") -> str:
             word = rest.split(" ", 1)[0].rstrip(":,")
             return f"{key}.{word}: {rest}" if f"{key}.{word}" in paths(inside) else f"{key}: {rest}"
     return message
-
-
-def recorded_run(path: Path) -> dict[str, Any]:
-    """The configuration of a run's folder (config.yaml) or of a checkpoint. Raises: InputError, missing, damaged, or of something else."""
-    if path.suffix == ".ckpt":
-        return recorded_checkpoint(path)
-    file = path / "config.yaml" if path.is_dir() else path
-    try:
-        found = OmegaConf.to_container(OmegaConf.load(file))
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such run; give a run's folder, the one with config.yaml") from None
-    except Exception as error:  # whatever a damaged file makes the YAML reader raise
-        raise InputError(f"{file}: not a run's configuration ({_first(error)})") from None
-    if not isinstance(found, dict) or "decoder" not in found:
-        raise InputError(f"{file}: not a run's configuration (it has no decoder)")
-    return {str(key): value for key, value in found.items()}
-
-
-def recorded_checkpoint(path: Path) -> dict[str, Any]:
-    """The configuration in a checkpoint. Raises: InputError, missing, damaged or not ours."""
-    checkpoint = read_checkpoint(path, mmap=True)
-    try:
-        return json.loads(checkpoint["configuration"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a checkpoint of this program ({type(error).__name__}: {error})") from None

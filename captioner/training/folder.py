@@ -89,9 +89,10 @@ def check_folder(folder: Path, resume: Path | None) -> None:
         raise InputError(f"run_folder: {folder} holds a run already; choose another folder, or go on with that one by resume=")
 
 
-def run_of(checkpoint: Path) -> Path:
-    """The folder of the run that wrote a checkpoint into its checkpoints/."""
-    return checkpoint.resolve().parents[1]
+def run_of(checkpoint: Path) -> Path | None:
+    """The folder of the run whose `checkpoints/` a checkpoint lies in; None where it lies elsewhere, for instance by itself."""
+    folder = checkpoint.resolve().parent
+    return folder.parent if folder.name == "checkpoints" else None
 
 
 def clean(run: Path) -> None:
@@ -104,9 +105,9 @@ def begin_folder(folder: Path, config: str, resume: Path | None) -> None:
     """`config.yaml`; and of the run that is resumed, the rows of its numbers and the best model so far."""
     write_whole(folder / "config.yaml", config)
     settle(folder / "model")
-    if resume is None:
+    old = None if resume is None else run_of(resume)
+    if resume is None or old is None:
         return
-    old = run_of(resume)
     clean(old)
     checkpoint = read_checkpoint(resume, mmap=True)
     carry_rows(old / "metrics.csv", folder / "metrics.csv", checkpoint["global_step"])

@@ -1,7 +1,7 @@
 """Which parameters learn how fast, and how that changes over a run."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -63,6 +63,17 @@ def warmup_constant(optimizer: Optimizer, epoch_steps: int, epochs: int, warmup:
     _check(epoch_steps, epochs, warmup=warmup)
     rising = max(1, round(warmup * epoch_steps * epochs))
     return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / rising))
+
+
+def set_groups(optimizer: Optimizer, schedule: LambdaLR, asked: Sequence[Mapping[str, Any]]) -> None:
+    """Give an optimizer's groups the numbers of those `asked` for, the rates as the schedule has them at its present step.
+
+        lr = highest rate * schedule's factor at `last_epoch`
+    """
+    schedule.base_lrs = [group["lr"] for group in asked]
+    for group, wanted, factor in zip(optimizer.param_groups, asked, schedule.lr_lambdas, strict=True):
+        numbers = {name: value for name, value in wanted.items() if name != "params"}
+        group.update(numbers, initial_lr=wanted["lr"], lr=wanted["lr"] * factor(schedule.last_epoch))
 
 
 def _check(epoch_steps: int, epochs: int, **shares: float) -> None:

@@ -32,11 +32,13 @@ from captioner.processor import use_threads
 from captioner.progress import progress
 from captioner.records import Regions
 from captioner.training.averaging import Averaging
+from captioner.training.callbacks import AsConfigured
 from captioner.training.checkpoint_io import WholeCheckpoints
 from captioner.training.configuration import name_key, plain
 from captioner.training.data import CaptioningData
 from captioner.training.folder import begin_folder, check_places, claimed, is_first
 from captioner.training.module import CaptioningModule
+from captioner.training.recorded import history
 from captioner.training.supervision import check_boxes, training_boxes
 from captioner.training.transfer import carry_over
 from captioner.training.writer import link_latest, rescore, write_results
@@ -92,7 +94,8 @@ def train_in(folder: Path, config: Mapping[str, Any], recorded: dict[str, Any], 
     log.info("%s", summary(splits, captioner))
     data = make_data(config, splits, captioner, module.objective.needs_aims)
     if is_first():
-        begin_folder(folder, OmegaConf.to_yaml(recorded), resume)
+        before = "" if resume is None else history(resume, recorded)
+        begin_folder(folder, before + OmegaConf.to_yaml(recorded), resume)
     interrupted = fit(trainer, module, data, config, resume)
     return Outcome(folder, finish(folder, config, data, module, trainer), interrupted)
 
@@ -339,7 +342,7 @@ def make_module(config: Mapping[str, Any], captioner: Captioner, validation: Cap
 
 
 def make_trainer(config: Mapping[str, Any]) -> Trainer:
-    callbacks = make_each(config, "callbacks")
+    callbacks = [*make_each(config, "callbacks"), AsConfigured()]
     callbacks.sort(key=lambda callback: isinstance(callback, Averaging))  # it takes the average away again: after all that look at it
     return built(
         config,

@@ -1,0 +1,253 @@
+"""A run's recorded configuration taken up again: what of it is believed, and which overrides can act on a run under way.
+
+It may be a stranger's, so that it builds only what conf offers, looks nothing up in the environment, and writes only into the new run's
+own folder, below `outputs` and below the working folder. What the user says again on the command line is the user's own word.
+"""
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from captioner import kinds
+from captioner.bundle import read_checkpoint
+from captioner.errors import InputError
+from captioner.training.configuration import check_value, choose, first_line, groups, keys_of, parse, plain
+from captioner.training.folder import run_of
+
+REFERENCE = re.compile(r"\$\{[\w.]+\}")
+"""The only interpolation that a recorded configuration may use: of another key of its own."""
+WRITES = ("folder", "latest", "save_dir")
+"""Last names of the keys of callbacks and loggers that say where they write."""
+ACTING_GROUPS = ("scheduler",)
+"""Groups of which another choice may be made when a run goes on: nothing that was trained or measured hangs on them."""
+PATHS_OF_DATA = "root|annotations|images|instances|table"
+ACTS = re.compile(
+    r"outputs|run_folder|threads|optimizer\..+|scheduler\..+|trainer\..+|logger\..+|search\..+|objective\..+|decoder\.dropout"
+    r"|callbacks|callbacks\.(?!fine_tune\b).+|transform\.(augment|flip|crop_scale)"
+    r"|encoder\.(trunk\.)*(dropout|frozen|finetune_from|hold_statistics)"
+    r"|data\.(batch_size|evaluation_batch_size|captions_per_image|max_words|num_workers|hold_in_memory|cache_features|cache_folder"
+    rf"|workers|missing|((train|val|test)\.)?({PATHS_OF_DATA}))"
+)
+"""Keys whose new value acts from the checkpoint on."""
+NEVER = (
+    (r"(?!scheduler\.)(.*\.)?_\w+_", "another class would not fit the checkpoint's states; begin a new run without resume="),
+    (r"callbacks\..+\.(monitor|mode)", "the best score so far was found by it; begin a new run without resume="),
+)
+OTHERS = (
+    (r"validation\..+", "the best score so far was found by it; begin a new run without resume="),
+    (r"(encoder|decoder|attention|attention_size|transform)(\..+)?", "its weights were trained with that; begin a new run without resume="),
+    (r"seed", "the random states come from the checkpoint; begin a new run without resume="),
+    (r"data\..+", "it makes another data set or vocabulary; init=CHECKPOINT begins a new run with this model on other data"),
+    (r".*", "begin a new run without resume="),
+)
+"""(pattern of keys, why another value cannot act and what to do): whatever ACTS says, and where it says nothing."""
+SECTIONS = ("data", "encoder", "decoder", "transform", "objective", "search", "validation", "optimizer", "scheduler", "trainer")
+
+
+def recorded_run(path: Path) -> dict[str, Any]:
+    """The configuration of a run's folder (config.yaml) or of a checkpoint. Raises: InputError, missing, damaged, or of something else."""
+    if path.suffix == ".ckpt":
+        return recorded_checkpoint(path)
+    file = path / "config.yaml" if path.is_dir() else path
+    try:
+        found = OmegaConf.to_container(OmegaConf.load(file))
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such run; give a run's folder, the one with config.yaml") from None
+    except Exception as error:  # whatever a damaged file makes the YAML reader raise
+        raise InputError(f"{file}: not a run's configuration ({first_line(error)})") from None
+    return checked(found, file)
+
+
+def recorded_checkpoint(path: Path) -> dict[str, Any]:
+    """The configuration in a checkpoint. Raises: InputError, missing, damaged or not ours."""
+    checkpoint = read_checkpoint(path, mmap=True)
+    try:
+        found = json.loads(checkpoint["configuration"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a checkpoint of this program ({type(error).__name__}: {error})") from None
+    return checked(found, path)
+
+
+def checked(found: Any, file: Path) -> dict[str, Any]:
+    """What was read, its classes held to what conf offers before anything else is done with it. Raises: InputError, names `file`."""
+    missing = [name for name in SECTIONS if not isinstance(found, dict) or not isinstance(found.get(name), dict)]
+    if missing:
+        raise InputError(f"{file}: not a run's configuration (it has no {missing[0]})")
+    try:
+        kinds.check(found)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+    return {str(key): value for key, value in found.items()}
+
+
+def override_run(recorded: Mapping[str, Any], words: Sequence[str], where: str) -> DictConfig:
+    """A recorded configuration with other values; `where` is "rerun=" or "resume=", and only the latter takes another schedule.
+
+    Raises: InputError, as `compose_run`.
+    """
+    config = OmegaConf.create(dict(recorded))
+    OmegaConf.set_struct(config, True)
+    choices = groups(kinds.conf_folder())
+    overrides = parse(words)
+    for override in sorted(overrides, key=lambda override: override.key_or_group not in choices):
+        name = override.key_or_group
+        if name in choices and where == "resume=" and name in ACTING_GROUPS:
+            OmegaConf.update(config, name, choose(name, override), merge=False)
+            continue
+        if name in choices and ("." not in name):
+            raise InputError(f"{name}: {where} keeps its choices, so values may be overridden ({name}.key=value) but no groups")
+        if override.is_add() or override.is_delete():
+            raise InputError(f"{override.input_line}: {where} keeps its keys; give key=value")
+        check_value(override, config, keys_of(config))
+        OmegaConf.update(config, name, override.value(), merge=False)
+    return config
+
+
+def check_lookups(recorded: Mapping[str, Any], said: set[str], path: Path) -> None:
+    """Raises: InputError, a value that `path` records looks something up: in the environment, or by any other resolver of OmegaConf."""
+    for key, value in leaves(recorded):
+        if isinstance(value, str) and not is_said(key, said) and "${" in REFERENCE.sub("", value):
+            raise InputError(f"{key}: {path} records {value!r}, which is refused, for it looks something up elsewhere; give {key}=...")
+
+
+def check_trust(config: DictConfig, said: set[str], path: Path) -> None:
+    """Hold a configuration that `path` records to what a stranger's may do; keys in `said` are the user's own.
+
+    Raises: InputError, names the key: it sets what conf has no key for, or writes elsewhere.
+    """
+    found = plain(config)
+    _check_keys(found, said, path)
+    own, outputs = Path(found["run_folder"]), Path(str(found["outputs"]))
+    if not is_said("outputs", said) and not (below(outputs) or outputs.resolve() == _outputs_of(path)):
+        raise InputError(f"outputs: {path} records {found['outputs']!r}, which lies elsewhere and would be written to; give outputs=...")
+    for key, value in _written(found):
+        if not is_said(key, said) and not any(within(value, folder) for folder in (own, outputs)):
+            raise InputError(f"{key}: {path} records {value!r}, which lies elsewhere and would be written to; give {key}=...")
+
+
+def _check_keys(config: Mapping[str, Any], said: set[str], path: Path) -> None:
+    """What is built of other packages' classes gets only keys that conf's own files have, but for plain numbers."""
+    for place, target in kinds.targets(config):
+        if target.startswith("captioner."):
+            continue
+        section: Any = config
+        for part in place.split("."):
+            section = section[part]
+        known = kinds.offered().keys[kinds.offered().name(place)]
+        for name, value in section.items():
+            plainly = value is None or (isinstance(value, bool | int | float) and not place.startswith("logger."))
+            if name not in known and not plainly and not is_said(f"{place}.{name}", said):
+                raise InputError(f"{place}.{name}: {path} records {value!r}, but conf/ has no such key; give {place}.{name}=...")
+
+
+def _written(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(key, path) of all places that a run writes to, beside its own folder."""
+    yield "data.cache_folder", config["data"]["cache_folder"]
+    if config["data"]["_target_"].endswith(".Scenes") and not _drawn(config["data"]):
+        root = str(config["data"]["root"])
+        if not below(Path(root)):
+            yield "data.root", root
+    for key, value in leaves({name: config.get(name) for name in ("callbacks", "logger")}):
+        last = key.rpartition(".")[2]
+        leads = isinstance(value, str) and last != "monitor" and re.search(r"[/\\~]|\.\.", value)
+        if value not in (None, "") and (last in WRITES or leads):
+            yield key, value
+
+
+def _drawn(data: Mapping[str, Any]) -> bool:
+    """Whether these very scenes lie there already, so that none is drawn."""
+    from captioner.data.scenes.scenes import FINGERPRINT
+    from captioner.files import read_json
+
+    file = Path(str(data["root"])) / FINGERPRINT
+    record = read_json(file, "fingerprint of drawn scenes") if file.is_file() else {}
+    found = record.get("fingerprint") if isinstance(record, dict) else None
+    asked = ("seed", "image_size", "train", "val", "test")
+    return isinstance(found, dict) and all(found.get(key) == data[key] for key in asked)
+
+
+def _outputs_of(path: Path) -> Path | None:
+    """The folder of all runs that a run's folder, its config.yaml or its checkpoint lies in."""
+    folder = run_of(path) if path.suffix == ".ckpt" else path if path.is_dir() else path.parent
+    return None if folder is None else folder.resolve().parent.parent
+
+
+def within(path: Any, folder: Path) -> bool:
+    """Whether a path is a folder or lies below it. Links on the way are followed; the last name may be one, as outputs/latest is."""
+    path = Path(str(path))
+    spot = path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+    return spot.is_relative_to(folder.resolve())
+
+
+def below(path: Path) -> bool:
+    """Whether a path is relative and leads nowhere but below the working folder."""
+    return not path.is_absolute() and within(path, Path())
+
+
+def is_said(key: str, said: set[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in said)
+
+
+def leaves(config: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything that is no mapping or list."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            yield from leaves(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(config, list):
+        for index, value in enumerate(config):
+            yield from leaves(value, f"{place}.{index}")
+    else:
+        yield place, config
+
+
+def changes(recorded: Mapping[str, Any], config: Mapping[str, Any] | DictConfig) -> dict[str, tuple[Any, Any]]:
+    """Key -> (value before, value now) of all that differs, but for where the new run's files go."""
+    before, now = (dict(leaves(plain(OmegaConf.create(dict(one))))) for one in (recorded, config))
+    where = {"run_folder", "outputs", *(key for key in now if key.rpartition(".")[2] in WRITES), "data.cache_folder"}
+    keys = sorted((before.keys() | now.keys()) - where)
+    return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}
+
+
+def check_acting(recorded: Mapping[str, Any], config: DictConfig, said: set[str], path: Path) -> None:
+    """Raises: InputError, names a value that was asked for beside resume= and cannot act on a run under way, why, and what to do."""
+    done = int(read_checkpoint(path, mmap=True).get("epoch", -1)) + 1
+    found = changes(recorded, config)
+    for key in sorted(found, key=lambda key: not is_said(key, said)):
+        before, now = found[key]
+        if key.startswith("callbacks.fine_tune."):
+            _check_thaw(key, before, now, done, recorded)
+            continue
+        reasons = [] if now is None else [why for pattern, why in NEVER if re.fullmatch(pattern, key)]
+        if not ACTS.fullmatch(key):
+            reasons += [why for pattern, why in OTHERS if re.fullmatch(pattern, key)]
+        if reasons:
+            raise InputError(f"{key}={now}: cannot act on the run of {path}, which goes on with {key}={before}: {reasons[0]}")
+    epochs = config.trainer.max_epochs
+    if isinstance(epochs, int) and epochs < done:
+        raise InputError(f"trainer.max_epochs={epochs}: {path} has {done} epochs behind it; give at least as many")
+
+
+def _check_thaw(key: str, before: Any, now: Any, done: int, recorded: Mapping[str, Any]) -> None:
+    epoch = recorded["callbacks"]["fine_tune"]["epoch"]
+    if epoch is not None and epoch < done:
+        raise InputError(f"{key}={now}: the encoder has been learning since epoch {epoch} (the first is 0), with {key}={before}")
+    if key.endswith(".epoch") and isinstance(now, int) and now < done:
+        raise InputError(f"{key}={now}: that epoch is over; give {done} (the next one; the first is 0) or a later one")
+
+
+def history(checkpoint: Path, config: Mapping[str, Any]) -> str:
+    """Comment lines for a resumed run's config.yaml: from where it goes on, and what was different until then."""
+    folder = run_of(checkpoint)
+    file = folder / "config.yaml" if folder is not None else None
+    before = file.read_text(encoding="utf-8", errors="replace").splitlines() if file is not None and file.is_file() else []
+    lines = list(itertools.takewhile(lambda line: line.startswith("#"), before))
+    done = int(read_checkpoint(checkpoint, mmap=True).get("epoch", -1)) + 1
+    found = changes(recorded_checkpoint(checkpoint), config)
+    lines.append(f"# After epoch {done} the run went on from {checkpoint}" + (", until then with" if found else ""))
+    lines += [f"#   {key}: {json.dumps(old, ensure_ascii=False)}" for key, (old, _) in found.items()]
+    return "".join(f"{' '.join(line.splitlines())}\n" for line in lines)
