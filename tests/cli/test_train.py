@@ -16,6 +16,7 @@ import torch
 from kinds import kinds
 from omegaconf import OmegaConf
 from PIL import Image
+from runs import NARROW, SMALL, differing, draw_coco, rows, small_run, train
 
 from captioner.cli.main import main
 from captioner.model import Captioner
