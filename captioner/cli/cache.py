@@ -3,25 +3,29 @@
 from collections.abc import Sequence
 
 from captioner.cli import train
+from captioner.cli.help import texts
 from captioner.errors import InputError
 from captioner.processor import use_threads
 
-USAGE = """usage: captioner cache KEY=VALUE ... GROUP=CHOICE ...
-
-Computes what a frozen encoder makes of every image and keeps it on disk as half floats, with a fingerprint of images, encoder,
-weights and transform. It takes the words that `captioner train` takes; training with the same words and data.cache_features=true
-finds the regions there and computes nothing. What is kept already is not computed again.
-
-examples:
-  captioner cache experiment=flickr8k data.root=/data/flickr8k
-  captioner cache experiment=coco data.root=/data/coco encoder=resnet50 data.cache_folder=/scratch/features"""
+ABOUT = """Computes what a frozen encoder makes of every image and keeps it on disk as half floats, with a fingerprint of images, encoder, \
+weights and transform. It takes the same words as `captioner train`. Training with the same words and data.cache_features=true \
+finds the regions there and computes nothing. What is kept already is not computed again."""
+EXAMPLES = [
+    ("captioner cache experiment=coco data.root=/data/coco callbacks.fine_tune.epoch=null", "COCO, for a trunk that stays frozen"),
+    (
+        "captioner cache experiment=flickr8k data.train.annotations=captions_train.json data.train.images=train "
+        "data.val.annotations=captions_val.json data.val.images=val",
+        "files in COCO captions format",
+    ),
+    ("captioner cache data=folder data.root=photos encoder=mobilenet_v2 data.cache_folder=/scratch/features", "your own photos"),
+]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Raises: InputError, one line for the user."""
     words = list(arguments)
     if not words or any(word in ("-h", "--help") for word in words):
-        print(USAGE)
+        print(texts("usage: captioner cache KEY=VALUE ... GROUP=CHOICE ...", ABOUT, EXAMPLES))
         return 0 if words else 2
     options = [word for word in words if word.startswith("-")]
     if options:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from captioner.cli.help import Formatter, texts, usage
 from captioner.cli.searching import count, with_beam
 from captioner.data.captions import CaptionSet
 from captioner.data.images import open_image
@@ -26,6 +27,10 @@ from captioner.search.search import Search
 SHOWN = {"val": 16, "test": 8}
 """Held-out scenes in the gallery, by split."""
 BATCH = 100
+EXAMPLES = [
+    ("captioner demo", "minutes on two cores"),
+    ("captioner demo data.train=5000 trainer.max_epochs=2 seed=1", "fewer scenes and epochs, another seed"),
+]
 
 
 class Scored(NamedTuple):
@@ -82,8 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     asked = argparse.ArgumentParser(
         prog="captioner demo",
-        description="Draw scenes with captions and masks, train the soft-attention captioner on them, score it, caption unseen scenes, and "
-        "write the gallery. Any other words are overrides as of `captioner train`, e.g. seed=1 data.train=5000 trainer.max_epochs=2.",
+        usage=usage("captioner demo [KEY=VALUE ...] [--beam N]"),
+        description=texts(
+            "Draws scenes with captions and masks, trains the soft-attention captioner on them, scores it, captions scenes that it has not "
+            "seen, and writes the gallery. Other words are overrides, as of `captioner train`."
+        ),
+        epilog=texts(EXAMPLES),
+        formatter_class=Formatter,
     )
     asked.add_argument("--beam", type=count, metavar="N", help="beams of the search (left out: the search of the recipe, a beam of 3)")
     return asked

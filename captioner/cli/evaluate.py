@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from captioner.cli.help import Formatter, texts, usage
 from captioner.cli.report import sentences, table
 from captioner.cli.searching import add_search, flags_given, kind_of, make_search, natural
 from captioner.cli.searching import count as positive
@@ -26,35 +27,41 @@ log = logging.getLogger(__name__)
 
 ORDER = 4
 
-USAGE = """captioner evaluate RESULTS.json ANNOTATIONS.json [--metrics bleu,rouge,cider] [--compare OTHER.json] [--diversity]
-                          [--partial] [--bootstrap 1000] [--df FILE] [--json FILE] ...
-       captioner evaluate --model MODEL ANNOTATIONS.json --images DIR [--beam 3] [--batch-size 16] [--device auto] [--results FILE] ..."""
+USAGE = (
+    "captioner evaluate RESULTS.json ANNOTATIONS.json [options]",
+    "captioner evaluate --model MODEL ANNOTATIONS.json --images DIR [options]",
+)
 
 RULES = """rules:
   RESULTS is a list [{"image_id": 1, "caption": "a dog runs"}, ...], ANNOTATIONS a file in COCO captions format.
-  Every image that has references needs exactly one caption: a missing one is an error (--partial scores those that are there, and
-  CIDEr then counts its document frequencies over these), so is an image captioned twice, or one without references.
+  Every image that has references needs exactly one caption. A missing caption is an error (with --partial the others are scored, and \
+CIDEr counts its document frequencies over these), and so is an image that has two captions, or no reference.
   A caption without words is scored as it is: 0.
-  With --model, an image that is absent or cannot be read is named and left out, the others are scored, and the exit code is 1
-  (--partial: absent ones are not asked for).
+  With --model, an image that is absent or cannot be read is named and left out, the others are scored, and the exit code is 1 \
+(with --partial absent images are not asked for).
   A metric that cannot run here is left out of table and file, and a line says why. CIDEr is coco-caption's, which is CIDEr-D.
-  The table shows scores and shares x 100, the vocabulary as a number of words and the length in words; the file holds fractions.
+  The table shows scores and shares x 100, the vocabulary as a number of words, and the length in words; the file holds fractions.
 
-  95 % intervals: percentile bootstrap over images; CIDEr keeps its document frequencies, so its interval is for these.
-  --compare resamples the images for both systems together. p is how often two equally good systems would differ by as much or more
-  (approximate randomization, two-sided): below 0.05 a system is called better, else the difference may be noise. Each score is tested by
-  itself: of twenty scores of equal systems, one will be called different.
-  --diversity: distinct-1 and -2 (different words and bigrams a word), self-BLEU (each caption against all others), vocabulary,
-  length, captions not among the training captions, captions that end in a function word ("a dog on the"), captions with <unk>.
-
-exit codes: 0 scored; 1 scored without the images that failed; 2 usage or configuration
-
-examples:
-  captioner evaluate outputs/latest/results/captions_val.json data/annotations/captions_val2017.json
-  captioner evaluate results.json captions_val2017.json --metrics bleu,cider,meteor --json scores.json
-  captioner evaluate results.json captions_val2017.json --compare others.json
-  captioner evaluate results.json captions_val2017.json --diversity --training-captions captions_train2017.json
-  captioner evaluate --model outputs/latest/model captions_val2017.json --images val2017 --beam 5 --results results.json"""
+  95 % intervals: percentile bootstrap over images. CIDEr keeps its document frequencies, so its interval is for these.
+  --compare resamples the images for both systems together. p is how often two equally good systems would differ by as much or more \
+(approximate randomization, two-sided): below 0.05 a system is called better, else the difference may be noise. Each score is tested by \
+itself: of twenty scores of equal systems, one will be called different.
+  --diversity: distinct-1 and -2 (different words and bigrams a word), self-BLEU (each caption against all others), vocabulary, \
+length, captions not among the training captions, captions that end in a function word ("a dog on the"), captions with <unk>."""
+CODES = "exit codes: 0 scored; 1 scored without the images that failed; 2 the command line or a file is wrong"
+EXAMPLES = [
+    ("captioner evaluate outputs/latest/results/captions_val.json annotations/captions_val2017.json", "score what a run has said"),
+    ("captioner evaluate results.json captions_val2017.json --metrics bleu,cider,meteor --json scores.json", "some metrics, and a file"),
+    ("captioner evaluate results.json captions_val2017.json --compare others.json", "say which of two systems is better"),
+    (
+        "captioner evaluate results.json captions_val2017.json --diversity --training-captions captions_train2017.json",
+        "say how much captions repeat one another, and the training captions",
+    ),
+    (
+        "captioner evaluate --model outputs/latest/model captions_val2017.json --images val2017 --beam 5 --results results.json",
+        "caption images by a model, then score",
+    ),
+]
 
 
 class System(NamedTuple):
@@ -128,9 +135,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "captioner evaluate", USAGE, "Score captions.", RULES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    about = texts("Scores captions: those of a file, or those that a model finds now.")
+    more = texts(RULES, CODES, EXAMPLES)
+    parser = argparse.ArgumentParser("captioner evaluate", usage(*USAGE), about, more, formatter_class=Formatter, allow_abbrev=False)
     add = parser.add_argument
     add("files", nargs="+", type=Path, metavar="FILE", help="RESULTS.json ANNOTATIONS.json; with --model only ANNOTATIONS.json")
     add("--metrics", default=",".join(METRICS), help=f"some of {','.join(EVERY)} (default: %(default)s)")
@@ -147,7 +154,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = model.add_argument
     add("--model", type=Path, help="a model folder, a run's folder or a .ckpt: caption the images, then score")
     add("--images", type=Path, metavar="DIR", help="the folder of the annotations' images")
-    add("--batch-size", type=positive, default=16, help="images at a time (default: %(default)s)")
+    add("--batch-size", type=positive, default=16, metavar="N", help="images at a time (default: %(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default)")
     add("--results", type=Path, metavar="FILE", help="write the captions in the COCO results format")
     add_search(parser, "of --search sample: draw N captions of each image and take the best", also=False)

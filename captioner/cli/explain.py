@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from captioner.cli.help import Formatter, texts, usage
 from captioner.cli.predict import Parser, complain, listed, load
 from captioner.cli.report import aligned, hundredth, interval
 from captioner.cli.searching import count, natural, with_beam
@@ -38,18 +39,29 @@ FAITH = {
     "chance": "  hiding as much anywhere",
     "agreement": "rank correlation with the first map",
 }
-EXAMPLES = """Words of a caption that name one of COCO's 80 categories (plurals and synonyms too), or of drawn scenes (--scenes) phrases
-that name an object, are held against the boxes and masks of such objects in the image: numbers a word, then means over words, with
-95 % bootstrap intervals over images. Uniform, centre and shuffled (maps of the same class from other images) know nothing of the image.
-Localisation cuts a map at a share of its highest value: each class's own, chosen on training images (--train-...), or --threshold.
-
-examples:
-  captioner explain outputs/latest --annotations instances_val2017.json --captions captions_val2017.json --images val2017
-  captioner explain MODEL --annotations instances_val.json --captions captions_val.json --images val --scenes scenes_val.json \\
-      --train-annotations instances_train.json --train-captions captions_train.json --train-images train --train-scenes scenes_train.json
-  captioner explain MODEL ... --explain attention,gradcam,jacobian --of generated --faithfulness --limit 200 --json grounding.json
-
-exit codes: 0 done; 1 some images failed, named on standard error, the rest done; 2 usage or configuration"""
+RULES = """Words of a caption that name one of COCO's 80 categories (plurals and synonyms too), or with --scenes the phrases that name a \
+drawn object, are compared with the boxes and masks of such objects in the image. Each number is a mean over words, with a 95 % bootstrap \
+interval over images. Three baselines know nothing of the image: a uniform map, a map at the centre, and maps of the same class from other \
+images (shuffled). For localisation a map is cut at a share of its highest value: at each class's own, chosen on training images \
+(--train-...), or at --threshold."""
+EXAMPLES = [
+    (
+        "captioner explain outputs/latest --annotations instances_val2017.json --captions captions_val2017.json --images val2017",
+        "photos with COCO's boxes and masks",
+    ),
+    (
+        "captioner explain outputs/latest --annotations instances_val.json --captions captions_val.json --images val "
+        "--scenes scenes_val.json --train-annotations instances_train.json --train-captions captions_train.json --train-images train "
+        "--train-scenes scenes_train.json",
+        "drawn scenes; the training scenes choose where a map is cut",
+    ),
+    (
+        "captioner explain outputs/latest --annotations instances_val2017.json --captions captions_val2017.json --images val2017 "
+        "--explain attention,gradcam,jacobian --of generated --faithfulness --limit 200 --json grounding.json",
+        "other explanations too, of generated captions, and what hiding a place does to the word",
+    ),
+]
+CODES = "exit codes: 0 done; 1 some images failed, each is named on standard error, the rest is done; 2 the command line or a file is wrong"
 
 
 class Source(NamedTuple):
@@ -104,9 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     asked = Parser(
         prog="captioner explain",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=usage("captioner explain MODEL --annotations FILE ... --captions FILE ... --images DIR ... [other options]"),
+        description=texts("Measures whether the maps of words that name objects lie on these objects."),
+        epilog=texts(RULES, EXAMPLES, CODES),
+        formatter_class=Formatter,
         allow_abbrev=False,
     )
     add = asked.add_argument

@@ -12,6 +12,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 from captioner import __version__, processor
+from captioner.cli.help import texts
 from captioner.errors import InputError
 
 COMMANDS = {
@@ -23,14 +24,21 @@ COMMANDS = {
     "demo": "draw scenes, train on them, score, caption, write the gallery",
 }
 
-EXAMPLES = """examples:
-  captioner train                                           on drawn scenes, no download
-  captioner train experiment=coco data.root=/data/coco      on COCO 2017 as it is distributed
-  captioner predict photos/ --out captioned                 with the newest trained model: captions, heat maps, a gallery
-  captioner predict photo.jpg --model outputs/latest/model --beam 5
-  captioner evaluate results/captions_val.json annotations/captions_val2017.json
-  captioner evaluate --model outputs/latest/model annotations/captions_val2017.json --images val2017
-  captioner explain outputs/latest/model --annotations instances_val2017.json --captions captions_val2017.json --images val2017"""
+EXAMPLES = [
+    ("captioner train", "train on drawn scenes, without a download"),
+    ("captioner train experiment=coco data.root=/data/coco", "train on COCO 2017 as it is distributed"),
+    ("captioner predict photos/ --out captioned", "caption by the newest trained model: captions, heat maps and a gallery"),
+    ("captioner predict photo.jpg --model outputs/latest/model --beam 5", ""),
+    ("captioner evaluate outputs/latest/results/captions_val.json annotations/captions_val2017.json", "score captions that a run has left"),
+    (
+        "captioner evaluate --model outputs/latest/model annotations/captions_val2017.json --images val2017",
+        "caption images by a model, then score",
+    ),
+    (
+        "captioner explain outputs/latest/model --annotations instances_val2017.json --captions captions_val2017.json --images val2017",
+        "measure whether the maps lie on the objects",
+    ),
+]
 
 DONE, USAGE, INTERRUPTED = 0, 2, 130
 
@@ -130,11 +138,11 @@ def complain(message: str) -> int:
 
 
 def usage() -> str:
-    commands = "\n".join(f"  {name:<10}{what}" for name, what in COMMANDS.items())
-    return (
-        f"usage: captioner COMMAND ...\n\n{commands}\n\n{EXAMPLES}\n\n"
-        "`captioner COMMAND --help` says more. Exit codes: 0 done; 1 some inputs failed, the rest done; 2 usage or configuration."
+    more = (
+        "`captioner COMMAND --help` says more about a command. Exit codes: 0 done; 1 some inputs failed, the rest is done; "
+        "2 the command line, a file or the configuration is wrong; 130 interrupted."
     )
+    return texts("usage: captioner COMMAND ...", COMMANDS, EXAMPLES, more)
 
 
 if __name__ == "__main__":

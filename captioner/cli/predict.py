@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from PIL import Image
 
+from captioner.cli.help import Formatter, texts, usage
 from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.results import ATTENTION, KINDS, References, Results, overwritten, written_twice
 from captioner.cli.searching import add_search, count, flags_given, kind_of, make_search, natural
@@ -31,19 +32,22 @@ BATCH_PIXELS = 2**26
 Opened = tuple[str, str, Image.Image]
 """Path, name of the results, image."""
 
-EXAMPLES = """examples:
-  captioner predict photo.jpg                                   prints the caption; the model is outputs/latest
-  captioner predict photos/ --recursive --out captioned         sheets, arrays and a gallery: open captioned/index.html
-  captioner predict photo.jpg --search sample --captions 5 --top-p 0.9 --seed 1
-  captioner predict photo.jpg --require dog --no-bad-ending --no-repeat 3
-  captioner predict photo.jpg --model one --model two           two models caption together
-  captioner predict photo.jpg --caption "a dog runs" --out why  where the model looks when made to say this
-  captioner predict photo.jpg --save overlay,matrix,animation --out why
-  captioner predict photo.jpg --explain attention,gradcam,occlusion --out why
-  captioner predict 'val2017/*.jpg' --annotations captions_val2017.json --out val --save gallery
-  find . -name '*.jpg' | captioner predict - --model outputs/scenes/2026-01-31_12-00-00
-
-exit codes: 0 done; 1 some inputs failed, named on standard error, the rest done; 2 usage or configuration"""
+EXAMPLES = [
+    ("captioner predict photo.jpg", "print the caption; the model is outputs/latest, the newest that was trained here"),
+    ("captioner predict photos/ --recursive --out captioned", "write sheets, arrays and a gallery: open captioned/index.html"),
+    ("captioner predict photo.jpg --search sample --captions 5 --top-p 0.9 --seed 1", "draw five captions"),
+    ("captioner predict photo.jpg --require dog --no-bad-ending --no-repeat 3", "say what a caption must contain and avoid"),
+    ("captioner predict photo.jpg --model one --model two", "let two models caption together"),
+    ('captioner predict photo.jpg --caption "a dog runs" --out why', "show where the model looks for a sentence of yours"),
+    ("captioner predict photo.jpg --save overlay,matrix,animation --out why", "write other pictures of the maps"),
+    ("captioner predict photo.jpg --explain attention,gradcam,occlusion --out why", "write other explanations beside attention"),
+    (
+        "captioner predict 'val2017/*.jpg' --annotations captions_val2017.json --out val --save gallery",
+        "write results.json too, in the COCO results format",
+    ),
+    ("find . -name '*.jpg' | captioner predict - --model outputs/scenes/2026-01-31_12-00-00", "take the list of files from a pipe"),
+]
+CODES = "exit codes: 0 done; 1 some inputs failed, each is named on standard error, the rest is done; 2 the command line or a file is wrong"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,9 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     asked = Parser(
         prog="captioner predict",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=usage("captioner predict IMAGE ... [--model MODEL] [--out DIR] [other options]"),
+        description=texts("Captions images, and shows where the model looked for each word. Prints path<TAB>caption for each image."),
+        epilog=texts(EXAMPLES, CODES),
+        formatter_class=Formatter,
         allow_abbrev=False,
     )
     add = asked.add_argument

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from captioner.cli.help import texts
+from captioner.cli.help import usage as ways
 from captioner.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -23,30 +25,37 @@ CHATTY = (
 )
 DONE, INTERRUPTED = 0, 130
 
-HELP = """usage: captioner train [KEY=VALUE ...] [GROUP=CHOICE ...] [--cfg job] [--help]
+USAGE = "captioner train [KEY=VALUE ...] [GROUP=CHOICE ...] [--cfg job] [--help]"
+ABOUT = "Trains an image captioner. Without arguments it draws scenes and trains on them (experiment=scenes, no download)."
+GROUPS = "groups and choices (the file conf/GROUP/CHOICE.yaml says what each key means):"
+EXAMPLES = [
+    ("captioner train", "drawn scenes"),
+    ("captioner train experiment=coco data.root=/data/coco", "COCO 2017 as it is distributed"),
+    (
+        "captioner train experiment=coco data.root=/data/coco encoder=resnet50 optimizer.lr=2e-4 trainer.devices=4 trainer.strategy=ddp",
+        "the same with another encoder and learning rate, on four GPUs",
+    ),
+    (
+        "captioner train data=captions data.train.annotations=a.json data.train.images=a data.val.annotations=b.json data.val.images=b "
+        "encoder=resnet50",
+        "any files in COCO captions format",
+    ),
+    ("captioner train attention=hard objective=hard attention/score=scaled_dot", "hard attention, and another score"),
+    ("captioner train debug=fast data.train=200 data.val=20 data.test=20", "one short epoch, to see that everything runs"),
+    ("captioner train rerun=outputs/scenes/2025-01-31_12-00-00 seed=1", "a run again from its beginning, with other values"),
+    ("captioner train resume=outputs/latest/checkpoints/last.ckpt", "a run goes on from the end of an epoch"),
+    (
+        "captioner train resume=outputs/latest/checkpoints/last.ckpt trainer.max_epochs=20",
+        "it goes on for more epochs (the schedule of the learning rate stretches over scheduler.epochs)",
+    ),
+    ("captioner train init=outputs/latest data=folder data.root=photos", "a trained model learns on new data and keeps its words"),
+]
+MORE = """data=folder takes photos with a table beside them, captions.csv say, whose first line is file_name,caption (image, text ... do \
+as well; commas, semicolons, tabs or | between them; JSON lines, too; a column split if wanted), or with a .txt of captions beside each photo.
 
-Trains an image captioner. Without arguments it draws scenes and trains on them (experiment=scenes, no download).
-
-{groups}
-
-examples:
-  captioner train
-  captioner train experiment=coco data.root=/data/coco
-  captioner train experiment=coco data.root=/data/coco encoder=resnet50 optimizer.lr=2e-4 trainer.devices=4 trainer.strategy=ddp
-  captioner train data=captions data.train.annotations=a.json data.train.images=a data.val.annotations=b.json data.val.images=b
-  captioner train attention=hard objective=hard attention/score=scaled_dot
-  captioner train debug=fast data.train=200 data.val=20 data.test=20     one short epoch, to see that everything runs
-  captioner train rerun=outputs/scenes/2025-01-31_12-00-00 seed=1        a run again, with other values
-  captioner train resume=outputs/latest/checkpoints/last.ckpt            on from an epoch's end
-  captioner train resume=.../last.ckpt trainer.max_epochs=20             (a schedule stretches over scheduler.epochs)
-  captioner train init=outputs/latest data=folder data.root=photos       a trained model on new data, its words kept
-
-data=folder takes photos with a table beside them, captions.csv say, whose first line is file_name,caption (image, text ... do as well;
-commas, semicolons, tabs or | between them; JSON lines, too; a column split if wanted), or with a .txt of captions beside each photo.
-
-GROUP/PART=CHOICE chooses a part of a choice; KEY=null empties a value; +KEY=VALUE adds one. --cfg job prints the composed
+GROUP/PART=CHOICE chooses a part of a choice; KEY=null empties a value; +KEY=VALUE adds one. --cfg job prints the composed \
 configuration and ends. A run's files are in outputs/<experiment or data>/<date_time>; outputs/latest leads to the newest.
-Exit codes: 0 done; 2 usage or configuration; 130 interrupted (what was best so far is kept)."""
+exit codes: 0 done; 2 the command line, a file or the configuration is wrong; 130 interrupted (what was best so far is kept)"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,10 +79,8 @@ def usage() -> str:
     from captioner.kinds import conf_folder
     from captioner.training.configuration import groups
 
-    choices = groups(conf_folder())
-    width = max(map(len, choices)) + 2
-    lines = [f"  {group:<{width}}{shortened(names)}" for group, names in choices.items()]
-    return HELP.format(groups="groups and choices (conf/GROUP/CHOICE.yaml says what each key means):\n" + "\n".join(lines))
+    choices = {group: shortened(names) for group, names in groups(conf_folder()).items()}
+    return texts(f"usage: {ways(USAGE)}", ABOUT, GROUPS, choices, EXAMPLES, MORE)
 
 
 def shortened(names: list[str], width: int = 110) -> str:

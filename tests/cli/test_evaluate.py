@@ -100,7 +100,7 @@ def test_metrics_are_chosen_and_those_that_cannot_be_had_left_out(evaluate, monk
     code, printed, error = evaluate(None, REFERENCES, "--metrics", "SPICE,cider, rouge", "--json", tmp_path / "scores.json")
     assert code == 0
     assert list(rows(printed)) == ["ROUGE-L", "CIDEr", "images"]
-    assert "SPICE is left out: its Java program comes with pycocoevalcap, which is not installed" in error
+    assert 'SPICE is left out: it needs an extra that is not installed: pip install "captioner[java]"' in error
     assert "SPICE" not in json.loads((tmp_path / "scores.json").read_text())
     code, printed, error = evaluate(None, REFERENCES, "--metrics", "spice")
     assert (code, printed) == (2, "")
