@@ -50,8 +50,9 @@ EXAMPLES = [
     ),
     ("captioner train init=outputs/latest data=folder data.root=photos", "a trained model learns on new data and keeps its words"),
 ]
-MORE = """data=folder takes photos with a table beside them, captions.csv say, whose first line is file_name,caption (image, text ... do \
-as well; commas, semicolons, tabs or | between them; JSON lines, too; a column split if wanted), or with a .txt of captions beside each photo.
+MORE = """data=folder takes photos with a table of captions beside them, for example captions.csv with the first line file_name,caption. \
+The columns may have other usual names (image, text ...) and commas, semicolons, tabs or | between them; a column split is used where \
+there is one; JSON lines are read too, and so is a .txt of captions beside each photo.
 
 GROUP/PART=CHOICE chooses a part of a choice; KEY=null empties a value; +KEY=VALUE adds one. --cfg job prints the composed \
 configuration and ends. A run's files are in outputs/<experiment or data>/<date_time>; outputs/latest leads to the newest.
