@@ -1,5 +1,6 @@
 """Batches of images with all their captions: one item an image, so that all captions are decoded against one encoder pass."""
 
+import logging
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -19,13 +20,16 @@ from captioner.records import Aims, Batch, Regions
 from captioner.tokenizer import tokenize
 from captioner.vocabulary import Vocabulary
 
+log = logging.getLogger(__name__)
+
 
 class CaptionDataset(Dataset[Batch]):
     """An item is a batch of one image; `collate` joins them. A DataLoader asks for whole batches (`__getitems__`), which is faster.
 
     captions: an image without captions gives a row of `<pad>`.
     captions_per_image: at most this many of an image's captions, drawn anew each time in training, the first ones elsewhere.
-    max_words: longer captions are cut to this many words and `<end>`; None cuts nothing.
+    max_words: longer captions are cut to this many words and `<end>`, with a warning; None cuts nothing. Every caption of a batch costs
+        what its longest costs: one of 5,000 words among 160 short ones took 12 GB.
     hold_in_memory: keep each image in eight bits at the model's size after its first reading (bytes: images * 3 * height * width;
         each worker process would keep its own, so use num_workers=0). Training crops are then cut from the kept view.
     features: regions computed beforehand, in the order of `captions`; then images are not read at all, and a training batch is
@@ -156,8 +160,26 @@ def _join(images: list[Any]) -> Any:
 def _encode(
     captions: CaptionSet, vocabulary: Vocabulary, max_words: int | None
 ) -> tuple[Int[np.ndarray, " words"], Int[np.ndarray, " captions_and_one"]]:
-    words, first = array("i"), array("q", [0])
+    words, first, lengths = array("i"), array("q", [0]), array("q")
     for caption in captions.captions:
-        words.extend(vocabulary.encode(tokenize(caption)[:max_words]))
+        tokens = tokenize(caption)
+        lengths.append(len(tokens))
+        words.extend(vocabulary.encode(tokens[:max_words]))
         first.append(len(words))
+    _warn_of_cut(captions, np.array(lengths, dtype=np.int64), max_words)
     return np.array(words, dtype=np.int32), np.array(first, dtype=np.int64)
+
+
+def _warn_of_cut(captions: CaptionSet, lengths: Int[np.ndarray, " captions"], max_words: int | None) -> None:
+    cut = 0 if max_words is None else int((lengths > max_words).sum())
+    if cut:
+        longest = int(lengths.argmax())
+        image = captions.names[int(np.searchsorted(captions.first, longest, side="right")) - 1]
+        log.warning(
+            "%s of %s captions have more than data.max_words=%d words and are cut there; the longest, of %s, is one of %s",
+            f"{cut:,}",
+            f"{len(lengths):,}",
+            max_words,
+            f"{lengths[longest]:,}",
+            image,
+        )

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
+from kinds import CONF
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -91,6 +93,25 @@ def test_held_images_are_mirrored_anew_each_time(captions: CaptionSet) -> None:
 def test_long_captions_are_cut_before_their_end(captions: CaptionSet) -> None:
     items = dataset(captions, max_words=2)
     assert said(items.__getitems__([1, 0]), items.vocabulary) == [[["one", "cat"]], [["a", "red"], ["the", "dog"]]]
+
+
+def test_what_is_cut_is_said_with_the_longest_caption_s_image(captions: CaptionSet, caplog: pytest.LogCaptureFixture) -> None:
+    dataset(captions, max_words=6)
+    assert not caplog.records
+    dataset(captions, max_words=2)
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    expected = "2 of 7 captions have more than data.max_words=2 words and are cut there; the longest, of 6, is one of 1.png"
+    assert record.message == expected
+
+
+def test_a_caption_of_5000_words_does_not_make_batches_of_5000_steps_unless_asked(tmp_path: Path) -> None:
+    said = [["a dog " * 2500], ["a dog"]]
+    captions = CaptionSet(tmp_path, ["0.png", "1.png"], [1, 2], said)
+    default = yaml.safe_load((CONF / "train.yaml").read_text())["data"]["max_words"]
+    items, whole = (CaptionDataset(captions, vocabulary(captions), Transform(6), max_words=words) for words in (default, None))
+    widths = [each._gather(*each._rows(np.array([0, 1]))).shape[2] for each in (items, whole)]
+    assert widths == [258, 5002]
 
 
 def test_fewer_captions_are_the_first_ones_or_drawn_anew_in_training(captions: CaptionSet) -> None:
