@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from captioner.data.boxes import WordBoxes
 from captioner.data.cache import FeatureStore
 from captioner.data.captions import CaptionSet
-from captioner.data.images import open_image
+from captioner.data.images import UnreadableImageError, open_image
 from captioner.data.transforms import Transform
+from captioner.errors import InputError
 from captioner.records import Aims, Batch, Regions
 from captioner.tokenizer import tokenize
 from captioner.vocabulary import Vocabulary
@@ -36,7 +38,9 @@ class CaptionDataset(Dataset[Batch]):
         mirrored with the transform's probability where the store holds the mirrored view.
     boxes: of words that name objects, for the batch's `aims`.
 
-    Raises: ValueError, an argument is not positive or the store has another number of images.
+    An image that can be read no longer is left out of its batch, with a warning the first time: what was trained so far is worth more.
+    Raises: ValueError, an argument is not positive or the store has another number of images. InputError, by a batch of which no image
+    can be read.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class CaptionDataset(Dataset[Batch]):
         if hold_in_memory and features is None:
             self._held = torch.empty(len(captions), 3, transform.height, transform.width, dtype=torch.uint8)
         self._is_held = np.zeros(len(captions), dtype=bool)
+        self._lost: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -71,26 +76,46 @@ class CaptionDataset(Dataset[Batch]):
         return self.__getitems__([image])
 
     def __getitems__(self, images: Sequence[int]) -> Batch:
-        indices = np.asarray(images, dtype=np.int64)
-        pixels = self._images(indices)
+        indices, pixels = self._images(np.asarray(images, dtype=np.int64))
         rows, there = self._rows(indices)
         captions = torch.from_numpy(self._gather(rows, there))
         aims = None if self.boxes is None else self.boxes.aims(rows, there)
         return Batch(pixels, captions, torch.from_numpy(self.captions.image_ids[indices]), aims)
 
-    def _images(self, indices: Int[np.ndarray, " images"]) -> Float[Tensor, "images 3 height width"] | Regions:
+    def _images(
+        self, indices: Int[np.ndarray, " images"]
+    ) -> tuple[Int[np.ndarray, " readable"], Float[Tensor, "readable 3 height width"] | Regions]:
+        """Which of the images can be read, and what the encoder takes of them."""
         if self.features is not None:
             mirrored = self.transform.flips(len(indices)).numpy() if self.train and self.features.views == 2 else None
-            return self.features.regions(indices, mirrored)
+            return indices, self.features.regions(indices, mirrored)
         if self._held is None:
             view = self.transform.train_pixels if self.train else (lambda image: self.transform.pixels(image)[0])
-            pixels = torch.stack([view(open_image(self.captions.path(int(index)))) for index in indices])
-            return self.transform.normalise(pixels)
+            found = {place: view(image) for place, index in enumerate(indices) if (image := self._open(int(index))) is not None}
+            kept = self._some(indices, list(found))
+            return kept, self.transform.normalise(torch.stack(list(found.values())))
         for index in indices[~self._is_held[indices]]:
-            self._held[index] = self.transform.pixels(open_image(self.captions.path(int(index))))[0]
-            self._is_held[index] = True
-        pixels = self._held[torch.from_numpy(indices)]
-        return self.transform.normalise(self.transform.augmented(pixels) if self.train else pixels)
+            if not self._is_held[index] and (image := self._open(int(index))) is not None:
+                self._held[index] = self.transform.pixels(image)[0]
+                self._is_held[index] = True
+        kept = self._some(indices, np.flatnonzero(self._is_held[indices]).tolist())
+        pixels = self._held[torch.from_numpy(kept)]
+        return kept, self.transform.normalise(self.transform.augmented(pixels) if self.train else pixels)
+
+    def _open(self, index: int) -> Image.Image | None:
+        """The image; None, and a warning the first time, where it cannot be read."""
+        try:
+            return open_image(self.captions.path(index))
+        except UnreadableImageError as error:
+            if index not in self._lost:
+                log.warning("%s; what goes on leaves it out", error)
+            self._lost.add(index)
+            return None
+
+    def _some(self, indices: Int[np.ndarray, " images"], places: list[int]) -> Int[np.ndarray, " readable"]:
+        if not places:
+            raise InputError(f"{self.captions.path(int(indices[0]))}: none of the {len(indices)} images of a batch can be read any longer")
+        return indices[places]
 
     def _rows(self, indices: Int[np.ndarray, " images"]) -> tuple[Int[np.ndarray, "images captions"], Bool[np.ndarray, "images captions"]]:
         """Which of all captions each place of the batch takes, and whether it takes one."""

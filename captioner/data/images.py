@@ -84,7 +84,7 @@ def open_image(path: Path | str) -> Image.Image:
 def check_image(path: Path | str) -> None:
     """Look at an image file without decoding it, where its format allows that: a JPEG has a head and an end, a PNG's checksums fit.
 
-    It takes a tenth of a millisecond where decoding takes several. Raises: UnreadableImageError, as `open_image`.
+    That takes a fraction of a millisecond where decoding takes several. Raises: UnreadableImageError, as `open_image`.
     """
     path = Path(path)
     with complaints(path), _opened(path) as image:

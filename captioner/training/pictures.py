@@ -1,5 +1,6 @@
 """Contact sheets of the same validation images after every validation, so that one can watch attention form."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from lightning.pytorch import Callback
 from PIL import Image
 
-from captioner.data.images import open_image
+from captioner.data.images import UnreadableImageError, open_image
 from captioner.files import whole_file
 from captioner.model import Caption
 
@@ -42,7 +43,10 @@ class Pictures(Callback):
     def captions(self, trainer: Any, module: Any) -> list[Caption]:
         """Of the same images every time."""
         split = trainer.datamodule.splits["val"]
-        photos = [open_image(split.path(index)) for index in range(min(self.images, len(split)))]
+        photos = []
+        for index in range(min(self.images, len(split))):
+            with suppress(UnreadableImageError):  # validation has said so
+                photos.append(open_image(split.path(index)))
         with torch.random.fork_rng(), trainer.precision_plugin.val_step_context():
             return list(module.captioner.caption(photos, search=module.search))
 

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from captioner import bundle
 from captioner.data.cache import FeatureStore, contents_hash, fingerprint, open_or_build, weights_hash
 from captioner.data.captions import CaptionSet
+from captioner.data.check import readable
 from captioner.data.source import DataSource
 from captioner.decoders.decoder import Decoder
 from captioner.encoders.encoder import base_config, portable
@@ -222,15 +223,16 @@ def make_source(config: Mapping[str, Any]) -> DataSource:
 
 
 def read_splits(config: Mapping[str, Any]) -> dict[str, CaptionSet]:
-    """`train` and `val` (and `test`) as the run uses them. Raises: InputError, the data has no such split."""
+    """`train` and `val` as the run uses them, every image looked at. Raises: InputError, no such split, or an image cannot be read."""
     splits = make_source(config).splits()
     validation = config["validation"]
     for split in ("train", validation["split"]):
         if split not in splits:
             raise InputError(f"data has no split {split!r}, only {', '.join(splits) or 'none'}; training needs train and validation.split")
-    limit = config["data"]["limit"]
+    limit, missing = config["data"]["limit"], config["data"].get("missing")
     taken = {"train": splits["train"], "val": splits[validation["split"]]}
-    return {name: captions.select(range(min(limit, len(captions)))) if limit else captions for name, captions in taken.items()}
+    taken = {name: captions.select(range(min(limit, len(captions)))) if limit else captions for name, captions in taken.items()}
+    return {name: readable(captions, name, missing) for name, captions in taken.items()}
 
 
 def make_captioner(config: Mapping[str, Any], captions: CaptionSet, resume: Path | None) -> Captioner:

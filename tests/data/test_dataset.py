@@ -15,6 +15,7 @@ from captioner.data.cache import FeatureStore, open_or_build
 from captioner.data.captions import CaptionSet
 from captioner.data.dataset import CaptionDataset, collate
 from captioner.data.transforms import Transform
+from captioner.errors import InputError
 from captioner.records import Batch, Regions
 from captioner.tokenizer import tokenize
 from captioner.vocabulary import Vocabulary
@@ -200,3 +201,16 @@ def test_held_images_of_scene_size_load_much_faster_than_a_small_network_trains(
             assert len(batch.image_ids) == 64
         seconds.append(time.process_time() - start)
     assert 256 / min(seconds) > 2000  # images a second of the processor; 14,000 without the shape checks of the tests
+
+
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("train", [True, False])
+def test_an_image_that_cannot_be_read_is_left_out_of_its_batch(captions: CaptionSet, held: bool, train: bool) -> None:
+    items = dataset(captions, hold_in_memory=held, train=train)
+    expected = dataset(captions, train=train).__getitems__([0, 2, 4, 0])
+    captions.path(1).write_bytes(captions.path(1).read_bytes()[:-60])
+    captions.path(3).unlink()
+    for _ in range(2):
+        assert same(items.__getitems__([0, 1, 2, 3, 4, 0]), expected)
+    with pytest.raises(InputError, match=r"1\.png: none of the 2 images of a batch can be read any longer"):
+        items.__getitems__([1, 3])
