@@ -14,6 +14,7 @@ from jaxtyping import Int, UInt8
 from captioner.data.disk import locate
 from captioner.errors import InputError
 from captioner.files import read_json
+from captioner.progress import progress
 from captioner.tokenizer import tokenize
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class CaptionSet:
 
     def tokens(self) -> Iterator[list[str]]:
         """The tokens of every caption, image by image."""
-        return (tokenize(caption) for caption in self.captions)
+        return (tokenize(caption) for caption in progress(self.captions, "reading captions", unit="caption"))
 
     def select(self, images: Sequence[int]) -> "CaptionSet":
         """These images only, in this order."""

@@ -18,6 +18,7 @@ from captioner.data.captions import CaptionSet
 from captioner.data.images import UnreadableImageError, open_image
 from captioner.data.transforms import Transform
 from captioner.errors import InputError
+from captioner.progress import progress
 from captioner.records import Aims, Batch, Regions
 from captioner.tokenizer import tokenize
 from captioner.vocabulary import Vocabulary
@@ -186,7 +187,7 @@ def _encode(
     captions: CaptionSet, vocabulary: Vocabulary, max_words: int | None
 ) -> tuple[Int[np.ndarray, " words"], Int[np.ndarray, " captions_and_one"]]:
     words, first, lengths = array("i"), array("q", [0]), array("q")
-    for caption in captions.captions:
+    for caption in progress(captions.captions, "reading captions", unit="caption"):
         tokens = tokenize(caption)
         lengths.append(len(tokens))
         words.extend(vocabulary.encode(tokens[:max_words]))

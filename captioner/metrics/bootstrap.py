@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from captioner.metrics.additive import Additive
+from captioner.progress import progress
 
 Rows = Float[np.ndarray, "images columns"]
 AT_ONCE = 4_000_000
@@ -78,7 +79,7 @@ def p_values(part: Additive, other: Additive, resamples: int = 1000, seed: int =
     real = apart_by(part, middle, apart.sum(0))
     as_far = np.ones(len(part.names))
     at_once = max(1, AT_ONCE // len(apart))
-    for first in range(0, resamples, at_once):
+    for first in progress(range(0, resamples, at_once), "resampling", unit="round"):
         coins = 2.0 * rng.integers(2, size=(min(at_once, resamples - first), len(apart))) - 1
         as_far += (apart_by(part, middle, coins @ apart) >= real * (1 - 1e-9) - 1e-12).sum(0)
     return as_far / (resamples + 1)
@@ -101,7 +102,7 @@ def resampled(parts: Sequence[Additive], resamples: int, seed: int) -> list[Floa
     rng = np.random.default_rng(seed)
     sums: list[list[np.ndarray]] = [[] for _ in parts]
     at_once = max(1, AT_ONCE // images)
-    for first in range(0, resamples, at_once):
+    for first in progress(range(0, resamples, at_once), "resampling", unit="round"):
         number = min(at_once, resamples - first)
         drawn = rng.integers(images, size=(number, images)) + images * np.arange(number)[:, None]
         times = np.bincount(drawn.ravel(), minlength=number * images).reshape(number, images).astype(float)

@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from captioner.metrics.additive import Additive, mean_of
 from captioner.metrics.ngrams import Tokens
+from captioner.progress import waiting
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +135,8 @@ def run(command: Sequence[str], home: Path, given: str, patience: float) -> str:
     except OSError as error:
         raise Unavailable(f"its program cannot be started ({error})") from None
     try:
-        printed, complaints = child.communicate(given.encode("utf-8", "replace"), timeout=patience)
+        with waiting(f"scoring with {home.name}"):
+            printed, complaints = child.communicate(given.encode("utf-8", "replace"), timeout=patience)
     except subprocess.TimeoutExpired:
         raise Unavailable(f"its program gave no answer in {patience:g} s and was stopped") from None
     finally:

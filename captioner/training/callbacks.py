@@ -5,6 +5,7 @@ import random
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from captioner.bundle import read_checkpoint
 from captioner.errors import InputError
 from captioner.files import whole_file
+from captioner.progress import Ticker
 from captioner.records import Batch
 from captioner.training.optimization import set_groups
 from captioner.vocabulary import Vocabulary
@@ -25,14 +27,48 @@ log = logging.getLogger(__name__)
 
 
 class Progress(TQDMProgressBar):
-    """Loss and words a second on a terminal; in a file or a pipe nothing, for every epoch leaves a logged line anyway."""
+    """Loss and words a second: a bar on a terminal, a logged line every half minute in a file or a pipe. `clock`: seconds."""
 
-    def __init__(self, refresh: int = 10) -> None:
-        super().__init__(refresh_rate=refresh if sys.stdout.isatty() else 0)
+    def __init__(self, refresh: int = 10, clock: Callable[[], float] = time.monotonic) -> None:
+        self.logs = not sys.stdout.isatty()
+        super().__init__(refresh_rate=0 if self.logs else refresh)
+        self.clock = clock
+        self._training: Ticker | None = None
+        self._validating: Ticker | None = None
+        self._told = False
 
-    def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:
+    def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
         shown = super().get_metrics(trainer, pl_module)
         return {name.removeprefix("train/"): value for name, value in shown.items() if name != "v_num"}
+
+    def on_train_epoch_start(self, trainer: Any, *_: Any) -> None:
+        super().on_train_epoch_start(trainer, *_)
+        self._training = self._ticker(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}", trainer.num_training_batches)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *given: Any) -> None:
+        super().on_train_batch_end(trainer, pl_module, *given)
+        if self._training is not None:
+            self._training.step(lambda: self._numbers(trainer, pl_module))
+
+    def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        epoch = trainer.current_epoch + 1
+        self._validating = self._ticker(f"validation after epoch {epoch}", sum(map(int, trainer.num_val_batches)))
+
+    def on_validation_batch_end(self, trainer: Any, pl_module: Any, *given: Any, **named: Any) -> None:
+        super().on_validation_batch_end(trainer, pl_module, *given, **named)
+        if self._validating is not None:
+            self._validating.step()
+
+    def _ticker(self, what: str, batches: float) -> Ticker | None:
+        """None on a terminal, which has the bar."""
+        again, self._told = self._told, True
+        return Ticker(what, int(batches), "batch", self.clock, again) if self.logs else None
+
+    def _numbers(self, trainer: Any, module: Any) -> str:
+        shown = self.get_metrics(trainer, module)
+        numbers = {"loss": "{:.3f}", "words_per_second": "{:,.0f} words/s"}
+        found = {name: form.format(float(shown[name])) for name, form in numbers.items() if name in shown}
+        return ", ".join(f"loss {said}" if name == "loss" else said for name, said in found.items())
 
 
 class Pace(Callback):

@@ -68,7 +68,7 @@ def warmup_constant(optimizer: Optimizer, epoch_steps: int, epochs: int, warmup:
 def set_groups(optimizer: Optimizer, schedule: LambdaLR, asked: Sequence[Mapping[str, Any]]) -> None:
     """Give an optimizer's groups the numbers of those `asked` for, the rates as the schedule has them at its present step.
 
-        lr = highest rate * schedule's factor at `last_epoch`
+    lr = highest rate * schedule's factor at `last_epoch`
     """
     schedule.base_lrs = [group["lr"] for group in asked]
     for group, wanted, factor in zip(optimizer.param_groups, asked, schedule.lr_lambdas, strict=True):

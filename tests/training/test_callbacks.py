@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from kinds import lstm
+from lightning.pytorch.callbacks import TQDMProgressBar
 from torch import nn
 
 from captioner.data.captions import CaptionSet
 from captioner.data.transforms import Transform
 from captioner.encoders.small import SmallConv
 from captioner.model import Captioner
-from captioner.training.callbacks import RandomStates, restore_random_states
+from captioner.training.callbacks import Progress, RandomStates, restore_random_states
 from captioner.training.loggers import MetricsFile, carry_rows, read_rows
 from captioner.training.transfer import Carried, carry_over
 from captioner.training.writer import link_latest
@@ -105,3 +106,38 @@ def test_tensors_of_another_shape_stay_as_they_were_and_are_named() -> None:
     carried = carry_over(source, target, captions)
     assert carried.left == carried.fresh == ("decoder.hidden_output.weight",)
     assert "decoder.hidden_output.weight" in carried.lines()[1]
+
+
+class Loop:
+    """As much of a trainer as a progress bar reads."""
+
+    current_epoch, max_epochs, num_training_batches, num_val_batches = 1, 3, 400, [90]
+    sanity_checking = False
+
+    def __init__(self) -> None:
+        self.progress_bar_metrics = {"train/loss": 2.3456, "train/words_per_second": 15600.4}
+        self.loggers: list[object] = []
+
+
+def test_in_a_file_an_epoch_and_its_validation_have_a_line_every_half_minute_and_the_first_one_soon(caplog, monkeypatch):
+    now = [0.0]
+    bar, loop = Progress(clock=lambda: now[0]), Loop()
+    monkeypatch.setattr(TQDMProgressBar, "get_metrics", lambda self, trainer, module: trainer.progress_bar_metrics)
+    monkeypatch.setattr(TQDMProgressBar, "on_train_epoch_start", lambda *_: None)
+    for name in ("on_train_batch_end", "on_validation_batch_end"):
+        monkeypatch.setattr(TQDMProgressBar, name, lambda *_, **named: None)
+    with caplog.at_level("INFO", "captioner"):
+        bar.on_train_epoch_start(loop)
+        for number in range(loop.num_training_batches):
+            now[0] += 0.25
+            bar.on_train_batch_end(loop, None, None, None, number)
+        training = [record.getMessage() for record in caplog.records]
+        bar.on_validation_epoch_start(loop, None)
+        for number in range(90):
+            now[0] += 0.5
+            bar.on_validation_batch_end(loop, None, None, None, number)
+    assert training[1] == "epoch 2 of 3: 128 of 400 batches (32 %), 4.0 a second, 1:08 left, loss 2.346, 15,600 words/s"
+    assert len(training) == 4
+    assert [record.getMessage() for record in caplog.records[4:]] == [
+        "validation after epoch 2: 60 of 90 batches (66 %), 2.0 a second, 0:15 left",
+    ]
