@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from captioner.files import write_whole
 from captioner.maps.colours import Theme, theme_named
 from captioner.maps.geometry import Box, scaled_box
-from captioner.maps.lettering import shortened, width_of, write
+from captioner.maps.lettering import direction, shortened, width_of, write
 from captioner.maps.sheet import check_counts, heat_panels, percent
 
 FORMATS: dict[str, dict[str, Any]] = {
@@ -89,14 +89,16 @@ def write_animation(path: Path | str, pictures: Sequence[Image.Image], seconds: 
 
 
 def _set(words: Sequence[str], size: int, width: float) -> tuple[list[tuple[float, float]], float]:
-    """Where each word begins, (across, down) on its baseline, broken into lines; and the height of them all."""
+    """Where each word's left end is, (across, down) on its baseline, broken into lines that are read in the caption's direction; and the
+    height of them all."""
+    mirrored = direction(" ".join(words)) == "rtl"
     across, down, space = 0.0, float(size), width_of(" ", size) + 6
     places = []
     for word in words:
         wide = min(width_of(word, size), width)
         if across and across + wide > width:
             across, down = 0.0, down + 1.6 * size
-        places.append((across, down))
+        places.append((width - across - wide if mirrored else across, down))
         across += wide + space
     return places, down
 

@@ -13,6 +13,7 @@
   const entries = new Map(page.entries.map((entry, number) => [number, entry]));
   // An entry is an image; said, what is shown of it: its caption or an alternative; kind, the map's number or -1 for all side by side; wish, the kind last asked for.
   let current = -1, entry = null, said = null, kind = 0, wish = 0, pinned = 0, shown = 0, first = 0, timer = 0, stretched = false;
+  let waiting = false; // whether to play the caption as soon as the entry has loaded
 
   // The same smooth interpolation as the contact sheets: cubic B-spline, mirrored about the outermost cells' centres, constant beyond.
   const spline = (far) => (far < 1 ? 2 / 3 - far * far + (far * far * far) / 2 : far < 2 ? (2 - far) ** 3 / 6 : 0);
@@ -75,7 +76,7 @@
   }
 
   const viewed = () => (kind < 0 ? said.maps.map((_, number) => number) : [kind]);
-  const draw = (word) => viewed().forEach((number, place) => paint(stages.children[place].querySelector(".stage"), said.maps[number], word));
+  const draw = (word) => entry && viewed().forEach((number, place) => paint(stages.children[place].querySelector(".stage"), said.maps[number], word));
 
   function place(map, word) {
     map.bytes ??= bytes(map.data);
@@ -127,10 +128,11 @@
 
   function pin(word) { pinned = word; show(word); }
   function playing(on) { play.classList.toggle("playing", on); play.setAttribute("aria-label", on ? "Pause" : "Play the caption"); }
-  function stop() { clearInterval(timer); timer = 0; playing(false); }
+  function stop() { clearInterval(timer); timer = 0; waiting = false; playing(false); }
   function start() {
+    if (!entry) { waiting = !waiting; playing(waiting); return; }
     stop();
-    if (!said?.words.length) return;
+    if (!said.words.length) return;
     playing(true);
     pin(shown >= said.words.length ? 1 : shown + 1);
     timer = setInterval(() => (shown >= said.words.length ? (stop(), pin(0)) : pin(shown + 1)), 900);
@@ -139,6 +141,7 @@
   function wordButtons() {
     const words = find("words");
     words.classList.toggle("unsure", !said.sure);
+    words.dir = slider.dir = find("caption").dir = said.direction;
     words.replaceChildren(...said.words.map((text, index) => {
       const word = index + 1, button = press(text, "word", () => { stop(); pin(pinned === word ? 0 : word); });
       button.style.setProperty("--sure", said.sure?.[index] ?? 0);
@@ -166,7 +169,7 @@
   function alternatives() {
     const all = [entry, ...entry.alternatives], list = find("otherlist");
     list.replaceChildren(...all.map((other, number) => {
-      const item = make("li"), text = make("span"), marked = fresh(other.words, entry.words);
+      const item = make("li"), text = Object.assign(make("span"), { dir: other.direction }), marked = fresh(other.words, entry.words);
       const button = press("", "other", () => { stop(); tell(other, [...list.children].map((one) => one.firstChild), number); });
       if (!other.words.length) text.append(make("span", "(no words)", "quiet"));
       other.words.forEach((word, index) => text.append(index ? " " : "", number && marked[index] ? make("mark", word) : word));
@@ -252,17 +255,30 @@
     draw(shown);
   }
 
+  /** What is known of an entry before it has loaded: its caption and its file's name, and nothing of the one before. */
+  function empty(number) {
+    const card = cards[number], words = card.querySelector(".said").textContent, file = card.querySelector(".file");
+    for (const id of ["words", "stages", "kinds", "otherlist", "truthlist", "facts"]) find(id).replaceChildren();
+    find("kinds").hidden = find("others").hidden = find("truth").hidden = true;
+    find("caption").textContent = words; find("caption").dir = card.querySelector(".said").dir; find("path").textContent = file.textContent; find("path").title = file.title;
+    find("now").replaceChildren(make("p", "Loading the maps ..."));
+    slider.disabled = true; slider.value = 0; play.disabled = false;
+  }
+
   function ready(number) {
+    const playNow = waiting;
+    waiting = false;
     entry = said = entries.get(number);
     settle();
     shown = pinned = 0;
     find("caption").textContent = entry.caption || "(no words)";
     find("path").textContent = entry.path.split(/[\\/]/).pop(); find("path").title = entry.path;
     wordButtons(); kindButtons(); alternatives();
-    find("truthlist").replaceChildren(...entry.references.map((text) => make("li", text)));
+    find("truthlist").replaceChildren(...entry.references.map((text) => Object.assign(make("li", text), { dir: "auto" })));
     find("truth").hidden = !entry.references.length;
     find("facts").replaceChildren(...entry.facts.map(([name, value]) => { const pair = make("div"); pair.append(make("dt", name), make("dd", value)); return pair; }));
     figures(); pin(Math.min(first, entry.words.length));
+    if (playNow) start(); else playing(false);
   }
 
   function open(number, word = 0) {
@@ -271,19 +287,24 @@
     const near = visible(), at = near.indexOf(number);
     find("back").disabled = at <= 0; find("forth").disabled = at < 0 || at >= near.length - 1;
     find("place").textContent = at < 0 ? "" : `${at + 1} of ${near.length}`;
-    entry = null; slider.disabled = play.disabled = true;
+    entry = null;
     if (!viewer.open) viewer.showModal();
     history.replaceState(null, "", "#" + (number + 1));
     document.querySelector(".story").scrollTop = document.querySelector(".view").scrollTop = 0;
     if (entries.get(number)) { ready(number); return; }
+    empty(number);
     const script = document.createElement("script");
     script.src = `index_files/${page.files[number]}.js`;
-    script.onerror = () => { if (number === current) find("path").textContent = `${script.src} is missing: keep index_files beside index.html`; };
+    script.onerror = () => {
+      if (number !== current) return;
+      find("path").textContent = `${script.src} is missing: keep index_files beside index.html`;
+      find("now").replaceChildren(make("p", "The maps of this image are not here.")); stop(); play.disabled = true;
+    };
     script.onload = () => script.remove();
     document.head.append(script);
   }
 
-  window.captionerEntry = (number, loaded) => { entries.set(number, loaded); if (number === current) ready(number); };
+  window.captionerEntry = (number, loaded) => { entries.set(number, loaded); if (number === current && !entry) ready(number); };
   const visible = () => [...find("cards").children].filter((item) => !item.hidden).map((item) => numbers.get(item));
   const go = (by) => { const near = visible(), next = near[near.indexOf(current) + by]; if (next !== undefined) open(next); };
 
@@ -317,9 +338,10 @@
   viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
   viewer.addEventListener("close", () => { stop(); history.replaceState(null, "", "#"); cards[current]?.focus(); });
   viewer.addEventListener("keydown", (event) => {
-    if (!entry || event.ctrlKey || event.altKey || event.metaKey) return;
-    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (by && event.target !== slider) {
+    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key] * (find("caption").dir === "rtl" ? -1 : 1);
+    if (by && !entry) { event.preventDefault(); first = Math.max(first + by, 0); }
+    else if (by && event.target !== slider) {
       event.preventDefault(); stop();
       pin(Math.min(Math.max(shown + by, 0), said.words.length));
       if (event.target.classList.contains("word") && shown) find("words").children[shown - 1].focus();
@@ -347,4 +369,5 @@
   strip.putImageData(line, 0, 0);
   const asked = /^#(\d+)(?::(\d+))?$/.exec(location.hash);
   if (asked && cards[asked[1] - 1]) open(asked[1] - 1, Number(asked[2] ?? 0));
+  else if (early) open(cards.indexOf(early));
 })();

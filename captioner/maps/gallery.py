@@ -24,6 +24,7 @@ from PIL import Image
 from captioner.files import write_whole
 from captioner.maps.colours import heat_colours
 from captioner.maps.geometry import Box
+from captioner.maps.lettering import direction
 from captioner.maps.sheet import FULL_SCALE, OPACITY
 
 INLINE = 50
@@ -31,6 +32,8 @@ INLINE = 50
 LONGEST_SIDE = 1280
 THUMBNAIL = 280
 """Longest sides of pictures and thumbnails, in pixels."""
+EARLY = 'let early = null; addEventListener("click", (event) => { early = event.target.closest(".card") ?? early; });'
+"""Runs before the cards are there, and remembers the one that was clicked before the page's script could open it."""
 NAMES = {"gradcam": "Grad-CAM", "smoothgrad": "SmoothGrad"}
 """What the page calls a kind of map, where that is not its name with a capital."""
 
@@ -135,6 +138,7 @@ def said_record(said: Mapping[str, Any], path: str) -> dict[str, Any]:
             raise ValueError(f"{name} of {path} holds {len(values)} numbers for {len(words)} words")
     return {
         "caption": str(said.get("text", "")),
+        "direction": direction(" ".join(words)),
         "words": words,
         "note": _log_prob(said.get("log_prob")),
         "maps": [map_record(name, alphas, len(words)) for name, alphas in said.get("maps", {}).items()],
@@ -168,7 +172,7 @@ def index_page(title: str, cards: Sequence[str], entries: Sequence[Mapping[str, 
     count = "1 image" if len(cards) == 1 else f"{len(cards):,} images"
     colours = base64.b64encode(heat_colours().tobytes()).decode()
     data = {"entries": list(entries), "files": list(files), "colours": colours, "full": FULL_SCALE, "opacity": OPACITY, "count": count}
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (EARLY, script)]
     filled = {
         "title": html.escape(title),
         "count": count,
@@ -177,7 +181,8 @@ def index_page(title: str, cards: Sequence[str], entries: Sequence[Mapping[str, 
         "cards": "\n".join(f"<li>{card}</li>" for card in cards),
         "data": json_for_script(data),
         "script": script,
-        "hash": f"sha256-{digest}",
+        "early": EARLY,
+        "hashes": " ".join(f"'sha256-{digest}'" for digest in digests),
         "also": " 'self' file:" if files else "",
     }
     template = (parts / "gallery.html").read_text(encoding="utf-8")
@@ -216,7 +221,8 @@ def _card(entry: Entry, thumbnail: str) -> str:
     return (
         f'<button class="card" type="button" data-also="{also}" data-scores="{html.escape(json.dumps(scores))}">'
         f'<img src="{thumbnail}" alt="" decoding="async" loading="lazy">'
-        f'<span class="said">{caption}</span><span class="file" title="{path}">{html.escape(Path(entry.path).name)}</span></button>'
+        f'<span class="said" dir="{direction(entry.caption)}">{caption}</span>'
+        f'<span class="file" dir="auto" title="{path}">{html.escape(Path(entry.path).name)}</span></button>'
     )
 
 

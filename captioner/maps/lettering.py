@@ -1,9 +1,13 @@
 """Text on pictures: Pillow's built-in font, and the system's where a script needs one; shortened or wrapped to a width."""
 
 import logging
+import os
+import re
 import unicodedata
+from collections.abc import Iterator
 from functools import cache
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -16,16 +20,30 @@ FALLBACKS = (
     *("WenQuanYi Zen Hei.ttc", "wqy-zenhei.ttc", "DroidSansFallbackFull.ttf", "FreeSans.ttf", "Arial Unicode.ttf", "PingFang.ttc"),
     *("AppleSDGothicNeo.ttc", "segoeui.ttf", "msyh.ttc", "malgun.ttf", "meiryo.ttc", "Nirmala.ttc", "arial.ttf", "seguiemj.ttf"),
 )
-"""Asked for by name, in this order, when the built-in font lacks a letter; a missing file is passed over."""
+"""Asked for by name, in this order, when the built-in font lacks a letter, before any other font of this machine."""
+SPECIAL = re.compile(r"bold|italic|oblique|mono|light|thin|black|condensed|serif|emoji|symbol", re.IGNORECASE)
+"""Of fonts, what makes one the second choice."""
+
+
+def direction(text: str) -> str:
+    """ "rtl" where the first letter that has a direction is of a script written from right to left, else "ltr".
+
+    Source: Unicode's bidirectional algorithm (UAX 9), rules P2 and P3, by which browsers lay out a paragraph, too.
+    """
+    kinds = (unicodedata.bidirectional(letter) for letter in text)
+    return "rtl" if next((kind for kind in kinds if kind in ("L", "R", "AL")), "L") != "L" else "ltr"
 
 
 def face_for(text: str, size: int) -> Face:
     """The built-in font at `size` pixels where it holds every letter of `text`; otherwise the system font that holds most."""
-    return _face(frozenset(letter for letter in text if not letter.isascii()), max(size, 6))
+    beyond = frozenset(letter for letter in text if not letter.isascii())
+    return _face(frozenset(letter for letter in text if not letter.isspace()) if beyond else beyond, max(size, 6))
 
 
 def width_of(text: str, size: int) -> float:
-    return face_for(text, size).getlength(drawable(text, size))
+    face = face_for(text, size)
+    shown, layout = laid_out(drawable(text, size), face)
+    return face.getlength(shown, **layout)
 
 
 def shortened(text: str, size: int, width: float) -> str:
@@ -56,7 +74,35 @@ def write(
     canvas: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: int, colour: tuple[int, int, int], anchor: str = "ls"
 ) -> None:
     """Draw one line; `anchor` is Pillow's: "ls" left on the baseline, "rs" right."""
-    canvas.text(at, drawable(text, size), fill=colour, font=face_for(text, size), anchor=anchor)
+    face = face_for(text, size)
+    shown, layout = laid_out(drawable(text, size), face)
+    canvas.text(at, shown, fill=colour, font=face, anchor=anchor, **layout)
+
+
+def laid_out(text: str, face: Face) -> tuple[str, dict[str, Any]]:
+    """What Pillow is given so that a line reads in its own direction, and the options for it.
+
+    Raqm orders the letters and joins them. Without it (it needs the library fribidi) letters are drawn in the order that they have, so a
+    line from right to left is given backwards, marks behind their letters; its letters are not joined, which the log says.
+    """
+    if getattr(face, "layout_engine", None) == ImageFont.Layout.RAQM:
+        return text, {"direction": direction(text)}
+    if direction(text) == "ltr":
+        return text, {}
+    say_unjoined()
+    clusters: list[str] = []
+    for letter in text:
+        if clusters and unicodedata.combining(letter):
+            clusters[-1] += letter
+        else:
+            clusters.append(letter)
+    return "".join(reversed(clusters)), {}
+
+
+@cache
+def say_unjoined() -> None:
+    """Once."""
+    log.warning("Pillow has no Raqm here (the library fribidi is missing): letters that join, as in Arabic, are drawn apart in pictures")
 
 
 def drawable(text: str, size: int) -> str:
@@ -70,18 +116,57 @@ def drawable(text: str, size: int) -> str:
 def _face(letters: frozenset[str], size: int) -> Face:
     built_in = ImageFont.load_default(size)
     best, held = built_in, _held(built_in, letters)
-    for name in FALLBACKS if held < len(letters) else ():
-        try:
-            face = ImageFont.truetype(name, size)
-        except OSError:
-            continue
-        if _held(face, letters) > held:
+    for name in _names(letters) if held < len(letters) else ():
+        face = _opened(name, size)
+        if face is not None and _held(face, letters) > held:
             best, held = face, _held(face, letters)
         if held == len(letters):
             break
-    if held < len(letters):
-        log.warning("no font here holds all of %s; they are drawn as boxes", " ".join(sorted(letters)))
+    for letter in letters if held < len(letters) else ():
+        if not letter.isascii() and not _held(best, frozenset(letter)):
+            _say_missing(unicodedata.name(letter, "UNKNOWN").split(" ")[0].split("-")[0])
     return best
+
+
+def _names(letters: frozenset[str]) -> Iterator[str]:
+    """Fonts to try: those known by name, then those of this machine, found by the first letter that is not of the Latin alphabet."""
+    yield from FALLBACKS
+    beyond = sorted(letter for letter in letters if not letter.isascii() and unicodedata.category(letter)[0] == "L")
+    found = dict.fromkeys(font for letter in beyond if (font := _font_with(letter)))
+    yield from found
+
+
+@cache
+def _font_with(letter: str) -> str | None:
+    """The first of this machine's fonts that holds a letter."""
+    faces = ((path, _opened(path, 12)) for path in system_fonts())
+    return next((path for path, face in faces if face is not None and _held(face, frozenset(letter))), None)
+
+
+@cache
+def system_fonts() -> tuple[str, ...]:
+    """Paths of fonts that are installed where Pillow looks for them, upright ones of usual weight first."""
+    home = Path.home()
+    shared = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"
+    folders = [home / ".local/share/fonts", home / ".fonts", *(Path(folder) / "fonts" for folder in shared.split(":"))]
+    folders += [home / "Library/Fonts", Path("/Library/Fonts"), Path("/System/Library/Fonts")]
+    folders += [Path(os.environ[name]) / "Fonts" for name in ("WINDIR",) if name in os.environ]
+    found = {str(path) for folder in folders if folder.is_dir() for path in folder.rglob("*.[to]t[fc]")}
+    return tuple(sorted(found, key=lambda path: (bool(SPECIAL.search(Path(path).stem)), path)))
+
+
+@cache
+def _opened(name: str, size: int) -> Face | None:
+    try:
+        return ImageFont.truetype(name, size)
+    except (OSError, ValueError):  # not there, or damaged
+        return None
+
+
+@cache
+def _say_missing(script: str) -> None:
+    """Once for each script."""
+    log.warning("no font of this machine holds the letters %s; pictures show boxes instead (Noto fonts hold them)", script)
 
 
 def _held(face: Face, letters: frozenset[str]) -> int:

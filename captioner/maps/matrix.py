@@ -58,7 +58,8 @@ def alignment_matrix(
     steps = cell_steps(alphas)
     right = table.left + rows * table.block + (SPACE + round(width_of("sentinel", SMALL)) if sentinel is not None else 0)
     extra = SPACE + round(width_of("<1 %", SMALL)) + 8 if probabilities is not None else 0
-    size = max(right + extra, table.left + 460) + MARGIN, table.top + len(words) * table.cell[1] + 3 * SPACE + SMALL
+    explained = round(width_of("less", SMALL)) + 8 + 98 + round(width_of(_meaning(cols), SMALL))
+    size = max(right + extra, table.left + explained) + MARGIN, table.top + len(words) * table.cell[1] + 3 * SPACE + SMALL
     page = Image.new("RGB", size, colours.paper)
     canvas = ImageDraw.Draw(page)
     for row, picture in enumerate(_lit_rows(image, box, rows, table.thumbnail, colours)):
@@ -79,7 +80,7 @@ def alignment_matrix(
             write(canvas, (right + extra, line), percent(probabilities[number]), SMALL, colours.quiet, "rs")
     if sentinel is not None:
         write(canvas, (right, table.top - SPACE // 2), "sentinel", SMALL, colours.quiet, "rs")
-    _explain(page, canvas, (table.left, page.height - SPACE - 4), (rows, cols), colours)
+    _explain(page, canvas, (table.left, page.height - SPACE - 4), cols, colours)
     return page
 
 
@@ -120,10 +121,14 @@ def _cells(page: Image.Image, steps: UInt8[np.ndarray, " columns"], at: tuple[in
     page.paste(Image.fromarray(strip), at)
 
 
-def _explain(page: Image.Image, canvas: ImageDraw.ImageDraw, at: tuple[int, int], grid: tuple[int, int], colours: Theme) -> None:
+def _explain(page: Image.Image, canvas: ImageDraw.ImageDraw, at: tuple[int, int], cols: int, colours: Theme) -> None:
     """Beneath the matrix: what the colours and the columns mean."""
     left, line = at
     write(canvas, (left, line), "less", SMALL, colours.quiet)
     left += round(width_of("less", SMALL)) + 8
     page.paste(Image.fromarray(heat_colours()[None]).resize((90, 8), Image.Resampling.BILINEAR), (left, line - 8))
-    write(canvas, (left + 98, line), f"more, of each word's own;   {grid[1]} regions a row of the grid, lit above", SMALL, colours.quiet)
+    write(canvas, (left + 98, line), _meaning(cols), SMALL, colours.quiet)
+
+
+def _meaning(cols: int) -> str:
+    return f"more, of each word's own;   {cols} regions a row of the grid, lit above"

@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from captioner.maps.colours import Theme, heat_colours, theme_named
 from captioner.maps.geometry import Box, heats, scaled_box, seen
-from captioner.maps.lettering import shortened, width_of, wrapped, write
+from captioner.maps.lettering import direction, shortened, width_of, wrapped, write
 
 FULL_SCALE = 4.0
 """The colour scale of a map ends at its peak, but never below this many times an even look's weight, so that an even map looks even."""
@@ -37,6 +38,8 @@ class Layout:
     title_size: int
     notes: tuple[tuple[str, ...], ...]
     """What stands beneath the probability: the names of numbers, a line each."""
+    mirrored: bool
+    """Whether the sheet is read from right to left."""
 
     @property
     def top(self) -> int:
@@ -50,6 +53,7 @@ class Layout:
 
     def corner(self, number: int) -> tuple[int, int]:
         row, column = divmod(number, self.columns)
+        column = self.columns - 1 - column if self.mirrored else column
         return self.margin + column * (self.cell[0] + self.gap), self.top + row * (self.cell[1] + self.gap)
 
 
@@ -70,6 +74,8 @@ def contact_sheet(
     """Draw the sheet. `probabilities`, `gate` and `sentinel` are a number in 0 to 1 a word; `title` is the words where left out,
     `legend` what the ends of the colour scale mean.
 
+    Panels stand in reading order, the photo first: of a caption written from right to left the photo is at the upper right, and rows
+    and labels are read from right to left, too; the pictures themselves are not mirrored.
     A panel's colours run from zero to the map's peak, or to FULL_SCALE times an even look where the map is flatter than that; greyed pixels
     lay outside `box`. Panels are `panel_width` pixels wide; wider for panoramas, narrower for tall photos. Raises: ValueError, words and
     numbers that do not count the same, an unknown theme.
@@ -83,12 +89,14 @@ def contact_sheet(
         " ".join(words) if title is None else title,
         panel_width,
         tuple(name for name in ("gate", "sentinel") if numbers[name] is not None),
+        direction(" ".join(words)) == "rtl",
     )
     photo = _shown(image, plan.panel)
     sheet = Image.new("RGB", plan.size, colours.paper)
     canvas = ImageDraw.Draw(sheet)
     for line, text in enumerate(plan.title):
-        write(canvas, (plan.margin, plan.margin + plan.title_size * (0.95 + 1.3 * line)), text, plan.title_size, colours.ink)
+        begin, anchor = (plan.size[0] - plan.margin, "rs") if plan.mirrored else (plan.margin, "ls")
+        write(canvas, (begin, plan.margin + plan.title_size * (0.95 + 1.3 * line)), text, plan.title_size, colours.ink, anchor)
     for number, picture in enumerate([photo, *heat_panels(photo, alphas, scaled_box(box, image.size, plan.panel), len(words), theme)]):
         left, top = plan.corner(number)
         inset, radius = left + (plan.cell[0] - plan.panel[0]) // 2, round(6 * plan.unit)
@@ -131,8 +139,9 @@ def word_images(
 
 
 def file_word(word: str) -> str:
-    """A word as part of a file name on any system: letters, digits, dots and hyphens inside; "word" where nothing is left."""
-    return re.sub(r"[^\w.-]+", "-", word).strip("-._")[:40] or "word"
+    """A word as part of a file name on any system: letters with their marks, digits, dots and hyphens; "word" where nothing is left."""
+    kept = "".join(letter if unicodedata.category(letter)[0] in "LMN" or letter in "_.-" else " " for letter in word)
+    return re.sub(r"\s+", "-", kept).strip("-._")[:40] or "word"
 
 
 def strengths(
@@ -185,7 +194,7 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
     return 1 - opacity, heat_colours().astype(np.float32) * opacity[:, None] + 0.5
 
 
-def _plan(size: tuple[int, int], words: int, title: str, panel_width: int, notes: tuple[str, ...]) -> Layout:
+def _plan(size: tuple[int, int], words: int, title: str, panel_width: int, notes: tuple[str, ...], mirrored: bool = False) -> Layout:
     """Panels of the photo's shape within bounds, in as many columns as make the sheet about half as wide again as high."""
     unit = panel_width / 240
     aspect = size[0] / size[1]
@@ -207,7 +216,7 @@ def _plan(size: tuple[int, int], words: int, title: str, panel_width: int, notes
     columns = min(range(min(2, words + 1), words + 2), key=shape)
     across = columns * (cell[0] + gap) - gap
     heading = tuple(wrapped(title, title_size, across, 4)) if title else ()
-    return Layout(panel, cell, columns, math.ceil((words + 1) / columns), gap, margin, unit, heading, title_size, lines)
+    return Layout(panel, cell, columns, math.ceil((words + 1) / columns), gap, margin, unit, heading, title_size, lines, mirrored)
 
 
 def _shown(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -229,19 +238,20 @@ def _label(canvas: ImageDraw.ImageDraw, at: tuple[int, int], plan: Layout, word:
     """The word, its probability as a number and as a bar, then gate and sentinel."""
     left, top = at
     right, unit = left + plan.cell[0], plan.unit
+    ahead, behind = ((right, "rs"), (left, "ls")) if plan.mirrored else ((left, "ls"), (right, "rs"))
     size, small = round(17 * unit), round(13 * unit)
     room = float(plan.cell[0])
     if "probabilities" in said:
         number = percent(said["probabilities"])
-        write(canvas, (right, top + 23 * unit), number, small, colours.quiet, "rs")
+        write(canvas, (behind[0], top + 23 * unit), number, small, colours.quiet, behind[1])
         room -= width_of(number, small) + 8 * unit
-        _bar(canvas, (left, top + 31 * unit, right, top + 34 * unit), said["probabilities"], colours)
+        _bar(canvas, (left, top + 31 * unit, right, top + 34 * unit), said["probabilities"], colours, plan.mirrored)
     while size > small and width_of(word, size) > room:
         size -= 1
-    write(canvas, (left, top + 23 * unit), shortened(word, size, room), size, colours.ink)
+    write(canvas, (ahead[0], top + 23 * unit), shortened(word, size, room), size, colours.ink, ahead[1])
     for line, names in enumerate(plan.notes):
         text = "   ".join(f"{name} {said[name]:.2f}" for name in names)
-        write(canvas, (left, top + (51 + 18 * line) * unit), shortened(text, small, plan.cell[0]), small, colours.quiet)
+        write(canvas, (ahead[0], top + (51 + 18 * line) * unit), shortened(text, small, plan.cell[0]), small, colours.quiet, ahead[1])
 
 
 def percent(share: float) -> str:
@@ -252,11 +262,13 @@ def percent(share: float) -> str:
     return "<1 %" if whole < 1 else ">99 %" if whole > 99 and share < 1 else f"{whole} %"
 
 
-def _bar(canvas: ImageDraw.ImageDraw, area: tuple[float, float, float, float], share: float, colours: Theme) -> None:
+def _bar(canvas: ImageDraw.ImageDraw, area: tuple[float, float, float, float], share: float, colours: Theme, mirrored: bool) -> None:
     left, top, right, bottom = (round(side) for side in area)
     canvas.rectangle((left, top, right - 1, max(bottom - 1, top)), colours.rule)
     if share > 0:
-        canvas.rectangle((left, top, left + max(round((right - left) * min(share, 1.0)), 1) - 1, max(bottom - 1, top)), colours.accent)
+        length = max(round((right - left) * min(share, 1.0)), 1)
+        begin = right - length if mirrored else left
+        canvas.rectangle((begin, top, begin + length - 1, max(bottom - 1, top)), colours.accent)
 
 
 def _scale(

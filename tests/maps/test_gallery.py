@@ -61,7 +61,7 @@ class Page(HTMLParser):
 
     @property
     def data(self):
-        return json.loads(self.scripts[0])
+        return json.loads(self.scripts[1])
 
 
 def read(path):
@@ -152,6 +152,6 @@ def test_an_alternative_is_looked_at_as_the_caption_itself():
     record = gallery.entry_record(entry(words, alternatives=[other, {"text": "three"}]))
     assert record["alternatives"][0]["sure"] == [0.5, 0.25]
     assert record["alternatives"][0]["maps"][0]["rows"] == 3
-    assert record["alternatives"][1] == {"caption": "three", "words": ["three"], "note": "", "maps": []}
+    assert record["alternatives"][1] == {"caption": "three", "direction": "ltr", "words": ["three"], "note": "", "maps": []}
     with pytest.raises(ValueError, match="2 maps for 1 words"):
         gallery.entry_record(entry(words, alternatives=[{**other, "words": ["one"], "probabilities": None}]))

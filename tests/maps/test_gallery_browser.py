@@ -1,6 +1,7 @@
 """The gallery in a headless Chromium, driven as a person would: pointer, fingers, keys. Without a browser these tests skip."""
 
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -416,5 +417,98 @@ def test_a_thousand_images_open_and_scroll(browser, tmp_path):
     assert frame < 250
     page.click(".cards > li:nth-child(400) .card")
     page.wait("document.querySelectorAll('.word').length === 4")
+    assert page.complaints() == []
+    page.close()
+
+
+ARABIC, HEBREW, MIXED = ("كلب", "يجري", "على", "العشب", "الاخضر"), ("כלב", "רץ", "על"), ("قطة", "على", "iPhone", "جديد", "2")
+ORDER = "[...document.querySelectorAll('#words .word')].map((one) => one.getBoundingClientRect()).map((box) => [box.left, box.top])"
+
+
+def reads(page, leftwards):
+    """Whether each word stands after the one before, in a row or at the beginning of the next."""
+    sign = -1 if leftwards else 1
+    places = page.js(ORDER)
+    return all(sign * (later[0] - one[0]) > 0 or later[1] > one[1] + 10 for one, later in pairwise(places))
+
+
+@pytest.mark.parametrize("words", [ARABIC, HEBREW, MIXED, ("a", "dog", "كلب")], ids=["arabic", "hebrew", "mixed", "latin first"])
+@pytest.mark.parametrize("size", SIZES[:2])
+def test_a_caption_is_read_in_its_own_direction_everywhere(browser, tmp_path, words, size):
+    other = {"text": " ".join(words[::-1]), "words": words[::-1], "log_prob": -2.0}
+    one = entry(words, caption=" ".join(words), probabilities=[0.5] * len(words), references=[" ".join(words)], alternatives=[other])
+    page = browser.page(*size)
+    page.goto(write_gallery(tmp_path, [one]).as_uri())
+    leftwards = words[0] != "a"
+    starts = "((one) => { const style = getComputedStyle(one); return [style.direction, style.textAlign]; })"
+    expected = ["rtl" if leftwards else "ltr", "start"]
+    assert page.js(f"{starts}(document.querySelector('.card .said'))") == expected
+    page.click(".card")
+    assert reads(page, leftwards)
+    for selector in ("#words", "#otherlist span", "#truthlist li", "#caption", "#slider"):
+        assert page.js(f"{starts}(document.querySelector('{selector}'))")[0] == expected[0], selector
+    page.key("ArrowLeft" if leftwards else "ArrowRight")
+    assert page.js(SHOWN) == 0, "the arrow that points where the caption goes on"
+    page.key("ArrowLeft" if leftwards else "ArrowRight")
+    assert page.js(SHOWN) == 1
+    page.key("ArrowRight" if leftwards else "ArrowLeft")
+    assert page.js(SHOWN) == 0
+    assert page.js(WIDEST) <= 0
+    bar = page.js("((style) => [style.left, style.right])(getComputedStyle(document.querySelector('.word'), '::after'))")
+    assert bar[1 if leftwards else 0] == "10px", "the bar grows from where the word begins"
+    page.click("#otherlist li:nth-child(2) button")
+    assert reads(page, page.js("document.getElementById('words').dir") == "rtl")
+    assert page.complaints() == []
+    page.close()
+
+
+@pytest.fixture
+def held(browser, tmp_path, monkeypatch):
+    """A page whose second image is opened and whose files have not come: they come when the page is told `come()`."""
+    monkeypatch.setattr(gallery, "INLINE", 1)
+    page = browser.page()
+    page.goto(write_gallery(tmp_path, [entry(), entry(("one", "two", "three"), "b.png"), rich()]).as_uri())
+    page.click(".card")
+    page.wait("document.querySelectorAll('.word').length === 4")
+    page.key("ArrowRight")
+    page.js("document.head.append = (script) => { window.come = () => Element.prototype.append.call(document.head, script); }")
+    page.key("PageDown")
+    yield page
+    assert page.complaints() == []
+    page.close()
+
+
+def test_before_an_entry_has_loaded_nothing_of_the_one_before_can_be_clicked(held):
+    assert held.js("['path', 'caption'].map((id) => document.getElementById(id).textContent)") == ["b.png", "one two three"]
+    assert held.js("document.querySelectorAll('.word, .stage, .other').length") == 0
+    assert held.js("document.getElementById('now').textContent") == "Loading the maps ..."
+    held.click("#stretch")
+    held.js("come()")
+    held.wait("document.querySelectorAll('.word').length === 3")
+    assert held.js("document.getElementById('stretch').getAttribute('aria-pressed')") == "true"
+
+
+def test_a_click_or_a_key_before_an_entry_has_loaded_waits_for_it(held):
+    held.click("#play")
+    held.hover("#path")
+    held.js("come()")
+    held.wait(f"{SHOWN} >= 0")
+    held.wait("!document.getElementById('play').classList.contains('playing')")
+    assert held.js(SHOWN) == -1, "the caption was played to its end"
+    held.key("PageDown")
+    held.key("ArrowRight")
+    held.key("ArrowRight")
+    held.js("come()")
+    held.wait(f"{SHOWN} === 1")
+
+
+def test_a_card_that_is_clicked_before_the_script_has_come_is_opened_by_it(browser, path):
+    page = browser.page()
+    click = "const card = document.querySelectorAll('.card')[1]; if (card) { one.disconnect(); card.click(); }"
+    clicks = f"new MutationObserver((_, one) => {{ {click} }})"
+    page.call("Page.addScriptToEvaluateOnNewDocument", source=f"{clicks}.observe(document, {{childList: true, subtree: true}})")
+    page.goto(path.as_uri())
+    page.wait("document.getElementById('viewer').open")
+    assert page.js("document.getElementById('path').textContent") == "b.png"
     assert page.complaints() == []
     page.close()
