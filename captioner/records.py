@@ -125,7 +125,8 @@ class Batch(NamedTuple):
     images: Float[Tensor, "images 3 height width"] | Regions
     """Prepared pixels, or regions computed beforehand (frozen trunks)."""
     captions: Int[Tensor, "images captions words"]
-    image_ids: Int[Tensor, " images"]
+    indices: Int[Tensor, " images"]
+    """Which images of their data set: ids are of any size, or strings, and stay there."""
     aims: Aims | None = None
     """None where nobody asked for them."""
     shares: Shares | None = None

@@ -136,7 +136,8 @@ def held_to_truth(captioner: Captioner, captions: CaptionSet, scenes: Path, sear
     for first in progress(range(0, len(captions), BATCH), f"captioning {scenes.stem}", unit="batch"):
         indices = range(first, min(first + BATCH, len(captions)))
         for index, caption in zip(indices, captioner.caption(read(captions, indices), search=search, batch_size=BATCH), strict=True):
-            image_id = int(captions.image_ids[index])
+            image_id = captions.image_ids[index]
+            assert isinstance(image_id, int), image_id  # scenes are numbered
             said[image_id] = caption.text
             maps.append(health(caption.alphas))
             records += pointing_records(caption, truths[image_id], lexicon)
@@ -172,7 +173,7 @@ def reference_truth(captions: CaptionSet, scenes: Path, seed: int = 0) -> dict[s
     references = captions.references
     of_others = dict(zip(references, derangement(list(references.values()), seed), strict=True))
 
-    def mean(key: str, captions_of: Mapping[int, Sequence[str]]) -> float:
+    def mean(key: str, captions_of: Mapping[Any, Sequence[str]]) -> float:
         shares = [truth_share({i: told[k] for i, told in captions_of.items()}, truths, lexicon)[key] for k in range(5)]
         return sum(shares) / len(shares)
 

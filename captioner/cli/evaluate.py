@@ -14,6 +14,7 @@ from captioner.cli.searching import count as positive
 from captioner.data.captions import CaptionSet, read_coco_captions, read_references
 from captioner.errors import InputError
 from captioner.files import check_writable, read_json, write_whole
+from captioner.ids import Key, key_of
 from captioner.metrics.additive import Additive, corpus_scores
 from captioner.metrics.bootstrap import differences, intervals
 from captioner.metrics.diversity import diversity
@@ -37,6 +38,8 @@ RULES = """rules:
   Every image that has references needs exactly one caption. A missing caption is an error (with --partial the others are scored, and \
 CIDEr counts its document frequencies over these), and so is an image that has two captions, or no reference.
   A caption without words is scored as it is: 0.
+  References marked is_rejected or is_precanned, as VizWiz has them, are left out, which a line says (--keep-rejected keeps them). Ids \
+are whole numbers of any size, or strings; 12, 12.0 and "12" are one image.
   With --model, an image that is absent or cannot be read is named and left out, the others are scored, and the exit code is 1 \
 (with --partial absent images are not asked for).
   A metric that cannot run here is left out of table and file, and a line says why. CIDEr is coco-caption's, which is CIDEr-D.
@@ -68,9 +71,9 @@ class System(NamedTuple):
     """Who said what: `about` goes into the file beside the scores, `failed` are images that it could not caption."""
 
     name: str
-    captions: dict[int, str]
+    captions: dict[Key, str]
     about: dict[str, Any]
-    failed: list[int]
+    failed: list[Key]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,15 +81,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     metrics = choose_metrics(options.metrics)
     annotations = options.files[-1]
-    references = read_references(annotations)
+    rejected = "keep" if options.keep_rejected else "skip"
+    references, without = read_references(annotations, rejected=rejected)
     frequencies = None if options.df is None else read_frequencies(options.df)
-    training = None if options.training_captions is None else read_references(options.training_captions, "training captions")
+    training = (
+        None if options.training_captions is None else read_references(options.training_captions, "training captions", rejected).captions
+    )
     others = [] if options.compare is None else [from_file(options.compare)]
     systems = [from_file(options.files[0]) if options.model is None else from_model(annotations, references, options), *others]
     failed = systems[0].failed
     if failed and not systems[0].captions:
         log.error("no image could be captioned; there is nothing to score")
         return 1
+    systems = [scored_part(system, without, annotations) for system in systems]
     images = common_images(systems, references, annotations, options.partial)
     scorer = Scorer({image: references[image] for image in images}, metrics, frequencies)
     if options.save_df is not None:
@@ -142,6 +149,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("files", nargs="+", type=Path, metavar="FILE", help="RESULTS.json ANNOTATIONS.json; with --model only ANNOTATIONS.json")
     add("--metrics", default=",".join(METRICS), help=f"some of {','.join(EVERY)} (default: %(default)s)")
     add("--partial", action="store_true", help="score the captions that are there, though others are missing")
+    add("--keep-rejected", action="store_true", help="score against captions marked is_rejected or is_precanned (VizWiz), too")
     add("--compare", type=Path, metavar="OTHER", help="another system's results: which is better, and is it noise")
     add("--diversity", action="store_true", help="how diverse and how healthy the captions are, without references")
     add("--training-captions", type=Path, metavar="FILE", help="COCO captions: --diversity, and the share of captions not among these")
@@ -174,7 +182,7 @@ def choose_metrics(text: str) -> list[str]:
 def read_frequencies(path: Path) -> Frequencies:
     """Saved document frequencies, or those of the captions in a file in COCO captions format (.json)."""
     if path.suffix.lower() == ".json":
-        captions = read_references(path, "captions for document frequencies")
+        captions = read_references(path, "captions for document frequencies").captions
         return Frequencies.of(References([[tokenize(text) for text in texts] for texts in captions.values()], ORDER))
     found = Frequencies.load(path)
     if len(found.counts) != ORDER:
@@ -186,25 +194,39 @@ def from_file(path: Path) -> System:
     return System(str(path), read_results(path), {"results": str(path)}, [])
 
 
-def read_results(path: Path) -> dict[int, str]:
-    """Image id -> caption from a file in the COCO results format. Raises: InputError, the first thing wrong, by file and key."""
+def scored_part(system: System, without: frozenset[Key], annotations: Path) -> System:
+    """A system without its captions of images whose references are all left out."""
+    aside = [image for image in system.captions if image in without]
+    if not aside:
+        return system
+    log.info(
+        "%s: %d captions are of images whose references in %s are all left out, and are not scored", system.name, len(aside), annotations
+    )
+    return system._replace(captions={image: said for image, said in system.captions.items() if image not in without})
+
+
+def read_results(path: Path) -> dict[Key, str]:
+    """Image -> caption from a file in the COCO results format. Raises: InputError, the first thing wrong, by file and key."""
     record = read_json(path, "caption results")
     if not isinstance(record, list):
         raise InputError(f'{path}: expected a list [{{"image_id": 1, "caption": "..."}}, ...], found {kind(record)}')
     if not record:
         raise InputError(f"{path}: the list of results is empty")
-    captions: dict[int, str] = {}
+    captions: dict[Key, str] = {}
     for index, entry in enumerate(record):
         if not isinstance(entry, dict):
             raise InputError(f"{path}: entry [{index}] must be an object with `image_id` and `caption`, found {kind(entry)}")
-        for key, expected, name in (("image_id", int, "a whole number"), ("caption", str, "a string")):
-            if key not in entry:
-                raise InputError(f"{path}: entry [{index}] has no `{key}`")
-            if not isinstance(entry[key], expected) or isinstance(entry[key], bool):
-                raise InputError(f"{path}: [{index}].{key} must be {name}, found {kind(entry[key])}")
-        if entry["image_id"] in captions:
-            raise InputError(f"{path}: [{index}].image_id is {entry['image_id']}, which has a caption already; give one caption an image")
-        captions[entry["image_id"]] = entry["caption"]
+        for name in ("image_id", "caption"):
+            if name not in entry:
+                raise InputError(f"{path}: entry [{index}] has no `{name}`")
+        key = key_of(entry["image_id"])
+        if key is None:
+            raise InputError(f"{path}: [{index}].image_id must be an id, a whole number or a string, found {kind(entry['image_id'])}")
+        if not isinstance(entry["caption"], str):
+            raise InputError(f"{path}: [{index}].caption must be a string, found {kind(entry['caption'])}")
+        if key in captions:
+            raise InputError(f"{path}: [{index}].image_id is {entry['image_id']!r}, which has a caption already; give one caption an image")
+        captions[key] = entry["caption"]
     return captions
 
 
@@ -213,15 +235,16 @@ def kind(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-def from_model(annotations: Path, references: Mapping[int, Sequence[str]], options: argparse.Namespace) -> System:
+def from_model(annotations: Path, references: Mapping[Key, Sequence[str]], options: argparse.Namespace) -> System:
     """Captions of all images that can be read, written to --results."""
-    images = read_coco_captions(annotations, options.images, missing="skip")
+    images = read_coco_captions(annotations, options.images, missing="skip", rejected="keep" if options.keep_rejected else "skip")
     model, search = load_with_search(options)
     captions = caption_all(model, search.within(model.vocabulary), images, options.batch_size)
-    asked = images.image_ids.tolist() if options.partial else references
+    asked = images.keys if options.partial else list(references)
     about = {"model": str(options.model), "search": str(search)}
     if options.results is not None and captions:
-        save(options.results, [{"image_id": image, "caption": said} for image, said in captions.items()], indent=None)
+        spelt = dict(zip(images.keys, images.image_ids, strict=True))
+        save(options.results, [{"image_id": spelt[image], "caption": said} for image, said in captions.items()], indent=None)
     return System(str(options.model), captions, about, [image for image in asked if image not in captions])
 
 
@@ -239,12 +262,13 @@ def load_with_search(options: argparse.Namespace) -> tuple[Any, Any]:
     return model, search
 
 
-def caption_all(model: Any, search: Any, images: CaptionSet, batch_size: int) -> dict[int, str]:
-    """A caption by image id of each image that can be read; the others are named."""
+def caption_all(model: Any, search: Any, images: CaptionSet, batch_size: int) -> dict[Key, str]:
+    """A caption by image of each image that can be read; the others are named."""
     from captioner.data.images import open_image
     from captioner.model import batches
 
-    captions: dict[int, str] = {}
+    captions: dict[Key, str] = {}
+    keys = images.keys
     for batch in batches(progress(range(len(images)), "captioning", total=len(images)), batch_size):
         opened = {}
         for index in batch:
@@ -253,7 +277,7 @@ def caption_all(model: Any, search: Any, images: CaptionSet, batch_size: int) ->
             except InputError as error:
                 log.warning("%s; it is left out", error)
         for index, said in caption_batch(model, search, opened, images).items():
-            captions[int(images.image_ids[index])] = said
+            captions[keys[index]] = said
     return captions
 
 
@@ -271,7 +295,7 @@ def caption_batch(model: Any, search: Any, opened: Mapping[int, Any], images: Ca
         return {}
 
 
-def common_images(systems: Sequence[System], references: Mapping[int, Sequence[str]], annotations: Path, partial: bool) -> list[int]:
+def common_images(systems: Sequence[System], references: Mapping[Key, Sequence[str]], annotations: Path, partial: bool) -> list[Key]:
     """The images to score, in the references' order: all of them, or where images may be missing those that every system captions."""
     for system in systems:
         unknown = [image for image in system.captions if image not in references]
@@ -289,7 +313,7 @@ def common_images(systems: Sequence[System], references: Mapping[int, Sequence[s
     return images
 
 
-def warn_of_empty(system: System, images: Sequence[int]) -> None:
+def warn_of_empty(system: System, images: Sequence[Key]) -> None:
     if images:
         log.warning("%s: captions without a word, which score 0: images %s", system.name, some(images))
 

@@ -15,10 +15,11 @@ from captioner.cli.report import aligned, hundredth, interval
 from captioner.cli.searching import count, natural, with_beam
 from captioner.data.captions import CaptionSet, read_coco_captions, read_references
 from captioner.data.images import open_image, original_size
-from captioner.data.instances import Instance, read_instances
+from captioner.data.instances import Instance, on_photo, read_objects
 from captioner.data.naming import Names, names_of_categories
 from captioner.errors import InputError
 from captioner.files import check_writable, write_whole
+from captioner.ids import Key
 from captioner.metrics.truth import names_in_scenes, read_scenes
 from captioner.progress import progress
 from captioner.tokenizer import tokenize
@@ -68,9 +69,11 @@ class Source(NamedTuple):
     """Images with captions, their objects, and which words name them."""
 
     captions: CaptionSet
-    instances: Mapping[int, Sequence[Instance]]
+    instances: Mapping[Key, Sequence[Instance]]
+    sizes: Mapping[Key, tuple[int, int]]
+    """(width, height) that the objects were marked at, where the file says it."""
     names: Names
-    absent: list[int]
+    absent: list[Key]
     """Images that are listed and not on disk."""
 
 
@@ -80,9 +83,13 @@ class Gathered(NamedTuple):
     words: dict[str, dict[str, list[Any]]]
     """Kind of caption -> explanation -> object words."""
     left_out: dict[str, Counter[str]]
-    places: dict[int, Any]
-    failed: list[int]
+    places: dict[Key, Any]
+    failed: list[Key]
     faith: list[Any]
+    scaled: list[str]
+    """Photos of another size than the annotations say, but of the same shape."""
+    misfits: list[str]
+    """Of another shape: the first words of a complaint."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scenes = options.scenes or [None] * len(options.annotations)
     splits = zip(options.annotations, options.captions, options.images, scenes, strict=True)
     sources = [read_source(*files, options.limit) for files in splits]
-    twice = [image for image, times in Counter(i for source in sources for i in source.captions.image_ids.tolist()).items() if times > 1]
+    twice = [image for image, times in Counter(key for source in sources for key in source.captions.keys).items() if times > 1]
     if twice:
         raise InputError(f"--captions: image {twice[0]} is in several of the splits; give each image once")
     training = None
@@ -196,29 +203,34 @@ def check(options: argparse.Namespace) -> None:
 def read_source(annotations: Path, captions: Path, images: Path, scenes: Path | None, limit: int | None) -> Source:
     """Raises: InputError, a file is wrong, or the files are of different images."""
     spoken = read_coco_captions(captions, images, missing="skip")
-    instances = read_instances(annotations)
-    known = [index for index, image in enumerate(spoken.image_ids.tolist()) if image in instances]
+    instances, sizes = read_objects(annotations)
+    known = [index for index, key in enumerate(spoken.keys) if key in instances]
     if not known:
         raise InputError(f"{annotations}: lists none of the images of {captions}; give the instances of the same images")
     if len(known) < len(spoken):
         complain(f"{annotations}: does not list {len(spoken) - len(known)} of {len(spoken)} images of {captions}; they are left out")
     chosen = spoken.select(known[:limit])
-    absent = [] if limit else sorted(read_references(captions).keys() - set(spoken.image_ids.tolist()))
+    there = set(spoken.keys)
+    absent = [] if limit else [key for key in read_references(captions).captions if key not in there]
     if scenes is None:
-        return Source(chosen, instances, names_of_categories(instances), absent)
+        return Source(chosen, instances, sizes, names_of_categories(instances), absent)
     _, truths = read_scenes(scenes)
-    for image in chosen.image_ids.tolist():
+    for image in chosen.keys:
         if image not in truths or len(truths[image]["objects"]) != len(instances[image]):
             raise InputError(f"{scenes}: is not of the images of {annotations} (image {image}); give the files of one split")
-    return Source(chosen, instances, names_in_scenes(scenes), absent)
+    return Source(chosen, instances, sizes, names_in_scenes(scenes), absent)
 
 
 def gather(captioner: Any, sources: Sequence[Source], options: argparse.Namespace, faithful: bool = False) -> Gathered:
     """Caption, force, and keep the maps of object words, batch by batch; where a batch fails, its images are tried alone."""
     words: dict[str, dict[str, list[Any]]] = {of: {kind: [] for kind in options.explain} for of in options.of}
-    found = Gathered(words, {of: Counter() for of in options.of}, {}, [image for source in sources for image in source.absent], [])
+    found = Gathered(words, {of: Counter() for of in options.of}, {}, [image for source in sources for image in source.absent], [], [], [])
     for source in sources:
         gather_split(captioner, source, options, faithful, found)
+    if found.scaled:
+        complain(f"{len(found.scaled)} photos have another size than their annotations say ({found.scaled[0]}); boxes and masks are scaled")
+    if found.misfits:
+        complain(f"{found.misfits[0]}; {len(found.misfits)} photos like this are left out: give the photos that the annotations describe")
     return found
 
 
@@ -226,14 +238,18 @@ def gather_split(captioner: Any, source: Source, options: argparse.Namespace, fa
     """Add one source's words to `found`."""
     from captioner.model import batches
 
+    keys = source.captions.keys
     for batch in batches(progress(range(len(source.captions)), "looking", len(source.captions)), options.batch_size):
         opened = {}
         for index in batch:
             try:
-                opened[index] = open_image(source.captions.path(index))
+                image = open_image(source.captions.path(index))
             except InputError as error:
-                found.failed.append(int(source.captions.image_ids[index]))
+                found.failed.append(keys[index])
                 complain(str(error))
+                continue
+            if fits(source, index, image, found):
+                opened[index] = image
         try:
             look_at(captioner, source, opened, options, found, faithful)
         except (RuntimeError, ValueError):
@@ -241,8 +257,24 @@ def gather_split(captioner: Any, source: Source, options: argparse.Namespace, fa
                 try:
                     look_at(captioner, source, {index: image}, options, found, faithful)
                 except (RuntimeError, ValueError) as error:
-                    found.failed.append(int(source.captions.image_ids[index]))
+                    found.failed.append(keys[index])
                     complain(f"{source.captions.path(index)}: {str(error) or type(error).__name__}")
+
+
+def fits(source: Source, index: int, image: Image.Image, found: Gathered) -> bool:
+    """Whether what the file marks can be found on the photo; where it cannot, or has to be scaled, this is noted."""
+    key, name = source.captions.keys[index], source.captions.names[index]
+    told = source.sizes.get(key)
+    try:
+        things = on_photo(source.instances[key], told, original_size(image))
+    except InputError as error:
+        found.failed.append(key)
+        found.misfits.append(f"{name}: {error}")
+        return False
+    if things != list(source.instances[key]):
+        width, height = original_size(image)
+        found.scaled.append(f"{name} has {width} x {height} pixels")
+    return True
 
 
 def look_at(
@@ -257,11 +289,17 @@ def look_at(
 
     if not opened:
         return
-    ids = [int(source.captions.image_ids[index]) for index in opened]
+    keys = source.captions.keys
+    ids = [keys[index] for index in opened]
     prepared, boxes = zip(*(captioner.transform.evaluate(image) for image in opened.values()), strict=True)
     pixels = torch.stack(prepared)
     both = zip(ids, opened.values(), boxes, strict=True)
-    places = {image: Place(*original_size(picture), box, source.instances[image]).check() for image, picture, box in both}
+    places = {
+        image: Place(
+            *original_size(picture), box, on_photo(source.instances[image], source.sizes.get(image), original_size(picture))
+        ).check()
+        for image, picture, box in both
+    }
     spoken, left_out = {}, {}
     for of, said in tokens_of(captioner, source, list(opened), pixels, options).items():
         left_out[of] = Counter[str]()
@@ -320,7 +358,8 @@ def report(found: Gathered, learnt: Gathered | None, options: argparse.Namespace
             words = found.words[of][kind]
             if not words:
                 continue
-            record[of] |= {"words": len(words), "images": len({word.image for word in words})}
+            masked = sum(all(found.places[word.image].things[index].drawn for index in word.objects) for word in words)
+            record[of] |= {"words": len(words), "masked_words": masked, "images": len({word.image for word in words})}
             cuts = cuts_for(of, kind, learnt, options)
             record[of][kind], record[of]["by_class"][kind] = grounded(words, found.places, cuts, options)
             record[of]["thresholds"][kind] = {"all": cuts[0].common, **cuts[0].own}
@@ -345,16 +384,19 @@ def cuts_for(of: str, kind: str, learnt: Gathered | None, options: argparse.Name
 
 def grounded(words: Any, places: Any, cuts: tuple[Any, Any], options: argparse.Namespace) -> tuple[Any, Any]:
     """The means over all words, and those of each class's words without the baselines."""
-    from captioner.explain.grounding import MEASURES, means, scored
+    import numpy as np
+
+    from captioner.explain.grounding import MEASURES, means, ratios, scored
 
     scores = scored(words, places, *cuts, options.seed)
     of_class = defaultdict(list)
     for word, row in zip(words, scores[:, 0], strict=True):
         of_class[word.category].append(row)
-    classes = {
-        category: {"words": len(rows), **dict(zip(MEASURES, (sum(rows) / len(rows)).tolist(), strict=True))}
-        for category, rows in sorted(of_class.items())
-    }
+    classes = {}
+    for category, rows in sorted(of_class.items()):
+        own = ratios(np.sum([[*~np.isnan(row), *np.nan_to_num(row)] for row in rows], axis=0))
+        known = {name: value for name, value in zip(MEASURES, own.tolist(), strict=True) if not np.isnan(value)}
+        classes[category] = {"words": len(rows), **known}
     return means(scores, [word.image for word in words], options.bootstrap, options.seed), classes
 
 
@@ -374,9 +416,14 @@ def shown(record: Mapping[str, Any]) -> str:
         for kind in told["thresholds"]:
             lines.append([f"{kind}, x 100", *(cell for method in METHODS for cell in (method, "95 % interval"))])
             for measure, label in LABELS.items():
-                lines.append([f"  {label}", *(cell for method in METHODS for cell in cells(told[kind][measure].get(method)))])
+                if told[kind][measure]:
+                    lines.append([f"  {label}", *(cell for method in METHODS for cell in cells(told[kind][measure].get(method)))])
         if lines:
             parts.append(aligned(lines))
+            if told["masked_words"] < told["words"]:
+                parts.append(
+                    f"{LABELS['pointing_mask']}: of the {told['masked_words']} words whose objects all have a mask in the annotations"
+                )
             cuts = (f"{kind} {told['thresholds'][kind]['all']:g}" for kind in told["thresholds"])
             classes = max(len(cuts) - 1 for cuts in told["thresholds"].values())
             parts.append(

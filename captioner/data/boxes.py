@@ -1,34 +1,40 @@
 """Where the words of a set of captions should look: the boxes of the objects that they name, in what the model sees."""
 
+import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
+from PIL import ExifTags, Image
 
 from captioner.data.captions import CaptionSet
-from captioner.data.instances import Instance
+from captioner.data.instances import Instance, on_photo
 from captioner.data.naming import Names
 from captioner.data.transforms import Transform
 from captioner.errors import InputError
+from captioner.ids import Key
 from captioner.progress import progress
 from captioner.records import Aims
 from captioner.tokenizer import tokenize
+
+log = logging.getLogger(__name__)
 
 
 class WordBoxes:
     """A row a box of a word: every word of a phrase that names objects has the boxes of all that it may name.
 
     Without random views: boxes are of the view that `transform.box` names. Images that `instances` does not list have none, boxes outside
-    that view are left out. max_words: as the data set's.
+    that view are left out, and all of a photo that has another shape than the file says. max_words: as the data set's.
     Raises: ValueError, the transform cuts or mirrors at random; InputError, an image without a size.
     """
 
     def __init__(
         self,
         captions: CaptionSet,
-        instances: Mapping[int, Sequence[Instance]],
-        sizes: Mapping[int, tuple[int, int]],
+        instances: Mapping[Key, Sequence[Instance]],
+        sizes: Mapping[Key, tuple[int, int]],
         names: Names,
         transform: Transform,
         max_words: int | None = None,
@@ -36,15 +42,18 @@ class WordBoxes:
         if transform.augment:
             raise ValueError("transform.augment must be false: boxes do not follow random crops and mirrorings")
         steps, boxes, counts = [], [], []
-        for index, image in enumerate(progress(captions.image_ids.tolist(), "finding object words")):
+        misfits: list[str] = []
+        for index, image in enumerate(progress(captions.keys, "finding object words")):
             if image in instances and image not in sizes:
                 raise InputError(f"the instances file says no width and height of image {image}, which boxes of words need")
-            view = transform.box(*sizes[image]) if image in instances else None
+            view = transform.box(*sizes[image]) if image in instances and fits(captions, index, sizes[image], misfits) else None
             for caption in captions.captions_of(index):
                 rows = [] if view is None else list(_rows(names(image, tokenize(caption)), instances[image], view, max_words))
                 steps += [step for step, _ in rows]
                 boxes += [box for _, box in rows]
                 counts.append(len(rows))
+        if misfits:
+            log.warning("%s; the boxes of %d photos like this guide no word", misfits[0], len(misfits))
         self.steps = np.array(steps, np.int32)
         self.boxes = np.array(boxes, np.float32).reshape(-1, 4)
         self.first = np.cumsum([0, *counts], dtype=np.int64)
@@ -57,6 +66,27 @@ class WordBoxes:
         taken = within + (np.repeat(self.first[rows.ravel()], counts.ravel()) if len(within) else 0)
         words = np.stack([image, caption, self.steps[taken]], 1).astype(np.int64)
         return Aims(torch.from_numpy(words), torch.from_numpy(self.boxes[taken]))
+
+
+def fits(captions: CaptionSet, index: int, told: tuple[int, int], misfits: list[str]) -> bool:
+    """Whether boxes marked on an image of this size lie right on the photo as it is, at whatever scale; where not, it is noted."""
+    size = upright_size(captions.path(index))
+    try:
+        on_photo([], told, size or told)
+    except InputError as error:
+        misfits.append(f"{captions.names[index]}: {error}")
+        return False
+    return True
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """(width, height) as the image is looked at, from the beginning of the file; None where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            return image.size[::-1] if turned else image.size
+    except Exception:  # damaged files are named where they are read
+        return None
 
 
 def _rows(

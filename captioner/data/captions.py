@@ -1,12 +1,10 @@
 """Images with their captions, flattened to arrays; and the COCO captions format."""
 
-import io
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -14,6 +12,7 @@ from jaxtyping import Int, UInt8
 from captioner.data.disk import locate
 from captioner.errors import InputError
 from captioner.files import read_json
+from captioner.ids import ImageId, Key, key_of
 from captioner.progress import progress
 from captioner.tokenizer import tokenize
 
@@ -43,21 +42,22 @@ class Strings(Sequence[str]):
 class CaptionSet:
     """Images and what was said of them, in the order given.
 
-    `names` are paths below `root`; the captions of image i are `captions[first[i]:first[i + 1]]`.
-    Raises: ValueError, the lengths differ or an image id stands twice.
+    `names` are paths below `root`, `image_ids` as the data set has them; the captions of image i are `captions[first[i]:first[i + 1]]`.
+    Raises: ValueError, the lengths differ, or an image id is none or stands twice.
     """
 
-    def __init__(self, root: Path | str, names: Sequence[str], image_ids: Sequence[int], captions: Sequence[Sequence[str]]) -> None:
+    def __init__(self, root: Path | str, names: Sequence[str], image_ids: Sequence[ImageId], captions: Sequence[Sequence[str]]) -> None:
         if not len(names) == len(image_ids) == len(captions):
             raise ValueError(f"names, image_ids and captions differ in length: {len(names)}, {len(image_ids)}, {len(captions)}")
         self.root = Path(root)
         self.names = Strings(names)
-        self.image_ids: Int[np.ndarray, " images"] = np.asarray(image_ids, dtype=np.int64)
+        self.image_ids: tuple[ImageId, ...] = tuple(image_ids)
         self.captions = Strings([caption for of_image in captions for caption in of_image])
         self.first: Int[np.ndarray, " images_and_one"] = np.cumsum([0, *(len(of_image) for of_image in captions)], dtype=np.int64)
-        if len(np.unique(self.image_ids)) != len(self.image_ids):
-            twice = next(image_id for image_id, count in Counter(self.image_ids.tolist()).items() if count > 1)
-            raise ValueError(f"image_ids holds {twice} more than once")
+        counts = Counter(map(key_of, self.image_ids))
+        if len(counts) != len(self.image_ids) or None in counts:
+            wrong = next(image_id for image_id in self.image_ids if (key := key_of(image_id)) is None or counts[key] > 1)
+            raise ValueError(f"image_ids holds {wrong!r}, which is " + ("no id" if key_of(wrong) is None else "there more than once"))
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -69,9 +69,14 @@ class CaptionSet:
         return self.captions[int(self.first[image]) : int(self.first[image + 1])]
 
     @property
-    def references(self) -> dict[int, list[str]]:
+    def keys(self) -> list[Key]:
+        """What tells the images apart, whatever their ids are written as."""
+        return [key for image_id in self.image_ids if (key := key_of(image_id)) is not None]
+
+    @property
+    def references(self) -> dict[ImageId, list[str]]:
         """Image id -> its captions as they were written, the form that scorers take."""
-        return {int(image_id): self.captions_of(index) for index, image_id in enumerate(self.image_ids)}
+        return {image_id: self.captions_of(index) for index, image_id in enumerate(self.image_ids)}
 
     def tokens(self) -> Iterator[list[str]]:
         """The tokens of every caption, image by image."""
@@ -81,71 +86,112 @@ class CaptionSet:
         """These images only, in this order."""
         chosen = [int(image) for image in images]
         names, captions = [self.names[image] for image in chosen], [self.captions_of(image) for image in chosen]
-        return CaptionSet(self.root, names, [int(self.image_ids[image]) for image in chosen], captions)
+        return CaptionSet(self.root, names, [self.image_ids[image] for image in chosen], captions)
 
     def named(self, names: Sequence[str | None]) -> "CaptionSet":
         """The same by other names; images whose name is None are left out."""
         kept = [index for index, name in enumerate(names) if name is not None]
         captions = [self.captions_of(index) for index in kept]
-        return CaptionSet(self.root, [str(names[index]) for index in kept], [int(self.image_ids[index]) for index in kept], captions)
+        return CaptionSet(self.root, [str(names[index]) for index in kept], [self.image_ids[index] for index in kept], captions)
 
     def __repr__(self) -> str:
         return f"CaptionSet of {len(self)} images and {len(self.captions)} captions below {self.root}"
 
 
 def read_coco_captions(
-    annotations: Path | str, images: Path | str, missing: str = "error", uncaptioned: str = "drop", what: str = "caption annotations"
+    annotations: Path | str,
+    images: Path | str,
+    missing: str = "error",
+    uncaptioned: str = "drop",
+    what: str = "caption annotations",
+    rejected: str = "skip",
 ) -> CaptionSet:
     """A file in COCO captions format (`images[].id/file_name`, `annotations[].image_id/caption`) and the folder of its images.
 
     missing: listed images that are not on disk: `error`, or `skip` them with a logged line.
     uncaptioned: listed images without captions: `drop` (training) with a logged line, or `keep` (predicting).
+    rejected: captions that VizWiz marks `is_rejected` or `is_precanned`: `skip` them with a logged line, or `keep`.
     Raises: InputError, the first thing wrong in the file, by file and key. ValueError, an unknown option.
     """
     if uncaptioned not in ("drop", "keep"):
         raise ValueError(f"uncaptioned is drop or keep, not {uncaptioned!r}")
     annotations, images = Path(annotations), Path(images)
-    record = read_json(annotations, what)
-    _validate(annotations, record)
-    of_image = _index(record)
-    listed = record["images"]
-    empty = sum(image["id"] not in of_image for image in listed)
+    listed, of_image, _ = _read(annotations, what, rejected, names=True)
+    empty = sum(not of_image[key] for key in listed)
     if empty and uncaptioned == "drop":
         log.info("%s: %d of %d listed images have no caption and are left out", annotations, empty, len(listed))
-        listed = [image for image in listed if image["id"] in of_image]
+        listed = {key: image for key, image in listed.items() if of_image[key]}
         if not listed:
             raise InputError(f"{annotations}: `annotations` holds no caption of any listed image")
-    captions = [of_image.get(image["id"], []) for image in listed]
-    whole = CaptionSet(images, [image["file_name"] for image in listed], [image["id"] for image in listed], captions)
-    return on_disk(whole, missing, annotations)
+    names, ids = ([image[part] for image in listed.values()] for part in ("file_name", "id"))
+    return on_disk(CaptionSet(images, names, ids, [of_image[key] for key in listed]), missing, annotations)
 
 
-def read_references(annotations: Path | str, what: str = "caption annotations") -> dict[int, list[str]]:
-    """Image id -> its captions, of the images that have any, from a file in COCO captions format; looks for no image on disk.
+class Referenced(NamedTuple):
+    """What a file in COCO captions format says of its images."""
 
-    Raises: InputError, the first thing wrong in the file, by file and key.
+    captions: dict[Key, list[str]]
+    """Of the images that have any."""
+    without: frozenset[Key]
+    """Images whose captions are all left out: blank or rejected."""
+
+
+def read_references(annotations: Path | str, what: str = "caption annotations", rejected: str = "skip") -> Referenced:
+    """The captions of a file in COCO captions format by image; asks for no file names and looks for no image on disk.
+
+    rejected: as for `read_coco_captions`. Raises: InputError, the first thing wrong in the file, by file and key.
     """
-    record = read_json(Path(annotations), what)
-    _validate(Path(annotations), record)
-    references: dict[int, list[str]] = {}
-    for annotation in record["annotations"]:
-        references.setdefault(annotation["image_id"], []).append(annotation["caption"])
+    _, of_image, reduced = _read(Path(annotations), what, rejected, names=False)
+    references = {key: captions for key, captions in of_image.items() if captions}
     if not references:
-        raise InputError(f"{annotations}: `annotations` is empty; there is no caption to score against")
-    return references
+        raise InputError(f"{annotations}: `annotations` holds no caption to score against")
+    return Referenced(references, frozenset(reduced - references.keys()))
 
 
-def _index(record: Mapping[str, Any]) -> dict[int, list[str]]:
-    from pycocotools.coco import COCO  # here, so that prediction without annotations does not pay for it
-
-    with redirect_stdout(io.StringIO()):  # pycocotools prints
-        coco = COCO()
-        coco.dataset = {key: record[key] for key in ("images", "annotations")}  # an empty `categories` would have it ask for theirs
-        coco.createIndex()
-    return {image_id: [annotation["caption"] for annotation in found] for image_id, found in coco.imgToAnns.items()}
+REJECTED = ("is_rejected", "is_precanned")
 
 
-def _validate(path: Path, record: Any) -> None:
+def _read(path: Path, what: str, rejected: str, names: bool) -> tuple[dict[Key, dict[str, Any]], dict[Key, list[str]], set[Key]]:
+    """(images, captions) by key, in the order listed; and the images that some caption was left out of.
+
+    names: every image needs a `file_name`.
+    """
+    if rejected not in ("skip", "keep"):
+        raise ValueError(f"rejected is skip or keep, not {rejected!r}")
+    record = read_json(path, what)
+    _check_shape(path, record)
+    listed: dict[Key, dict[str, Any]] = {}
+    for index, image in enumerate(record["images"]):
+        key = _key(path, f"images[{index}].id", image.get("id"))
+        if key in listed:
+            raise InputError(f"{path}: images[{index}].id is {image['id']!r}, which another of `images` has already")
+        if names:
+            _need_text(path, f"images[{index}].file_name", image.get("file_name"))
+        listed[key] = image
+    of_image: dict[Key, list[str]] = {key: [] for key in listed}
+    left_out: Counter[str] = Counter()
+    reduced: set[Key] = set()
+    for index, annotation in enumerate(record["annotations"]):
+        where = f"annotations[{index}]"
+        key = _key(path, f"{where}.image_id", annotation.get("image_id"))
+        if "caption" not in annotation and "bbox" in annotation:
+            raise InputError(f"{path}: {where} is an object instance, not a caption; give the captions file (captions_*.json)")
+        if not isinstance(annotation.get("caption"), str):
+            raise InputError(f"{path}: {where}.caption must be a string, found {_kind(annotation.get('caption'))}")
+        if key not in of_image:
+            raise InputError(f"{path}: {where}.image_id is {annotation['image_id']!r}, which `images` does not list")
+        blank = not annotation["caption"].strip()
+        if blank or (rejected == "skip" and any(annotation.get(mark) for mark in REJECTED)):
+            left_out["blank captions" if blank else "captions marked is_rejected or is_precanned"] += 1
+            reduced.add(key)
+        else:
+            of_image[key].append(annotation["caption"])
+    for reason, count in left_out.items():
+        log.info("%s: %d of %d captions are left out: %s", path, count, len(record["annotations"]), reason)
+    return listed, of_image, reduced
+
+
+def _check_shape(path: Path, record: Any) -> None:
     if not isinstance(record, dict):
         raise InputError(f"{path}: expected a JSON object in COCO captions format, found {_kind(record)}")
     for key in ("images", "annotations"):
@@ -155,42 +201,26 @@ def _validate(path: Path, record: Any) -> None:
             raise InputError(f"{path}: `{key}` must be a list of objects")
     if not record["images"]:
         raise InputError(f"{path}: `images` is empty")
-    for index, image in enumerate(record["images"]):
-        _need(path, f"images[{index}].id", image.get("id"), int)
-        _need(path, f"images[{index}].file_name", image.get("file_name"), str)
-    _once(path, "images", record["images"])
-    known = {image["id"] for image in record["images"]}
-    for index, annotation in enumerate(record["annotations"]):
-        where = f"annotations[{index}]"
-        _need(path, f"{where}.image_id", annotation.get("image_id"), int)
-        if "caption" not in annotation and "bbox" in annotation:
-            raise InputError(f"{path}: {where} is an object instance, not a caption; give the captions file (captions_*.json)")
-        _need(path, f"{where}.caption", annotation.get("caption"), str)
-        if annotation["image_id"] not in known:
-            raise InputError(f"{path}: {where}.image_id is {annotation['image_id']}, which `images` does not list")
-        _need(path, f"{where}.id", annotation.setdefault("id", -1 - index), int)
-    _once(path, "annotations", record["annotations"])
 
 
-def _need(path: Path, key: str, value: Any, kind: type) -> None:
-    if not isinstance(value, kind) or isinstance(value, bool):
-        expected = {int: "a whole number", str: "a string"}[kind]
-        raise InputError(f"{path}: {key} must be {expected}, found {_kind(value)}")
-    if isinstance(value, str) and not value.strip():
-        raise InputError(f"{path}: {key} is empty")
+def _key(path: Path, where: str, value: Any) -> Key:
+    key = key_of(value)
+    if key is None:
+        found = "an empty string" if isinstance(value, str) else _kind(value)
+        raise InputError(f"{path}: {where} must be an id, a whole number or a string, found {found}")
+    return key
+
+
+def _need_text(path: Path, where: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise InputError(f"{path}: {where} must be a string, found {_kind(value)}")
+    if not value.strip():
+        raise InputError(f"{path}: {where} is empty")
 
 
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
     return names.get(type(value), "nothing")
-
-
-def _once(path: Path, key: str, entries: list[dict[str, Any]]) -> None:
-    seen: set[int] = set()
-    for index, entry in enumerate(entries):
-        if entry["id"] in seen:
-            raise InputError(f"{path}: {key}[{index}].id is {entry['id']}, which another of `{key}` has already")
-        seen.add(entry["id"])
 
 
 def on_disk(captions: CaptionSet, missing: str, listed_in: Path, deep: bool = False) -> CaptionSet:

@@ -12,14 +12,14 @@ SPLITS = ("train", "val", "test")
 class Coco(DataSource):
     """Below `root`: `{train,val}{year}/`, `annotations/captions_{train,val}{year}.json`, and `instances_` beside it where there.
 
-    missing: `error` or `skip`, for listed images that are not on disk.
+    missing: `error` or `skip`, for listed images that are not on disk. rejected: as `read_coco_captions` has it.
     Raises: InputError, root is not given or not there.
     """
 
-    def __init__(self, root: str | Path | None, year: int = 2017, missing: str = "error") -> None:
+    def __init__(self, root: str | Path | None, year: int = 2017, missing: str = "error", rejected: str = "skip") -> None:
         if not root:
             raise InputError(f"data.root is not set; give the folder that holds train{year}/, val{year}/ and annotations/")
-        self.root, self.year, self.missing = Path(root).expanduser(), year, missing
+        self.root, self.year, self.missing, self.rejected = Path(root).expanduser(), year, missing, rejected
         if not self.root.is_dir():
             raise InputError(f"{self.root}: folder not found (data.root); it should hold train{year}/, val{year}/ and annotations/")
 
@@ -29,7 +29,9 @@ class Coco(DataSource):
     def splits(self) -> dict[str, CaptionSet]:
         there = [split for split in SPLITS if split == "train" or self._annotations("captions", split).exists()]
         return {
-            split: read_coco_captions(self._annotations("captions", split), self.root / f"{split}{self.year}", self.missing)
+            split: read_coco_captions(
+                self._annotations("captions", split), self.root / f"{split}{self.year}", self.missing, rejected=self.rejected
+            )
             for split in there
         }
 

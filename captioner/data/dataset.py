@@ -81,7 +81,7 @@ class CaptionDataset(Dataset[Batch]):
         rows, there = self._rows(indices)
         captions = torch.from_numpy(self._gather(rows, there))
         aims = None if self.boxes is None else self.boxes.aims(rows, there)
-        return Batch(pixels, captions, torch.from_numpy(self.captions.image_ids[indices]), aims)
+        return Batch(pixels, captions, torch.from_numpy(indices), aims)
 
     def _images(
         self, indices: Int[np.ndarray, " images"]
@@ -158,7 +158,7 @@ def collate(items: Batch | Sequence[Batch]) -> Batch:
     captions = max(item.captions.shape[1] for item in items)
     words = max(item.captions.shape[2] for item in items)
     padded = [_pad(item.captions, captions, words) for item in items]
-    images, ids = _join([item.images for item in items]), torch.cat([item.image_ids for item in items])
+    images, ids = _join([item.images for item in items]), torch.cat([item.indices for item in items])
     return Batch(images, torch.cat(padded), ids, None if items[0].aims is None else _join_aims(items))
 
 
@@ -168,7 +168,7 @@ def _join_aims(items: Sequence[Batch]) -> Aims:
         assert item.aims is not None
         words.append(item.aims.words + torch.tensor([images, 0, 0]))
         boxes.append(item.aims.boxes)
-        images += len(item.image_ids)
+        images += len(item.indices)
     return Aims(torch.cat(words), torch.cat(boxes))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from captioner.data.images import image_endings
 from captioner.errors import InputError
 
 
@@ -93,7 +94,7 @@ class _Folder:
         """Files that are called so but for an ending."""
         if parent not in self.stems:
             pairs = ((os.path.splitext(entry), entry) for entry in self.entries(parent))
-            self.stems[parent] = grouped((folded(stem), entry) for (stem, ending), entry in pairs if is_photo(ending))
+            self.stems[parent] = grouped((folded(stem), entry) for (stem, ending), entry in pairs if ending.lower() in image_endings())
         return self.stems[parent].get(folded(base), [])
 
     def lower(self, base: str) -> list[str]:
@@ -102,7 +103,9 @@ class _Folder:
             entries = ((here, entry) for here, _, files in os.walk(self.root) for entry in files)
             pairs = [(entry, os.path.relpath(os.path.join(here, entry), self.root)) for here, entry in entries]
             whole = grouped((folded(entry), path) for entry, path in pairs)
-            stems = grouped((folded(os.path.splitext(entry)[0]), path) for entry, path in pairs if is_photo(os.path.splitext(entry)[1]))
+            stems = grouped(
+                (folded(os.path.splitext(entry)[0]), path) for entry, path in pairs if os.path.splitext(entry)[1].lower() in image_endings()
+            )
             self.below = {**stems, **whole}
         return self.below.get(folded(base), [])
 
@@ -111,12 +114,6 @@ class _Folder:
             both = " and ".join(sorted(fitting)[:2])
             raise InputError(f"{self.listed_in}: {name!r} may be {both} in {self.root}; list the one that is meant as it is called there")
         return fitting[0] if fitting else None
-
-
-def is_photo(ending: str) -> bool:
-    from PIL import Image
-
-    return ending.lower() in Image.registered_extensions()
 
 
 def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

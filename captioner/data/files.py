@@ -13,7 +13,7 @@ SPLITS = ("train", "val", "test")
 class CaptionFiles(DataSource):
     """Per split an annotation file and the folder of its images: `{"annotations": FILE, "images": FOLDER}`, `instances` optional.
 
-    missing: `error` or `skip`, for listed images that are not on disk.
+    missing: `error` or `skip`, for listed images that are not on disk. rejected: as `read_coco_captions` has it.
     Raises: InputError, a split lacks a key.
     """
 
@@ -23,8 +23,9 @@ class CaptionFiles(DataSource):
         val: Mapping[str, str | None] | None = None,
         test: Mapping[str, str | None] | None = None,
         missing: str = "error",
+        rejected: str = "skip",
     ) -> None:
-        self.missing = missing
+        self.missing, self.rejected = missing, rejected
         self._files: dict[str, dict[str, Path]] = {}
         for split, given in zip(SPLITS, (train, val, test), strict=True):
             paths = {key: Path(path) for key, path in (given or {}).items() if path}
@@ -42,7 +43,10 @@ class CaptionFiles(DataSource):
             )
 
     def splits(self) -> dict[str, CaptionSet]:
-        return {split: read_coco_captions(paths["annotations"], paths["images"], self.missing) for split, paths in self._files.items()}
+        return {
+            split: read_coco_captions(paths["annotations"], paths["images"], self.missing, rejected=self.rejected)
+            for split, paths in self._files.items()
+        }
 
     @property
     def instances(self) -> dict[str, Path]:

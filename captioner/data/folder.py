@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from captioner.data.captions import CaptionSet, on_disk
-from captioner.data.disk import is_photo, locate
+from captioner.data.disk import locate
+from captioner.data.images import image_endings
 from captioner.data.source import DataSource
 from captioner.data.table import Row, Table, decoded, read_table
 from captioner.errors import InputError
@@ -87,7 +88,7 @@ class Folder(DataSource):
             there = set(files)
             for name in sorted(files):
                 stem, ending = os.path.splitext(name)
-                if is_photo(ending) and f"{stem}.txt" in there:
+                if ending.lower() in image_endings() and f"{stem}.txt" in there:
                     yield os.path.relpath(os.path.join(here, name), self.root), Path(here, f"{stem}.txt")
 
     def _table(self) -> Table:

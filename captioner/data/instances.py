@@ -1,8 +1,7 @@
 """What COCO's instances files say of the objects in an image: categories, boxes and masks."""
 
-import io
-from collections.abc import Mapping
-from contextlib import redirect_stdout
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from jaxtyping import Bool
 
 from captioner.errors import InputError
 from captioner.files import read_json
+from captioner.ids import Key, key_of
 
 
 class Instance(NamedTuple):
@@ -22,6 +22,11 @@ class Instance(NamedTuple):
     crowd: bool
     segmentation: Any
     """Polygons or run lengths, as the file has them; None where it has none."""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the file draws a mask."""
+        return self.segmentation is not None
 
     def mask(self, height: int, width: int) -> Bool[np.ndarray, "height width"]:
         """True where the object is, in an image of this size; the whole box where the file draws no mask."""
@@ -39,53 +44,116 @@ class Instance(NamedTuple):
         return coding.decode(runs).astype(bool)
 
 
-def read_instances(path: Path | str) -> dict[int, list[Instance]]:
-    """Image id -> its objects in the file's order, for every image that the file lists.
+def read_instances(path: Path | str) -> dict[Key, list[Instance]]:
+    """Image -> its objects in the file's order, for every image that the file lists.
 
     Raises: InputError, the first thing wrong in the file, by file and key.
     """
     return read_objects(path)[0]
 
 
-def read_objects(path: Path | str) -> tuple[dict[int, list[Instance]], dict[int, tuple[int, int]]]:
+def read_objects(path: Path | str) -> tuple[dict[Key, list[Instance]], dict[Key, tuple[int, int]]]:
     """As `read_instances`; and the (width, height) in pixels of the images of which the file says it."""
     path = Path(path)
     record = read_json(path, "object instances")
-    _validate(path, record)
-    from pycocotools.coco import COCO
+    _check_shape(path, record)
+    found: dict[Key, list[Instance]] = {}
+    sizes: dict[Key, tuple[int, int]] = {}
+    for index, image in enumerate(record["images"]):
+        key = key_of(image["id"])
+        if key is None:
+            raise InputError(f"{path}: images[{index}].id must be a whole number or a string, not {image['id']!r}")
+        found[key] = []
+        if all(isinstance(image.get(side), int | float) and image[side] > 0 for side in ("width", "height")):
+            sizes[key] = int(image["width"]), int(image["height"])
+    categories = {key_of(category["id"]): str(category["name"]) for category in record["categories"]}
+    for index, entry in enumerate(record["annotations"]):
+        image_key = _checked(f"{path}: annotations[{index}]", entry, found, categories)
+        found[image_key].append(_instance(entry, categories[key_of(entry["category_id"])]))
+    return found, sizes
 
-    with redirect_stdout(io.StringIO()):  # pycocotools prints
-        coco = COCO()
-        coco.dataset = record
-        coco.createIndex()
-    sizes = {image["id"]: (image["width"], image["height"]) for image in record["images"] if {"width", "height"} <= image.keys()}
-    return {image["id"]: [_instance(entry, coco.cats) for entry in coco.imgToAnns[image["id"]]] for image in record["images"]}, sizes
+
+def on_photo(things: Sequence[Instance], told: tuple[int, int] | None, size: tuple[int, int]) -> list[Instance]:
+    """The objects on a photo of this (width, height): boxes and masks in its pixels.
+
+    told: the size that they were drawn for, as the file says; None, as their masks or boxes show. A photo of the same shape (to a pixel)
+    at another size has them scaled. Raises: InputError, the photo has another shape, so where they are on it cannot be known.
+    """
+    told = told or next((_mask_size(thing) for thing in things if _mask_size(thing)), None)
+    if told is None:
+        beyond = any(max(thing.box[side] + thing.box[side + 2] - size[side] for side in (0, 1)) > 2 for thing in things)
+        if beyond:
+            raise InputError(f"the photo has {size[0]} x {size[1]} pixels, and boxes reach beyond it")
+        return list(things)
+    if told == size:
+        return list(things)
+    if abs(told[1] * size[0] - told[0] * size[1]) > max(told):
+        raise InputError(f"the photo has {size[0]} x {size[1]} pixels, and its objects were marked on one of {told[0]} x {told[1]}")
+    return [_scaled(thing, told, size) for thing in things]
 
 
-def _instance(entry: Mapping[str, Any], categories: Mapping[int, Mapping[str, Any]]) -> Instance:
+def _mask_size(thing: Instance) -> tuple[int, int] | None:
+    drawn = thing.segmentation
+    return (int(drawn["size"][1]), int(drawn["size"][0])) if isinstance(drawn, dict) and "size" in drawn else None
+
+
+def _scaled(thing: Instance, told: tuple[int, int], size: tuple[int, int]) -> Instance:
+    across, down = size[0] / told[0], size[1] / told[1]
+    x, y, width, height = thing.box
+    drawn = thing.segmentation
+    if isinstance(drawn, list):
+        drawn = [[at * (down if place % 2 else across) for place, at in enumerate(polygon)] for polygon in drawn]
+    elif drawn:
+        from pycocotools import mask as coding
+
+        rows = ((np.arange(size[1]) + 0.5) / down).astype(int).clip(0, told[1] - 1)
+        columns = ((np.arange(size[0]) + 0.5) / across).astype(int).clip(0, told[0] - 1)
+        drawn = coding.encode(np.asfortranarray(thing.mask(told[1], told[0])[rows][:, columns], dtype=np.uint8))
+    return thing._replace(box=(x * across, y * down, width * across, height * down), segmentation=drawn)
+
+
+def _instance(entry: Mapping[str, Any], category: str) -> Instance:
     x, y, width, height = map(float, entry["bbox"])
-    crowd = bool(entry.get("iscrowd", 0))
-    return Instance(categories[entry["category_id"]]["name"], (x, y, width, height), crowd, entry.get("segmentation"))
+    return Instance(category, (x, y, width, height), bool(entry.get("iscrowd", 0)), entry.get("segmentation") or None)
 
 
-def _validate(path: Path, record: Any) -> None:
+def _check_shape(path: Path, record: Any) -> None:
     if not isinstance(record, dict):
         raise InputError(f"{path}: expected a JSON object in COCO instances format")
     for key in ("images", "annotations", "categories"):
         if not isinstance(record.get(key), list) or not all(isinstance(entry, dict) for entry in record[key]):
             raise InputError(f"{path}: `{key}` must be a list of objects; expected COCO instances format (instances_*.json)")
-    for key, needed in (("images", "id"), ("annotations", "id"), ("categories", "id"), ("categories", "name")):
+    for key, needed in (("images", "id"), ("categories", "id"), ("categories", "name")):
         for index, entry in enumerate(record[key]):
             if needed not in entry:
                 raise InputError(f"{path}: {key}[{index}].{needed} is missing")
-    images = {image["id"] for image in record["images"]}
-    categories = {category["id"] for category in record["categories"]}
-    for index, entry in enumerate(record["annotations"]):
-        where = f"{path}: annotations[{index}]"
-        if entry.get("image_id") not in images:
-            raise InputError(f"{where}.image_id is {entry.get('image_id')}, which `images` does not list")
-        if entry.get("category_id") not in categories:
-            raise InputError(f"{where}.category_id is {entry.get('category_id')}, which `categories` does not list")
-        box = entry.get("bbox")
-        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(side, int | float) for side in box):
-            raise InputError(f"{where}.bbox must be [x, y, width, height]")
+
+
+def _checked(where: str, entry: Mapping[str, Any], images: Mapping[Key, Any], categories: Mapping[Any, str]) -> Key:
+    """The image that an annotation is of. Raises: InputError."""
+    image = key_of(entry.get("image_id"))
+    if image is None or image not in images:
+        raise InputError(f"{where}.image_id is {entry.get('image_id')!r}, which `images` does not list")
+    if key_of(entry.get("category_id")) not in categories:
+        raise InputError(f"{where}.category_id is {entry.get('category_id')!r}, which `categories` does not list")
+    box = entry.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(side, int | float) and math.isfinite(side) for side in box):
+        raise InputError(f"{where}.bbox must be [x, y, width, height]")
+    drawn = entry.get("segmentation")
+    if isinstance(drawn, dict) and not _is_runs(drawn):
+        raise InputError(f"{where}.segmentation must hold `size`, [height, width], and `counts`")
+    if drawn and not isinstance(drawn, dict) and not _is_polygons(drawn):
+        raise InputError(f"{where}.segmentation must be polygons, lists of x, y, x, y ..., or run lengths")
+    return image
+
+
+def _is_runs(drawn: Mapping[str, Any]) -> bool:
+    size = drawn.get("size")
+    sized = isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
+    return sized and isinstance(drawn.get("counts"), list | str)
+
+
+def _is_polygons(drawn: Any) -> bool:
+    return isinstance(drawn, list) and all(
+        isinstance(polygon, list) and len(polygon) >= 6 and all(isinstance(at, int | float) for at in polygon) for polygon in drawn
+    )

@@ -8,6 +8,7 @@ from captioner.data.captions import CaptionSet, on_disk
 from captioner.data.source import DataSource
 from captioner.errors import InputError
 from captioner.files import read_json
+from captioner.ids import ImageId, key_of
 
 log = logging.getLogger(__name__)
 
@@ -35,39 +36,42 @@ class Karpathy(DataSource):
             raise InputError(f"{self.annotations}: key `images` is missing or no list; expected one of Karpathy's dataset_*.json")
         if not images:
             raise InputError(f"{self.annotations}: `images` is empty")
-        found: dict[str, list[tuple[str, int, list[str]]]] = {}
+        found: dict[str, list[tuple[str, ImageId, list[str]]]] = {}
+        blank = 0
         for index, image in enumerate(images):
             split, entry = self._entry(f"{self.annotations}: images[{index}]", image)
+            blank += len(image["sentences"]) - len(entry[2])
             if entry[2]:
                 found.setdefault(split, []).append(entry)
             else:
                 log.info("%s: images[%d] has no sentences and is left out", self.annotations, index)
+        if blank:
+            log.info("%s: %d blank captions are left out", self.annotations, blank)
         return {split: self._set(found[split]) for split in ("train", "val", "test") if split in found}
 
-    def _entry(self, where: str, image: Any) -> tuple[str, tuple[str, int, list[str]]]:
+    def _entry(self, where: str, image: Any) -> tuple[str, tuple[str, ImageId, list[str]]]:
         if not isinstance(image, dict):
             raise InputError(f"{where} must be an object")
         if not isinstance(image.get("filename"), str) or not image["filename"].strip():
             raise InputError(f"{where}.filename must be a string that is not empty")
         if image.get("split") not in SPLITS:
             raise InputError(f"{where}.split must be one of {', '.join(SPLITS)}, found {image.get('split')!r}")
-        image_id = image.get("cocoid", image.get("imgid"))
-        if not isinstance(image_id, int) or isinstance(image_id, bool):
-            raise InputError(f"{where} has no whole number `cocoid` or `imgid`")
+        image_id: Any = image.get("cocoid", image.get("imgid"))
+        if key_of(image_id) is None:
+            raise InputError(f"{where} has no id `cocoid` or `imgid`, a whole number or a string")
         sentences = image.get("sentences")
         if not isinstance(sentences, list):
             raise InputError(f"{where}.sentences must be a list")
         for number, sentence in enumerate(sentences):
-            raw = sentence.get("raw") if isinstance(sentence, dict) else None
-            if not isinstance(raw, str) or not raw.strip():
-                raise InputError(f"{where}.sentences[{number}].raw must be a string that is not empty")
+            if not isinstance(sentence, dict) or not isinstance(sentence.get("raw"), str):
+                raise InputError(f"{where}.sentences[{number}].raw must be a string")
         folder = image.get("filepath") or ""
         if not isinstance(folder, str):
             raise InputError(f"{where}.filepath must be a string")
         name = f"{folder.rstrip('/')}/{image['filename']}" if folder else image["filename"]
-        return SPLITS[image["split"]], (name, image_id, [sentence["raw"] for sentence in sentences])
+        return SPLITS[image["split"]], (name, image_id, [sentence["raw"] for sentence in sentences if sentence["raw"].strip()])
 
-    def _set(self, entries: list[tuple[str, int, list[str]]]) -> CaptionSet:
+    def _set(self, entries: list[tuple[str, ImageId, list[str]]]) -> CaptionSet:
         names, image_ids, captions = zip(*entries, strict=True)
         try:
             whole = CaptionSet(self.images, names, image_ids, captions)

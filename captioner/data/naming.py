@@ -5,13 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from captioner.data.instances import Instance
+from captioner.ids import Key
 
 Named = tuple[int, int, str, list[int]]
 """(first word, the word after the last, category, which of the image's objects): the last word is the noun."""
-Names = Callable[[int, Sequence[str]], list[Named]]
-"""(image id, tokens of a caption) -> the phrases that name objects; of an image without any such object, with an empty list."""
+Names = Callable[[Any, Sequence[str]], list[Named]]
+"""(image, tokens of a caption) -> the phrases that name objects; of an image without any such object, with an empty list."""
 
 ONLY_PLURAL = ("orange",)
 """Categories whose singular is more often another word: a colour."""
@@ -32,20 +34,27 @@ IRREGULAR = {
 UNCHANGED = ("skis", "scissors", "shears", "cattle", "luggage", "broccoli", "aircraft")
 
 
-def names_of_categories(instances: Mapping[int, Sequence[Instance]]) -> Names:
-    """Phrases of the table `categories.json` and the file's own category names; an object is any of that category in the image.
+def plain(category: str) -> str:
+    """`Hot_Dog`, `hot-dog` and `hot dog` are one category."""
+    return " ".join(category.replace("_", " ").replace("-", " ").lower().split())
+
+
+def names_of_categories(instances: Mapping[Key, Sequence[Instance]]) -> Names:
+    """Phrases of the table `categories.json` and the file's own category names, capitals or not; an object is any of that category in
+    the image.
 
     A man is any person: the file does not know which. The longest phrase counts (a hot dog is no dog), and phrases that only look like an
     object (train station, clock tower) name none.
     """
     known = {thing.category for things in instances.values() for thing in things}
-    table = phrases(frozenset(known))
+    spelt = {plain(category): category for category in sorted(known)}
+    table = phrases(frozenset(spelt))
 
-    def names(image_id: int, tokens: Sequence[str]) -> list[Named]:
-        things = instances[image_id]
+    def names(image: Key, tokens: Sequence[str]) -> list[Named]:
+        categories = [plain(thing.category) for thing in instances[image]]
         found = []
         for first, stop, category in spoken(tokens, table):
-            found.append((first, stop, category, [index for index, thing in enumerate(things) if thing.category == category]))
+            found.append((first, stop, spelt.get(category, category), [index for index, own in enumerate(categories) if own == category]))
         return found
 
     return names

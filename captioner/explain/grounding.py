@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ SEVERAL = 5
 class Word(NamedTuple):
     """A phrase of a caption that names objects of the image, and the maps it was said with."""
 
-    image: int
+    image: Any
     category: str
     objects: tuple[int, ...]
     """Which of the image's objects it may name."""
@@ -46,7 +46,7 @@ class Place(NamedTuple):
     things: Sequence[Instance]
 
     def check(self) -> "Place":
-        """Raises: InputError, a mask was drawn for an image of another size."""
+        """Raises: InputError, a mask was drawn for an image of another size (`on_photo` scales those of the same shape)."""
         for thing in self.things:
             size = thing.segmentation["size"] if isinstance(thing.segmentation, dict) else [self.height, self.width]
             if list(size) != [self.height, self.width]:
@@ -59,7 +59,8 @@ class Target(NamedTuple):
     """What a phrase names, on the pixels that the model sees."""
 
     in_box: Bool[np.ndarray, "height width"]
-    in_mask: Bool[np.ndarray, "height width"]
+    in_mask: Bool[np.ndarray, "height width"] | None
+    """None where one of the objects has no mask."""
     boxes: Float[np.ndarray, "objects 4"]
     """(left, top, right, bottom) of the whole objects, from the corner of what is seen."""
 
@@ -79,15 +80,15 @@ def target(place: Place, objects: Sequence[int]) -> Target:
     left, top, right, bottom = (round(edge) for edge in place.box)
     things = [place.things[index] for index in objects]
     x, y = np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5
-    in_mask = np.zeros((len(y), len(x)), bool)
-    for thing in things:
+    in_mask = np.zeros((len(y), len(x)), bool) if all(thing.drawn for thing in things) else None
+    for thing in things if in_mask is not None else ():
         in_mask |= thing.mask(place.height, place.width)[top:bottom, left:right]
     corners = np.array([[x0 - left, y0 - top, x0 + w - left, y0 + h - top] for x0, y0, w, h in (thing.box for thing in things)])
     return Target(inside(x, y, [thing.box for thing in things]), in_mask, corners.reshape(-1, 4).astype(float))
 
 
 def scored(
-    words: Sequence[Word], places: Mapping[int, Place], cuts: Cuts, centre_cuts: Cuts, seed: int = 0
+    words: Sequence[Word], places: Mapping[Any, Place], cuts: Cuts, centre_cuts: Cuts, seed: int = 0
 ) -> Float[np.ndarray, "words methods measures"]:
     """Every measure of every word, by its own map and by those that know nothing of the image (METHODS):
 
@@ -95,10 +96,11 @@ def scored(
     shuffled, the maps of a phrase of the same class said of another image (of any class where there is none, nan with one image alone).
 
     pointing_box, pointing_mask: the noun's highest cell has its centre in a box, in a mask, of an object that the phrase may name; of
-    equally high cells the share that has. correctness: the share of a map inside the boxes, of the phrase's best word;
-    correctness_noun: of its noun. For this the map is brought to the pixels that the model sees by bicubic interpolation, clipped at zero
-    and normalised. iou: of that map where it reaches its cut, the box round the largest component, with the best fitting true box, which
-    may reach beyond what is seen; localised: iou of at least 0.5. A map of zeros counts as uniform.
+    equally high cells the share that has. In a mask only where all these objects have one, else nan. correctness: the share of a map
+    inside the boxes, of the phrase's best word; correctness_noun: of its noun. For this the map is brought to the pixels that the model
+    sees by bicubic interpolation, clipped at zero and normalised. iou: of that map where it reaches its cut, the box round the largest
+    component, with the best fitting true box, which may reach beyond what is seen; localised: iou of at least 0.5. A map of zeros counts
+    as uniform.
 
     Sources: Zhang et al. 2016, sec. 4.2; Liu et al. 2017, sec. 3.1; Lu et al. 2017, sec. 5.4. In the last, maps are cut likewise and boxes
     compared; the best word of a phrase is Liu's.
@@ -128,12 +130,12 @@ def scored(
 
 
 def measured(maps: Float32[np.ndarray, "words rows cols"], aim: Target, cut: float) -> Float[np.ndarray, " measures"]:
-    """MEASURES of one phrase."""
+    """MEASURES of one phrase; nan where there is nothing to hold the map against."""
     heats = brought_up(maps, *aim.in_box.shape)
     flat = heats.reshape(len(heats), -1)
     correctness = flat @ aim.in_box.ravel().astype(np.float32) / flat.sum(1)
     (iou,) = ious(heats[-1], aim, np.array([cut]))
-    in_box, in_mask = (pointed(maps[-1], where) for where in (aim.in_box, aim.in_mask))
+    in_box, in_mask = (np.nan if where is None else pointed(maps[-1], where) for where in (aim.in_box, aim.in_mask))
     return np.array([in_box, in_mask, correctness.max(), correctness[-1], iou, iou >= 0.5])
 
 
@@ -172,7 +174,7 @@ def gaussian(cells: int) -> Float32[np.ndarray, "1 cells cells"]:
 CENTRE = gaussian(15)
 
 
-def chosen_cuts(words: Sequence[Word], places: Mapping[int, Place], centre: bool = False) -> Cuts:
+def chosen_cuts(words: Sequence[Word], places: Mapping[Any, Place], centre: bool = False) -> Cuts:
     """For each class the cut, of THRESHOLDS, with the highest mean IoU over its words (where it has SEVERAL), and one over all words.
 
     centre: of the centred map, not of the words' own. Raises: ValueError, no words.
@@ -221,19 +223,21 @@ def after(words: Sequence[Word], ring: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def means(
-    scores: Float[np.ndarray, "words methods measures"], images: Sequence[int], resamples: int = 1000, seed: int = 0
+    scores: Float[np.ndarray, "words methods measures"], images: Sequence[Any], resamples: int = 1000, seed: int = 0
 ) -> dict[str, dict[str, dict[str, float | None]]]:
     """Measure -> method -> `value`, the mean over words, and `low`, `high`, its 95 % bootstrap interval over images.
 
-    A method that some word has no number for is left out, intervals are None without `resamples` or with one image.
+    Words whose own map has no number for a measure do not count for it; a method that some other word has no number for is left out.
+    Intervals are None without `resamples` or with one image.
     """
-    _, where = np.unique(images, return_inverse=True)
-    table = scores.reshape(len(scores), -1)
-    table = np.hstack([np.ones((len(table), 1)), table])
-    rows = np.zeros((int(where.max()) + 1, table.shape[1]))
-    np.add.at(rows, where, table)
+    places = {image: place for place, image in enumerate(dict.fromkeys(images))}
+    where = np.array([places[image] for image in images])
+    known = np.broadcast_to(~np.isnan(scores[:, :1]), scores.shape).reshape(len(scores), -1)
+    table = np.where(known, scores.reshape(len(scores), -1), 0)
+    rows = np.zeros((int(where.max()) + 1, 2 * table.shape[1]))
+    np.add.at(rows, where, np.hstack([known, table]))
     names = tuple(f"{method} {measure}" for method in METHODS for measure in MEASURES)
-    part = Additive(names, rows, lambda sums: sums[..., 1:] / sums[..., :1])
+    part = Additive(names, rows, ratios)
     ends = intervals([part], resamples, seed) if resamples and len(rows) > 1 else {}
     values = part.corpus()
     found: dict[str, dict[str, dict[str, float | None]]] = {}
@@ -242,6 +246,12 @@ def means(
         for method in METHODS:
             name = f"{method} {measure}"
             if not np.isnan(values[name]):
-                low, high = ends.get(name, (None, None))
+                low, high = (None if end is None or np.isnan(end) else end for end in ends.get(name, (None, None)))
                 found[measure][method] = {"value": values[name], "low": low, "high": high}
     return found
+
+
+def ratios(sums: Float[np.ndarray, "*lead counts_and_sums"]) -> Float[np.ndarray, "*lead means"]:
+    """The latter half by the former; nan where nothing was counted."""
+    counts, totals = np.split(sums, 2, axis=-1)
+    return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,12 +28,12 @@ Phrase = tuple[int, int, str, tuple[int, ...]]
 class Spoken(NamedTuple):
     """A caption of one image, and the phrases in it that can be scored."""
 
-    image: int
+    image: Any
     tokens: list[str]
     phrases: list[Phrase]
 
 
-def read_phrases(image: int, tokens: list[str], place: Place, names: Names, vocabulary: Vocabulary, left_out: Counter[str]) -> Spoken:
+def read_phrases(image: Any, tokens: list[str], place: Place, names: Names, vocabulary: Vocabulary, left_out: Counter[str]) -> Spoken:
     """Phrases whose noun the model knows and whose objects it sees; the others are counted in `left_out` by the reason."""
     kept = []
     for first, stop, category, objects in names(image, tokens):

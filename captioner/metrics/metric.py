@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from captioner.ids import ImageId
 from captioner.metrics.frequencies import Frequencies
 from captioner.metrics.scores import METRICS, Scorer, check_metrics, score
 
@@ -28,38 +29,45 @@ class CorpusScores(Metric):
 
     def __init__(
         self,
-        references: Mapping[int, Sequence[str]] | None = None,
+        references: Mapping[Any, Sequence[str]] | None = None,
         metrics: Sequence[str] = METRICS,
         frequencies: Frequencies | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"dist_sync_fn": gathered, **kwargs})
         self.references, self.metrics, self.frequencies = references, check_metrics(metrics), frequencies
-        self.captions: dict[int, str] = {}
+        self.captions: dict[ImageId, str] = {}
         """What was scored last, of all processes, by image id."""
+        self._ids = list(references or ())
         self._scorer: Scorer | None = None
         self.letters: Tensor
         self.add_state("letters", torch.empty(0, dtype=torch.uint8), dist_reduce_fx=only)
 
+    def ids(self, indices: Int[Tensor, " images"]) -> list[ImageId]:
+        """Of the images that stand at these places among the references."""
+        known = self._ids
+        return [known[index] for index in indices.tolist()]
+
     def update(
         self,
-        image_ids: Int[Tensor, " images"] | Sequence[int],
+        image_ids: Sequence[ImageId],
         captions: Sequence[str],
         references: Sequence[Sequence[str]] | None = None,
     ) -> None:
         """Raises: ValueError, lengths differ, or references are given at construction and here, or at neither."""
         if (references is None) == (self.references is None):
             raise ValueError("references are given either to CorpusScores or to each update")
-        ids = image_ids.tolist() if isinstance(image_ids, Tensor) else list(image_ids)
-        texts = [None] * len(ids) if references is None else [list(of_image) for of_image in references]
-        lines = [json.dumps(entry) + "\n" for entry in zip(ids, captions, texts, strict=True)]
+        texts = [None] * len(image_ids) if references is None else [list(of_image) for of_image in references]
+        lines = [json.dumps(entry) + "\n" for entry in zip(image_ids, captions, texts, strict=True)]
         fresh = torch.frombuffer(bytearray("".join(lines).encode()), dtype=torch.uint8) if lines else torch.empty(0, dtype=torch.uint8)
         self.letters = torch.cat([self.letters, fresh.to(self.letters.device)])
 
     def compute(self) -> dict[str, float]:
         """Corpus scores as `Scorer` gives them, as fractions, and `images`."""
         lines = bytes(self.letters.cpu().numpy()).decode().splitlines()
-        entries = sorted({entry[0]: entry for entry in map(json.loads, lines)}.values(), key=lambda entry: entry[0])
+        entries = sorted(
+            {entry[0]: entry for entry in map(json.loads, lines)}.values(), key=lambda entry: (isinstance(entry[0], str), entry[0])
+        )
         self.captions = {image_id: caption for image_id, caption, _ in entries}
         references = self.references
         if references is None:

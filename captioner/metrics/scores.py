@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
 from captioner.metrics.additive import Additive, corpus_scores, mean_of
 from captioner.metrics.bleu import Bleu
@@ -35,7 +36,7 @@ class Scorer:
     """
 
     def __init__(
-        self, references: Mapping[int, Sequence[str]], metrics: Sequence[str] = METRICS, frequencies: Frequencies | None = None
+        self, references: Mapping[Any, Sequence[str]], metrics: Sequence[str] = METRICS, frequencies: Frequencies | None = None
     ) -> None:
         self.metrics = check_metrics(metrics)
         self.images = list(references)
@@ -50,7 +51,7 @@ class Scorer:
             if key in self.metrics
         }
 
-    def __call__(self, captions: Mapping[int, str]) -> dict[str, float]:
+    def __call__(self, captions: Mapping[Any, str]) -> dict[str, float]:
         """Corpus scores as fractions: BLEU-1 .. BLEU-4, ROUGE-L (0 to 1), CIDEr (0 to 10) ..., and `images`, how many were scored.
 
         METEOR and SPICE are absent where they cannot be had, and the log says why; METEOR-nltk then stands in for METEOR, if it can.
@@ -58,7 +59,7 @@ class Scorer:
         """
         return corpus_scores(self.statistics(captions)) | {"images": len(self.images)}
 
-    def statistics(self, captions: Mapping[int, str]) -> list[Additive]:
+    def statistics(self, captions: Mapping[Any, str]) -> list[Additive]:
         """What each image, in the order of `images`, adds to each score that can be had."""
         check_images(captions, self.images)
         return self.of_tokens([tokenize(captions[image]) for image in self.images])
@@ -92,8 +93,8 @@ def attempt(
 
 
 def score(
-    captions: Mapping[int, str],
-    references: Mapping[int, Sequence[str]],
+    captions: Mapping[Any, str],
+    references: Mapping[Any, Sequence[str]],
     metrics: Sequence[str] = METRICS,
     frequencies: Frequencies | None = None,
 ) -> dict[str, float]:
@@ -116,7 +117,7 @@ def check_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
     return chosen
 
 
-def check_images(captions: Mapping[int, str], images: Sequence[int]) -> None:
+def check_images(captions: Mapping[Any, str], images: Sequence[Any]) -> None:
     missing = [image for image in images if image not in captions]
     if missing:
         raise ValueError(f"no caption for {some(missing)} of the {len(images)} images")

@@ -52,7 +52,7 @@ class CaptioningModule(LightningModule):
     def training_step(self, batch: Batch, _: int) -> dict[str, Float[Tensor, ""]]:
         """`mean`: the batch's own loss. `loss`: what the step needs, which is the same unless gradients are accumulated."""
         given = self.objective.ask(self.captioner, batch)
-        images = len(batch.image_ids)
+        images = len(batch.indices)
         if self.logs_now():
             measured: dict[str, Any] = {**self.objective.measure(given), **rollout_health(given.rollout)}
             self.log_dict({f"train/{name}": value for name, value in measured.items()}, batch_size=images)
@@ -77,7 +77,7 @@ class CaptioningModule(LightningModule):
     def validation_step(self, batch: Batch, _: int) -> dict[str, list[list[Hypothesis]]]:
         found = self.captioner.describe(batch.images, self.search)
         said = [" ".join(self.captioner.vocabulary.decode(hypotheses[0].words)) for hypotheses in found]
-        self.scores.update(batch.image_ids, said)
+        self.scores.update(self.scores.ids(batch.indices), said)
         return {"found": found}
 
     def on_validation_epoch_end(self) -> None:

@@ -51,7 +51,7 @@ class ModelWriter(Callback):
             link_latest(Path(self.latest), self.folder)
 
 
-def write_results(folder: Path, captions: Mapping[int, str], scores: Mapping[str, Any], split: str = "val") -> None:
+def write_results(folder: Path, captions: Mapping[Any, str], scores: Mapping[str, Any], split: str = "val") -> None:
     """Captions in the COCO results format, and their scores as fractions beside the search that found them."""
     results = [{"image_id": image_id, "caption": caption} for image_id, caption in captions.items()]
     write_whole(folder / f"captions_{split}.json", json.dumps(results, ensure_ascii=False, indent=0) + "\n")
@@ -77,5 +77,6 @@ def rescore(captioner: Captioner, batches: Any, search: Any, scores: Any) -> dic
     for batch in batches:
         images = map_tensors(lambda tensor: tensor.to(captioner.device), batch.images)
         found = captioner.describe(images, search)
-        scores.update(batch.image_ids, [" ".join(captioner.vocabulary.decode(hypotheses[0].words)) for hypotheses in found])
+        said = [" ".join(captioner.vocabulary.decode(hypotheses[0].words)) for hypotheses in found]
+        scores.update(scores.ids(batch.indices), said)
     return scores.compute()

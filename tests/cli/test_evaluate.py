@@ -251,6 +251,48 @@ def test_systems_are_compared_on_the_images_that_both_caption(compare):
     assert "other.json: images without a reference" in error
 
 
+def test_scoring_asks_for_ids_and_captions_alone(evaluate, tmp_path):
+    bare = annotations(REFERENCES)
+    bare["images"] = [{"id": image["id"]} for image in bare["images"]]
+    bare["annotations"] = [{"image_id": entry["image_id"], "caption": entry["caption"]} for entry in bare["annotations"]]
+    (tmp_path / "results.json").write_text(json.dumps(results(CAPTIONS)))
+    (tmp_path / "bare.json").write_text(json.dumps(bare))
+    for name, written in (("bare", bare), ("annotations", annotations(REFERENCES))):
+        (tmp_path / f"{name}.json").write_text(json.dumps(written))
+        out = tmp_path / f"{name}_scores.json"
+        assert (
+            main(["evaluate", str(tmp_path / "results.json"), str(tmp_path / f"{name}.json"), "--bootstrap", "0", "--json", str(out)]) == 0
+        )
+    one, other = (json.loads((tmp_path / f"{name}_scores.json").read_text()) for name in ("bare", "annotations"))
+    assert one | {"annotations": ""} == other | {"annotations": ""}
+
+
+@pytest.mark.parametrize("spell", [str, float, lambda image: image + 15513034351195312651, lambda image: f"n0{image}"])
+def test_ids_of_any_size_and_spelling_are_scored_the_same(evaluate, spell):
+    plain = evaluate(None, REFERENCES, "--bootstrap", 0)
+    far = {spell(image): captions for image, captions in REFERENCES.items()}
+    assert evaluate(results({spell(image): said for image, said in CAPTIONS.items()}), far, "--bootstrap", 0) == plain
+
+
+def test_rejected_and_canned_references_are_left_out_said_and_can_be_kept(evaluate, tmp_path, capsys):
+    """As VizWiz's own scorer does; a caption of nothing but what was canned is then worth nothing."""
+    canned = "Quality issues are too severe to recognize visual content"
+    record = annotations({**REFERENCES, 11: []})
+    record["annotations"] += [{"image_id": image, "caption": canned, "is_precanned": True} for image in (*REFERENCES, 11)]
+    record["annotations"] += [{"image_id": 7, "caption": "spam", "is_rejected": True}]
+    (tmp_path / "viz.json").write_text(json.dumps(record))
+    (tmp_path / "canned.json").write_text(json.dumps(results(dict.fromkeys([*REFERENCES, 11], canned))))
+    words = ["evaluate", str(tmp_path / "canned.json"), str(tmp_path / "viz.json"), "--bootstrap", "0"]
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    assert rows(printed.out)["BLEU-4"] == ["0.0"]
+    assert rows(printed.out)["images"] == ["3"]
+    assert "5 of 11 captions are left out: captions marked is_rejected or is_precanned" in printed.err
+    assert "1 captions are of images whose references" in printed.err
+    assert main([*words, "--keep-rejected"]) == 0
+    assert rows(capsys.readouterr().out)["BLEU-4"] == ["100.0"]
+
+
 def test_files_that_were_read_are_not_written_over(evaluate, tmp_path, capsys):
     for path, why in (("results.json", "read by this command"), ("annotations.json", "read by this command"), (".", "a folder")):
         with pytest.raises(SystemExit) as end:
@@ -279,9 +321,10 @@ good = results(CAPTIONS)
         ([*good, "a dog"], "[3] must be an object with `image_id` and `caption`, found a string"),
         ([*good, {"image_id": 7, "caption": "again"}], "[3].image_id is 7, which has a caption already"),
         ([*good, {"image_id": 8, "caption": "a stranger"}], "without a reference"),
-        ([{"image_id": "7", "caption": "a"}], "[0].image_id must be a whole number, found a string"),
-        ([{"image_id": True, "caption": "a"}], "[0].image_id must be a whole number, found true or false"),
-        ([{"image_id": 7.0, "caption": "a"}], "[0].image_id must be a whole number, found a number"),
+        ([{"image_id": "", "caption": "a"}], "[0].image_id must be an id, a whole number or a string, found a string"),
+        ([{"image_id": True, "caption": "a"}], "[0].image_id must be an id, a whole number or a string, found true or false"),
+        ([{"image_id": 7, "caption": "a"}, {"image_id": "7", "caption": "b"}], "[1].image_id is '7', which has a caption already"),
+        ([{"image_id": 7.5, "caption": "a"}], "[0].image_id must be an id, a whole number or a string, found a number"),
         ([{"image_id": 7, "caption": ["a", "dog"]}], "[0].caption must be a string, found a list"),
         ([{"image_id": 7, "caption": None}], "[0].caption must be a string, found null"),
         ([{"caption": "a"}], "[0] has no `image_id`"),

@@ -24,6 +24,11 @@ def saved(folder, words):
     return folder
 
 
+def triangle(x, y, width, height):
+    """The lower left half of a box."""
+    return [[x, y, x, y + height, x + width, y + height]]
+
+
 @pytest.fixture
 def explain(tmp_path, capsys):
     """Run the command on three photos of dogs and cups; (exit code, standard output, standard error)."""
@@ -32,7 +37,10 @@ def explain(tmp_path, capsys):
         Image.fromarray(noise.integers(0, 255, (48, 60, 3), np.uint8)).save(tmp_path / f"{image}.png")
     images = [{"id": image, "file_name": f"{image}.png", "width": 60, "height": 48} for image in (1, 2, 3)]
     boxes = [(1, 1, [0, 0, 20, 20]), (2, 1, [30, 10, 20, 30]), (2, 2, [5, 5, 10, 10]), (3, 2, [20, 20, 15, 15])]
-    objects = [{"id": i, "image_id": image, "category_id": kind, "bbox": box} for i, (image, kind, box) in enumerate(boxes)]
+    objects = [
+        {"id": i, "image_id": image, "category_id": kind, "bbox": box, "segmentation": triangle(*box)}
+        for i, (image, kind, box) in enumerate(boxes)
+    ]
     said = [(1, "A dog runs."), (1, "two puppies and a cup"), (2, "a dog with a red mug"), (3, "a cup"), (3, "the horse")]
     captions = [{"id": i, "image_id": image, "caption": caption} for i, (image, caption) in enumerate(said)]
     categories = [{"id": 1, "name": "dog"}, {"id": 2, "name": "cup"}]
@@ -69,6 +77,81 @@ def test_the_table_and_the_file_say_the_same(explain, tmp_path):
         assert line.split("phrase")[1].split()[0] == f"{value:.1f}"
     counted = references["by_class"]["attention"]
     assert sum(row["words"] for row in counted.values()) == references["words"]
+
+
+def changed_instances(tmp_path, change):
+    """Another file of instances: `change` is given the record."""
+    record = json.loads((tmp_path / "instances.json").read_text())
+    change(record)
+    path = tmp_path / "changed.json"
+    path.write_text(json.dumps(record))
+    return path
+
+
+def test_without_masks_nothing_is_said_of_masks_and_with_some_the_words_that_have_them_are_counted(explain, tmp_path):
+    def drop(record, number):
+        for thing in record["annotations"][:number]:
+            thing["segmentation"] = []
+
+    for number, there in ((0, 3), (1, 2), (4, 0)):
+        path = changed_instances(tmp_path, lambda record, number=number: drop(record, number))
+        code, printed, _ = explain("--of", "references", "--json", tmp_path / "found.json", annotations=path)
+        assert code == 0
+        found = json.loads((tmp_path / "found.json").read_text())["references"]
+        assert (found["words"], found["masked_words"]) == (3, there)
+        lines = [line for line in printed.splitlines() if "peak in the mask" in line]
+        assert len(lines) == (there > 0) + (there < 3)
+        assert there == 3 or lines[-1] == f"peak in the mask: of the {there} words whose objects all have a mask in the annotations"
+        assert bool(found["attention"]["pointing_mask"]) == (there > 0)
+        assert "NaN" not in (tmp_path / "found.json").read_text()
+
+
+@pytest.mark.parametrize("spell", [str.upper, str.title, lambda name: f"_{name} "])
+def test_categories_are_known_whatever_their_letters_case(explain, tmp_path, spell):
+    def respell(record):
+        for category in record["categories"]:
+            category["name"] = spell(category["name"])
+
+    assert explain("--of", "references", "--json", tmp_path / "a.json")[0] == 0
+    assert explain("--of", "references", "--json", tmp_path / "b.json", annotations=changed_instances(tmp_path, respell))[0] == 0
+    plain, other = (json.loads((tmp_path / f"{name}.json").read_text())["references"] for name in "ab")
+    assert plain["words"] == other["words"] == 3
+    assert plain["attention"] == other["attention"]
+    assert list(other["by_class"]["attention"]) == [spell("cup"), spell("dog")]
+
+
+def test_photos_at_another_size_have_boxes_and_masks_scaled_and_this_is_said(explain, tmp_path):
+    """Everything in the file is drawn for photos of twice the size."""
+
+    def double(record):
+        for image in record["images"]:
+            image |= {"width": 2 * image["width"], "height": 2 * image["height"]}
+        for thing in record["annotations"]:
+            thing["bbox"] = [2 * side for side in thing["bbox"]]
+            thing["segmentation"] = [[2 * at for at in polygon] for polygon in thing["segmentation"]]
+
+    assert explain("--json", tmp_path / "a.json", "--bootstrap", 0)[0] == 0
+    code, _, error = explain("--json", tmp_path / "b.json", "--bootstrap", 0, annotations=changed_instances(tmp_path, double))
+    assert code == 0
+    assert "3 photos have another size than their annotations say (1.png has 60 x 48 pixels); boxes and masks are scaled" in error
+    plain, scaled = (json.loads((tmp_path / f"{name}.json").read_text()) for name in "ab")
+    assert plain["references"] == scaled["references"]
+    assert plain["generated"] == scaled["generated"]
+
+
+def test_photos_of_another_shape_are_left_out_and_named_never_scored(explain, tmp_path):
+    def square(record, number):
+        for image in record["images"][:number]:
+            image |= {"width": 50, "height": 50}
+
+    code, printed, error = explain("--of", "references", annotations=changed_instances(tmp_path, lambda record: square(record, 1)))
+    assert code == 1
+    assert "in 2 of 2 images" in printed
+    told = "1.png: the photo has 60 x 48 pixels, and its objects were marked on one of 50 x 50; 1 photos like this are left out"
+    assert told in error
+    code, printed, error = explain("--of", "references", annotations=changed_instances(tmp_path, lambda record: square(record, 3)))
+    assert (code, printed) == (1, "")
+    assert "3 photos like this are left out: give the photos that the annotations describe" in error
 
 
 def test_references_alone_and_the_first_images(explain):

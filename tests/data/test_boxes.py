@@ -112,6 +112,18 @@ def test_what_cannot_be_followed_is_refused(captions):
         WordBoxes(captions, THINGS, sizes, names_of_categories(THINGS), SQUASH)
 
 
+def test_a_photo_of_another_shape_than_the_file_says_guides_no_word_and_is_named(captions, caplog):
+    """At half the size it is the same picture; squashed it is not."""
+    with caplog.at_level("WARNING"):
+        same = WordBoxes(captions, THINGS, {**SIZES, 30: (40, 40)}, names_of_categories(THINGS), SQUASH)
+    assert len(same.boxes) == len(boxes(captions).boxes)
+    assert not caplog.messages
+    with caplog.at_level("WARNING"):
+        other = WordBoxes(captions, THINGS, {**SIZES, 30: (40, 20)}, names_of_categories(THINGS), SQUASH)
+    assert len(other.boxes) == len(boxes(captions).boxes) - len([row for rows in EXPECTED[30].values() for row in rows])
+    assert "2.png: the photo has 20 x 20 pixels, and its objects were marked on one of 40 x 20" in caplog.text
+
+
 def test_a_set_without_captions_has_no_aims(tmp_path):
     nothing = CaptionSet(tmp_path, ["a.png"], [10], [[]])
     found = boxes(nothing).aims(np.zeros((1, 1), np.int64), np.zeros((1, 1), bool))

@@ -54,7 +54,7 @@ def test_strings_come_back(strings: list[str]) -> None:
 def test_captions_stay_with_their_image_in_the_order_listed(images: Path) -> None:
     captions = read(images, record())
     assert [captions.names[0], captions.names[1]] == ["b.jpg", "sub/a.jpg"]
-    assert captions.image_ids.tolist() == [7, 3]
+    assert list(captions.image_ids) == [7, 3]
     assert captions.references == {7: ["A cat ."], 3: ["A dog .", "The dog ."]}
     assert captions.captions_of(1) == ["A dog .", "The dog ."]
     assert captions.path(1) == images / "sub" / "a.jpg"
@@ -64,7 +64,7 @@ def test_captions_stay_with_their_image_in_the_order_listed(images: Path) -> Non
 def test_selecting_keeps_the_order_asked_for(images: Path) -> None:
     captions = read(images, record())
     assert captions.select([1]).references == {3: ["A dog .", "The dog ."]}
-    assert captions.select([1, 0]).image_ids.tolist() == [3, 7]
+    assert list(captions.select([1, 0]).image_ids) == [3, 7]
     assert len(captions.select([])) == 0
 
 
@@ -100,15 +100,17 @@ WRONG = [
     (change("images", []), "captions.json: `images` is empty"),
     (change("annotations", [5]), "captions.json: `annotations` must be a list of objects"),
     (change("annotations", []), "captions.json: `annotations` holds no caption"),
-    (change("annotations.1.caption", ""), r"annotations\[1\]\.caption is empty"),
-    (change("annotations.1.caption", " \n"), r"annotations\[1\]\.caption is empty"),
     (change("annotations.1.caption", 5), r"annotations\[1\]\.caption must be a string, found a whole number"),
     (change("annotations.1.caption", None), r"annotations\[1\]\.caption must be a string, found nothing"),
     (change("annotations.0.image_id", 99), r"annotations\[0\]\.image_id is 99, which `images` does not list"),
-    (change("annotations.0.image_id", "3"), r"annotations\[0\]\.image_id must be a whole number, found a string"),
-    (change("annotations.0.id", 2), r"annotations\[1\]\.id is 2, which another of `annotations` has already"),
+    (change("annotations.0.image_id", "n3"), r"annotations\[0\]\.image_id is 'n3', which `images` does not list"),
+    (change("annotations.0.image_id", 3.5), r"annotations\[0\]\.image_id must be an id, a whole number or a string, found a number"),
+    (change("annotations.0.image_id", ""), r"annotations\[0\]\.image_id must be an id, a whole number or a string, found an empty string"),
+    (change("images.1.id", "7"), r"images\[1\]\.id is '7', which another of `images` has already"),
+    (change("images.0.file_name", "../b.jpg"), "the image '../b.jpg' leads out of"),
+    (change("images.0.file_name", "/etc/b.jpg"), "the image '/etc/b.jpg' leads out of"),
     (change("images.1.id", 7), r"images\[1\]\.id is 7, which another of `images` has already"),
-    (change("images.1.id", KeyError), r"images\[1\]\.id must be a whole number, found nothing"),
+    (change("images.1.id", KeyError), r"images\[1\]\.id must be an id, a whole number or a string, found nothing"),
     (change("images.0.file_name", KeyError), r"images\[0\]\.file_name must be a string, found nothing"),
     (change("images.0.file_name", ""), r"images\[0\]\.file_name is empty"),
     (change("annotations.0", {"id": 1, "image_id": 3, "bbox": [1, 2, 3, 4]}), r"annotations\[0\] is an object instance, not a caption"),
@@ -157,7 +159,7 @@ def test_many_missing_images_are_counted_and_a_few_named(images: Path) -> None:
 def test_missing_images_can_be_skipped_with_a_logged_line(images: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         captions = read(images, change("images.0.file_name", "gone.jpg"), missing="skip")
-    assert captions.image_ids.tolist() == [3]
+    assert list(captions.image_ids) == [3]
     assert "gone.jpg; they are left out" in caplog.text
 
 
@@ -165,7 +167,7 @@ def test_images_without_captions_are_dropped_for_training_and_kept_for_predictin
     changed = record()
     del changed["annotations"][1]
     with caplog.at_level(logging.INFO):
-        assert read(images, changed).image_ids.tolist() == [3]
+        assert list(read(images, changed).image_ids) == [3]
     assert "1 of 2 listed images have no caption" in caplog.text
     kept = read(images, changed, uncaptioned="keep")
     assert kept.references == {7: [], 3: ["A dog .", "The dog ."]}
@@ -178,7 +180,39 @@ def test_annotations_without_ids_are_accepted(images: Path) -> None:
     assert read(images, changed).references == read(images, record()).references
 
 
-@pytest.mark.parametrize("options", [{"missing": "ignore"}, {"uncaptioned": "maybe"}])
+BIG = 15513034351195312651
+
+
+@pytest.mark.parametrize(
+    ("images_have", "annotations_have"),
+    [(BIG, BIG), ("7", 7), (7, 7.0), (7.0, "7"), ("n07", "n07"), ("0007", "0007"), (-7, "-7"), (str(BIG), BIG)],
+)
+def test_ids_of_any_size_and_spelling_are_matched_and_kept_as_the_images_have_them(
+    images: Path, images_have: object, annotations_have: object
+) -> None:
+    changed = change("images.0.id", images_have)
+    changed["annotations"][1]["image_id"] = annotations_have
+    captions = read(images, changed)
+    assert [repr(image_id) for image_id in captions.image_ids] == [repr(images_have), "3"]
+    assert captions.captions_of(0) == ["A cat ."]
+
+
+def test_an_id_with_leading_zeros_is_another_image(images: Path) -> None:
+    assert list(read(images, change("images.1.id", "07") | {"annotations": [{"image_id": "07", "caption": "x"}]}).references) == ["07"]
+
+
+def test_blank_and_rejected_captions_are_left_out_counted_and_can_be_kept(images: Path, caplog: pytest.LogCaptureFixture) -> None:
+    changed = change("annotations.1.caption", " \n")
+    changed["annotations"][0]["is_precanned"] = changed["annotations"][2]["is_rejected"] = True
+    changed["annotations"] += [{"image_id": 3, "caption": "A hen", "is_precanned": False, "is_rejected": False}]
+    with caplog.at_level(logging.INFO):
+        assert read(images, changed).references == {3: ["A hen"]}
+    assert "1 of 4 captions are left out: blank captions" in caplog.text
+    assert "2 of 4 captions are left out: captions marked is_rejected or is_precanned" in caplog.text
+    assert read(images, changed, rejected="keep").references == {3: ["A dog .", "The dog .", "A hen"]}
+
+
+@pytest.mark.parametrize("options", [{"rejected": "drop"}, {"missing": "ignore"}, {"uncaptioned": "maybe"}])
 def test_unknown_options_are_refused(images: Path, options: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
         read(images, record(), **options)

@@ -49,16 +49,14 @@ def said(batch: Batch, words: Vocabulary) -> list[list[list[str]]]:
 
 
 def same(one: Batch, other: Batch) -> bool:
-    return (
-        torch.equal(one.images, other.images) and torch.equal(one.captions, other.captions) and torch.equal(one.image_ids, other.image_ids)
-    )
+    return torch.equal(one.images, other.images) and torch.equal(one.captions, other.captions) and torch.equal(one.indices, other.indices)
 
 
 def test_a_batch_holds_the_images_asked_for_with_all_their_captions(captions: CaptionSet) -> None:
     items = dataset(captions)
     batch = items.__getitems__([2, 0, 3])
     assert tuple(batch.images.shape) == (3, 3, 6, 8)
-    assert batch.image_ids.tolist() == [30, 50, 20]
+    assert batch.indices.tolist() == [2, 0, 3]
     assert tuple(batch.captions.shape) == (3, 3, 5)  # three captions at most; a red dog, <start> and <end>
     assert said(batch, items.vocabulary) == [[tokenize(caption) for caption in SAID[image]] for image in (2, 0, 3)]
     for row, image in zip(batch.images, (2, 0, 3), strict=True):
@@ -77,7 +75,7 @@ def test_holding_in_memory_changes_nothing_but_the_time(captions: CaptionSet, tr
         assert same(held.__getitems__(images), read.__getitems__(images))
     for number in range(5):
         captions.path(number).unlink()
-    assert held.__getitems__([4, 2]).image_ids.tolist() == [10, 30]  # the files are not asked for again
+    assert held.__getitems__([4, 2]).indices.tolist() == [4, 2]  # the files are not asked for again
 
 
 def test_held_images_are_mirrored_anew_each_time(captions: CaptionSet) -> None:
@@ -129,7 +127,7 @@ def test_fewer_captions_are_the_first_ones_or_drawn_anew_in_training(captions: C
 
 
 def test_a_set_without_any_caption_can_be_predicted_on(captions: CaptionSet) -> None:
-    bare = CaptionSet(captions.root, list(captions.names), captions.image_ids.tolist(), [[] for _ in range(5)])
+    bare = CaptionSet(captions.root, list(captions.names), captions.image_ids, [[] for _ in range(5)])
     batch = CaptionDataset(bare, Vocabulary(["a"]), Transform(5)).__getitems__([0, 1])
     assert batch.captions.shape[:2] == (2, 1)
     assert not batch.captions.any()
@@ -138,7 +136,7 @@ def test_a_set_without_any_caption_can_be_predicted_on(captions: CaptionSet) -> 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loader_gives_every_image_once(captions: CaptionSet, workers: int) -> None:
     loader = DataLoader(dataset(captions), 2, shuffle=True, collate_fn=collate, num_workers=workers)
-    assert sorted(image_id for batch in loader for image_id in batch.image_ids.tolist()) == [10, 20, 30, 40, 50]
+    assert sorted(index for batch in loader for index in batch.indices.tolist()) == [0, 1, 2, 3, 4]
 
 
 def test_unknown_words_stand_as_such(captions: CaptionSet) -> None:
@@ -198,7 +196,7 @@ def test_held_images_of_scene_size_load_much_faster_than_a_small_network_trains(
     for _ in range(3):
         start = time.process_time()
         for batch in DataLoader(items, 64, shuffle=True, collate_fn=collate):
-            assert len(batch.image_ids) == 64
+            assert len(batch.indices) == 64
         seconds.append(time.process_time() - start)
     assert 256 / min(seconds) > 2000  # images a second of the processor; 14,000 without the shape checks of the tests
 

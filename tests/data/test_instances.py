@@ -78,7 +78,7 @@ def test_real_coco_s_masks_lie_in_their_boxes(real_data: Path) -> None:
     for split, path in source.instances.items():
         sizes = {image["id"]: (image["height"], image["width"]) for image in json.loads(path.read_text())["images"]}
         found = read_instances(path)
-        assert found.keys() == set(source.splits()[split].image_ids.tolist())
+        assert found.keys() == set(source.splits()[split].image_ids)
         assert sum(map(len, found.values())) > len(found), "several objects an image"
         for image_id, things in found.items():
             for thing in things:

@@ -36,7 +36,7 @@ def test_restval_is_train_and_cocos_folders_and_ids_are_kept(tmp_path: Path) -> 
         (tmp_path / image["filepath"]).mkdir(exist_ok=True)
         (tmp_path / image["filepath"] / image["filename"]).touch()
     splits = source(tmp_path, images).splits()
-    assert {split: captions.image_ids.tolist() for split, captions in splits.items()} == {"train": [80, 70], "val": [60], "test": [90]}
+    assert {split: list(captions.image_ids) for split, captions in splits.items()} == {"train": [80, 70], "val": [60], "test": [90]}
     assert splits["train"].path(1) == tmp_path / "val2014" / "2.jpg"
     assert splits["train"].captions_of(1) == ["Sentence 0 of 2 .", "Sentence 1 of 2 .", "Sentence 2 of 2 ."]
 
@@ -60,11 +60,11 @@ def test_an_image_without_sentences_is_left_out(tmp_path: Path) -> None:
         (["x"], r"images\[0\] must be an object"),
         ([entry(0, "trial")], r"images\[0\]\.split must be one of train, restval, val, test, found 'trial'"),
         ([entry(0, "train", filename=3)], r"images\[0\]\.filename must be a string"),
-        ([entry(0, "train", imgid="x")], r"images\[0\] has no whole number `cocoid` or `imgid`"),
+        ([entry(0, "train", imgid=[1])], r"images\[0\] has no id `cocoid` or `imgid`"),
         ([entry(0, "train", sentences=None)], r"images\[0\]\.sentences must be a list"),
         ([entry(0, "train", sentences=[{"tokens": []}])], r"images\[0\]\.sentences\[0\]\.raw must be a string"),
         ([entry(0, "train", filepath=3)], r"images\[0\]\.filepath must be a string"),
-        ([entry(0, "train"), entry(0, "train")], "image_ids holds 0 more than once"),
+        ([entry(0, "train"), entry(0, "train")], "image_ids holds 0, which is there more than once"),
         ([entry(0, "train")], "1 of 1 listed images are not in .*: 0.jpg"),
     ],
 )

@@ -27,7 +27,7 @@ TWO_TO_THE_40 = 2**40
 def filled(references=REFERENCES, batches=((3, 5), (8,), (13, 3))):
     scores = CorpusScores(references)
     for ids in batches:
-        scores.update(torch.tensor(ids), [SAID[image] for image in ids])
+        scores.update(list(ids), [SAID[image] for image in ids])
     return scores
 
 
@@ -48,8 +48,18 @@ def test_a_part_of_the_images_is_scored_as_a_corpus_of_its_own_and_the_next_pass
     scores = filled()
     scores.compute()
     scores.reset()
-    scores.update(torch.tensor([5, 3]), [SAID[5], SAID[3]])
+    scores.update(scores.ids(torch.tensor([1, 0])), [SAID[5], SAID[3]])
     assert scores.compute() == score({3: SAID[3], 5: SAID[5]}, REFERENCES)
+
+
+def test_ids_of_any_size_and_kind_come_back_as_they_are():
+    references = {15513034351195312651: ["a dog"], "12": ["a cat"], "n01": ["two cats"], 1.0: ["a man rides"], -3: ["a dog"]}
+    scores = CorpusScores(references)
+    scores.update(scores.ids(torch.tensor([4, 2, 0, 1, 3])), ["a dog", "two cats", "a dog", "a cat", "a man"])
+    scores.compute()
+    said = {**dict.fromkeys([-3, 15513034351195312651], "a dog"), "n01": "two cats", "12": "a cat", 1.0: "a man"}
+    assert scores.captions == said
+    assert {repr(image) for image in scores.captions} == set(map(repr, references))
 
 
 def test_what_was_said_last_of_an_image_counts():
