@@ -229,10 +229,19 @@ def read_splits(config: Mapping[str, Any]) -> dict[str, CaptionSet]:
     for split in ("train", validation["split"]):
         if split not in splits:
             raise InputError(f"data has no split {split!r}, only {', '.join(splits) or 'none'}; training needs train and validation.split")
+    for name in sorted(splits.keys() - {"train", validation["split"]}):
+        log.info("%s", set_aside(name, splits[name]))
     limit, missing = config["data"]["limit"], config["data"].get("missing")
     taken = {"train": splits["train"], "val": splits[validation["split"]]}
     taken = {name: captions.select(range(min(limit, len(captions)))) if limit else captions for name, captions in taken.items()}
     return {name: readable(captions, name, missing) for name, captions in taken.items()}
+
+
+def set_aside(split: str, captions: CaptionSet, shown: int = 3) -> str:
+    """What is said of a split that the run does not use: how many images, and the names of the first few."""
+    names = ", ".join(captions.path(index).name for index in range(min(shown, len(captions))))
+    more = f" and {len(captions) - shown:,} more" if len(captions) > shown else ""
+    return f"{len(captions):,} images of the split {split} are set aside, neither trained nor validated on: {names}{more}"
 
 
 def make_captioner(config: Mapping[str, Any], captions: CaptionSet, resume: Path | None) -> Captioner:

@@ -1,6 +1,7 @@
 """`captioner train data=folder` on photos of one's own, with tables and scripts as people have them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,13 @@ def test_a_vocabulary_without_words_is_a_warning_with_the_share_that_is_lost(her
     assert main(["train", "data=folder", "data.root=photos", *SMALL]) == 0
     told = "".join(capsys.readouterr())
     assert "data.minimum_count=5 leaves 0 words: 100 % of what the training captions say becomes <unk>; data.minimum_count=1" in told
+
+
+def test_the_images_that_are_set_aside_for_test_are_counted_and_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "data=folder", "data.root=photos", *SMALL, "data.test_share=0.2"]) == 0
+    told = "".join(capsys.readouterr())
+    aside = re.search(r"1 images of the split test are set aside, neither trained nor validated on: (\d\.png)\n", told)
+    assert aside, told
+    said = json.loads((here / "run" / "results" / "captions_val.json").read_text())
+    assert int(aside[1][0]) + 1 not in {one["image_id"] for one in said}
+    assert "2 train images, 1 val images" in told
