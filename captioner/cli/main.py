@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from captioner import __version__, processor
 from captioner.cli.help import texts
 from captioner.errors import InputError
+from captioner.processes import is_first, was_begun_by_first
 
 COMMANDS = {
     "train": "train a captioner: Hydra overrides, e.g. data.batch_size=32",
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         return complain(str(error))
     except KeyboardInterrupt:
-        print("captioner: interrupted", file=sys.stderr)
+        if is_first():
+            print("captioner: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -78,7 +80,9 @@ def terminable() -> Iterator[None]:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    if was_begun_by_first():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN if was_begun_by_first() else interrupt)
     try:
         yield
     finally:

@@ -208,7 +208,7 @@ def run(config: Any, resume: Path | None) -> int:
     began = time.perf_counter()
     outcome = train(config, resume)
     if int(os.environ.get("LOCAL_RANK", "0")):
-        return DONE
+        return INTERRUPTED if outcome.interrupted else DONE
     if outcome.scores:
         print(table(outcome.scores))
     print(places(outcome.folder, time.perf_counter() - began))

@@ -13,15 +13,11 @@ from captioner.bundle import read_checkpoint
 from captioner.errors import InputError
 from captioner.files import check_writable, read_json, settle, standing, sweep, whole_folder, write_whole
 from captioner.locks import alone
+from captioner.processes import is_first
 from captioner.training.loggers import carry_rows
 
 STAMP = "CAPTIONER_RUN_STAMP"
 """Environment variable: the last part of a run's folder that was named by the clock; the processes of one run share it."""
-
-
-def is_first() -> bool:
-    """Whether this process writes the run's files: of a run on several devices the first does."""
-    return next((os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ), "0") == "0"
 
 
 def check_places(config: Mapping[str, Any]) -> None:
@@ -44,15 +40,18 @@ def claimed(composed: DictConfig, resume: Path | None) -> Iterator[Path]:
     A name by the clock that another run took in the same second gets the next number. A folder in which nothing was written
     goes again. Raises: InputError, another run's files lie there, or another process writes there, or nothing can be written.
     """
+    by_clock = os.environ.get(STAMP) == Path(composed.run_folder).name
     if not is_first():
+        if by_clock:
+            _rename(composed, shared(Path(composed.run_folder).name))
         yield Path(composed.run_folder)
         return
-    by_clock = os.environ.get(STAMP) == Path(composed.run_folder).name
     check_writable(Path(composed.run_folder), "outputs" if by_clock else "run_folder")
     missing = [folder for folder in Path(composed.run_folder).parents if not folder.exists()]
     folder = _made(composed) if by_clock else Path(composed.run_folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        shared(folder.name)
         with alone(folder, f"run_folder={folder}"):
             check_folder(folder, resume)
             yield folder
@@ -76,11 +75,28 @@ def _made(composed: DictConfig) -> Path:
             folder = first.with_name(f"{first.name}_{number}")
             continue
         if number > 1:
-            os.environ[STAMP] = folder.name
-            recorded = OmegaConf.to_container(composed)
-            assert isinstance(recorded, dict)
-            composed.run_folder = str(Path(str(recorded["run_folder"])).with_name(folder.name))
+            _rename(composed, folder.name)
         return folder
+
+
+def _rename(composed: DictConfig, name: str) -> None:
+    os.environ[STAMP] = name
+    recorded = OmegaConf.to_container(composed)
+    assert isinstance(recorded, dict)
+    composed.run_folder = str(Path(str(recorded["run_folder"])).with_name(name))
+
+
+def shared(name: str) -> str:
+    """The name that the first process of a run gave; where torchrun began them all, its store passes it to the others."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return name
+    from torch.distributed import TCPStore
+
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    key = f"{STAMP}_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if is_first():
+        store.set(key, name)
+    return store.get(key).decode()
 
 
 def check_folder(folder: Path, resume: Path | None) -> None:

@@ -6,7 +6,6 @@ import itertools
 import json
 import logging
 import math
-import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,6 +28,7 @@ from captioner.errors import InputError
 from captioner.files import read_json
 from captioner.metrics.metric import CorpusScores
 from captioner.model import Captioner, read_checkpoint
+from captioner.processes import is_first
 from captioner.processor import use_threads
 from captioner.progress import progress
 from captioner.records import Regions
@@ -37,7 +37,8 @@ from captioner.training.callbacks import AsConfigured
 from captioner.training.checkpoint_io import WholeCheckpoints
 from captioner.training.configuration import name_key, plain
 from captioner.training.data import CaptioningData
-from captioner.training.folder import begin_folder, check_places, claimed, is_first
+from captioner.training.ending import Ending, ended, lost
+from captioner.training.folder import begin_folder, check_places, claimed
 from captioner.training.module import CaptioningModule
 from captioner.training.recorded import history
 from captioner.training.supervision import check_boxes, training_boxes
@@ -97,8 +98,10 @@ def train_in(folder: Path, config: Mapping[str, Any], recorded: dict[str, Any], 
     if is_first():
         before = "" if resume is None else history(resume, recorded)
         begin_folder(folder, before + OmegaConf.to_yaml(recorded), resume)
-    interrupted = fit(trainer, module, data, config, resume)
-    return Outcome(folder, finish(folder, config, data, module, trainer), interrupted)
+    ending = Ending(folder, resume, config["trainer"]["max_epochs"])
+    with ended(trainer, ending):
+        interrupted = fit(trainer, module, data, config, resume, ending)
+        return Outcome(folder, finish(folder, config, data, module, trainer, interrupted), interrupted)
 
 
 def plain_values(composed: DictConfig) -> dict[str, Any]:
@@ -386,30 +389,45 @@ def has_bfloat16() -> bool:
     return bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
 
 
-def fit(trainer: Trainer, module: CaptioningModule, data: CaptioningData, config: Mapping[str, Any], resume: Path | None) -> bool:
+def fit(
+    trainer: Trainer, module: CaptioningModule, data: CaptioningData, config: Mapping[str, Any], resume: Path | None, ending: Ending
+) -> bool:
     """Train; true where the user ended it early. Raises: InputError, with the key of the part that refused."""
+    trainer.callbacks.append(ending)  # type: ignore[attr-defined]
+    interrupted = False
     try:
         with complaints(config):
             trainer.fit(module, datamodule=data, ckpt_path=None if resume is None else str(resume), weights_only=True)
     except (KeyboardInterrupt, SystemExit):
-        if trainer.interrupted:
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning switched it off
-            return True
-        raise
-    if trainer.current_epoch < config["trainer"]["max_epochs"]:
+        interrupted = bool(trainer.interrupted)
+        if not interrupted:
+            raise
+    except RuntimeError as error:
+        interrupted = ending.asked is not None and ending.lonely(error)
+        if not interrupted:
+            raise
+    ending.end()
+    if interrupted:
+        ending.kill_children()
+        log.warning("%s", lost(ending.folder, resume, ending.epochs))
+    elif trainer.current_epoch < config["trainer"]["max_epochs"]:
         log.info("ended after epoch %d of %d: early stopping or max_time", trainer.current_epoch, config["trainer"]["max_epochs"])
-    return bool(trainer.interrupted)
+    return interrupted
 
 
-def finish(folder: Path, config: Mapping[str, Any], data: CaptioningData, module: CaptioningModule, trainer: Trainer) -> dict[str, Any]:
+def finish(
+    folder: Path, config: Mapping[str, Any], data: CaptioningData, module: CaptioningModule, trainer: Trainer, interrupted: bool
+) -> dict[str, Any]:
     """The best model's scores by the final search over the whole split; without any validation, the last model and no scores.
 
-    On several devices every process captions its share.
+    On several devices every process captions its share; interrupted, they keep the scores of the best epoch's validation.
     """
-    trainer.strategy.barrier()
     path = folder / "results" / "scores_val.json"
+    if interrupted and trainer.world_size > 1:
+        return read_json(path, "scores") if path.is_file() else {}
+    trainer.strategy.barrier()
     if not path.is_file():
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and trainer.current_epoch > 0:  # else the model has not learnt for a whole epoch
             module.captioner.save(folder / "model")
             link_latest(Path(config["callbacks"]["writer"]["latest"]), folder)
         return {}
