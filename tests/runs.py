@@ -18,7 +18,15 @@ NARROW = [
     "trainer.accelerator=cpu",
     "trainer.log_every_n_steps=1",
 ]
-SMALL = [*NARROW, "encoder.channels=[5,7]", "encoder.features=7", "encoder.coordinates=false", "encoder.blocks=[0,1]", "transform.size=24"]
+SMALL = [
+    *NARROW,
+    "encoder=small",
+    "encoder.channels=[5,7]",
+    "encoder.features=7",
+    "encoder.coordinates=false",
+    "encoder.blocks=[0,1]",
+    "transform.size=24",
+]
 """The small encoder and its images, smaller."""
 
 

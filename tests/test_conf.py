@@ -6,8 +6,10 @@ from functools import cache
 from typing import Any
 
 import pytest
+import torchvision
 from omegaconf import OmegaConf
 
+from captioner.encoders.encoder import base_config
 from captioner.errors import InputError
 from captioner.training.configuration import compose_run, conf_folder, groups, plain, targets
 
@@ -73,6 +75,51 @@ def test_the_command_line_wins_over_an_experiment() -> None:
     assert config["trainer"]["max_epochs"] == config["scheduler"]["epochs"] == 3
     assert config["data"]["_target_"].endswith("CaptionFiles")
     assert config["decoder"]["attention"]["features"] == config["decoder"]["features"] == 2048
+
+
+@pytest.mark.parametrize("kind", [kind for kind in GROUPS["encoder"] if kind not in ("small", "self_attention", "timm")])
+def test_every_trunk_states_the_images_that_torchvision_s_weights_want(kind: str) -> None:
+    stated: Any = OmegaConf.to_container(OmegaConf.load(conf_folder() / "encoder" / f"{kind}.yaml"))
+    wanted: Any = torchvision.models.get_model_weights(stated["name"]).DEFAULT.transforms()
+    seen = {"size": wanted.crop_size[0], "fit": "crop", "mean": wanted.mean, "std": wanted.std}
+    assert stated["images"] == {**seen, "interpolation": wanted.interpolation.value}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data=karpathy", "encoder=resnet50"],
+        ["data=folder", "encoder=small"],
+        ["data=scenes", "encoder=efficientnet_b3"],
+        ["data=coco", "encoder=timm"],
+        ["data=captions", "encoder=self_attention", "encoder@encoder.trunk=swin_v2_t"],
+        ["encoder=self_attention", "encoder@encoder.trunk=self_attention", "encoder@encoder.trunk.trunk=efficientnet_b5"],
+    ],
+    ids=" ".join,
+)
+def test_images_are_prepared_as_the_encoder_wants_them_and_otherwise_where_that_is_said(words: list[str]) -> None:
+    config = composed(*words)
+    trunk = base_config(config["encoder"])
+    assert {key: config["transform"][key] for key in trunk["images"]} == trunk["images"] == config["encoder"]["images"]
+    assert composed(*words, "transform.size=[64,128]")["transform"] == {**config["transform"], "size": [64, 128]}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in GROUPS["data"] if kind != "scenes"])
+def test_photographs_choose_a_trunk_of_photographs_unless_another_is_named(kind: str) -> None:
+    config = composed(f"data={kind}")
+    assert (config["encoder"]["name"], config["encoder"]["weights"], config["transform"]["size"]) == ("mobilenet_v2", "default", 224)
+    assert config["decoder"]["features"] == config["encoder"]["features"]
+    assert composed(f"data={kind}", "encoder=small")["encoder"]["_target_"].endswith("SmallConv")
+    assert composed("experiment=coco", f"data={kind}")["encoder"]["name"] == "resnet101"
+
+
+@pytest.mark.parametrize(("words", "fit"), [(["experiment=scenes"], "squash"), (["data=scenes"], "crop"), ([], "crop")])
+def test_scenes_are_seen_as_they_are_drawn(words: list[str], fit: str) -> None:
+    transform = composed(*words)["transform"]
+    drawn = {"size": 96, "fit": fit, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bilinear"}
+    assert {key: transform[key] for key in drawn} == drawn
+    assert transform["size"] == composed(*words)["data"]["image_size"]
+    assert not transform["augment"]
 
 
 def test_the_experiments_are_of_the_data_they_are_named_after() -> None:

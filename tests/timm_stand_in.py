@@ -46,7 +46,7 @@ def create_model(name: str, pretrained: bool = False) -> nn.Module:
 
 def install(monkeypatch: pytest.MonkeyPatch, **data_config: Any) -> None:
     """The stand-in under timm's name, whose only model is "net"; `data_config` is what its images are like."""
-    config = {"input_size": (3, 64, 64), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), **data_config}
+    config = {"input_size": (3, 64, 64), "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), **data_config}
     timm, models, data = (ModuleType(name) for name in ("timm", "timm.models", "timm.data"))
     vars(timm).update(is_model=lambda name: name == "net", list_models=lambda _: ["net"], create_model=create_model, data=data)
     vars(models).update(group_parameters=group_parameters)

@@ -37,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     import torch
 
     from captioner.training.configuration import plain
+    from captioner.training.images import check_images
     from captioner.training.run import cached_features, complaints, make_captioner, make_source, read_splits, try_out
 
     config = plain(composed)
@@ -46,7 +47,9 @@ def main(arguments: Sequence[str]) -> int:
     with complaints(config), make_source(config).in_use():
         torch.manual_seed(config["seed"])  # as training does, for an encoder without weights
         splits = read_splits(config)
-        stores = cached_features(config, splits, make_captioner(config, splits["train"], None))
+        captioner = make_captioner(config, splits["train"], None)
+        check_images(captioner, config)
+        stores = cached_features(config, splits, captioner)
     for split, store in stores.items():
         size = sum(file.stat().st_size for file in store.folder.iterdir()) / 2**20
         views = ", each also mirrored" if store.views == 2 else ""

@@ -160,8 +160,6 @@ def configure(words: list[str]) -> tuple[Any, Path | None]:
         return made, path if name == "resume" else None
     if not named & {"experiment", "data"}:
         rest = ["experiment=scenes", *rest]
-    elif "data=scenes" not in rest and not named & {"experiment", "encoder", "init"}:
-        log.info("encoder=small learns from nothing, which photographs are too few for: an experiment, or encoder=resnet50, sees more")
     return in_fresh_folder(lambda more: configuration.compose_run([*rest, *more]), run_name(rest), named), None
 
 

@@ -6,9 +6,14 @@ from pathlib import Path
 
 from captioner.data.captions import CaptionSet
 
+PHOTOGRAPHS, DRAWN = "photographs", "drawn scenes"
+
 
 class DataSource(ABC):
     """Built from conf/data; reads its files when asked for splits, not before."""
+
+    pictures = PHOTOGRAPHS
+    """What its images are, in a word that a model trained on them keeps."""
 
     @abstractmethod
     def splits(self) -> dict[str, CaptionSet]:

@@ -20,6 +20,8 @@ class Encoder(nn.Module, ABC):
     """Pixels from one cell to the next, before any pooling to a fixed grid."""
     receptive_field: int | None
     """Pixels, square, that a region can depend on (border cut off); None where it is the whole image or unknown."""
+    images: Mapping[str, Any] | None = None
+    """What images it was made for: `size`, `fit`, `mean`, `std` and `interpolation`, as `Transform` has them; None where nobody said."""
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "images 3 height width"]) -> Regions: ...

@@ -1,7 +1,8 @@
 """Self-attention over regions: what lies elsewhere in the image informs each region before any decoder looks."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -25,7 +26,8 @@ class SelfAttention(Encoder):
     attends to none. Regions that move together with their cells keep their results. `hidden` is the width of W1; `dropout` is applied to
     attention weights, to both branches and inside the second.
 
-    The trunk keeps its own `weights`, `frozen` and stages; the layers always learn. Where the trunk is frozen its regions may be
+    The trunk keeps its own `weights`, `frozen` and stages, and its `images` count (every encoder's configuration states them, so they are
+    an argument here too); the layers always learn. Where the trunk is frozen its regions may be
     held (`base`), and the layers run on what was held.
     Source: Vaswani et al. 2017, sec. 3.2 and 3.3; positions at every layer's queries and keys after Carion et al. 2020, app. A.4.
     Departures: norm before each branch and once at the end (Xiong et al. 2020), where both norm after.
@@ -35,7 +37,14 @@ class SelfAttention(Encoder):
     receptive_field = None
 
     def __init__(
-        self, trunk: Encoder, features: int, layers: int = 2, heads: int = 4, hidden: int | None = None, dropout: float = 0.1
+        self,
+        trunk: Encoder,
+        features: int,
+        layers: int = 2,
+        heads: int = 4,
+        hidden: int | None = None,
+        dropout: float = 0.1,
+        images: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         hidden = 4 * features if hidden is None else hidden
@@ -47,6 +56,7 @@ class SelfAttention(Encoder):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is a share in [0, 1), not {dropout}")
         self.trunk = trunk
+        self.images = trunk.images
         self.features, self.stride = features, trunk.stride
         self.project = nn.Linear(trunk.features, features)
         self.layers = nn.ModuleList(_Layer(features, heads, hidden, dropout) for _ in range(layers))

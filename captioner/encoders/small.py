@@ -1,7 +1,8 @@
 """A small convolutional trunk that trains from nothing."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,7 +22,7 @@ class SmallConv(Encoder):
     10 numbers after the channels, so that a decoder can tell left from right: a departure from Xu et al. 2015, whose annotation vectors
     know their place only as far as the trunk's zero padding tells them.
     `channels`, `kernels`, `strides` (pixels of the stage before) and `blocks` (how many residual convolutions) have an entry a stage;
-    `features`, where given, is held to the last width with the coordinates.
+    `features`, where given, is held to the last width with the coordinates. `images` says what images it is made for.
     Raises: ValueError, entries out of range or of unequal number, a kernel smaller than its stride, `features` another number.
     """
 
@@ -33,8 +34,10 @@ class SmallConv(Encoder):
         blocks: Sequence[int] = (0, 2),
         coordinates: bool = True,
         features: int | None = None,
+        images: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self.images = images
         _check(channels, kernels, strides, blocks)
         self.coordinates = coordinates
         self.features = channels[-1] + COORDINATES * coordinates

@@ -1,6 +1,7 @@
 """Any model of the package timm as an encoder: an optional extra."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,22 @@ from captioner.records import Regions
 
 log = logging.getLogger(__name__)
 
+NEAR = 0.01
+"""Means and deviations of pixels in 0..1 that differ by less are the same: 127 / 255 and 1 / 2."""
+
 
 class Timm(Staged):
     """A timm model without its pooling and head: convolutional, of windows, or of tokens (whose prefix, class and registers, is dropped).
 
     `name` is timm's, `features` the channels of a region, stated by the caller and held to the model. `weights`: "default" downloads
     timm's own (once, to its cache), None leaves them random, a path reads a `.safetensors` or `.pth` state dict of the timm model,
-    whose head is passed over. Images come normalised as the weights want them, which is not ImageNet's mean and deviation for
-    all: see `timm.data.resolve_model_data_config`. Transformers for which timm knows `dynamic_img_size` take images of other sizes than
-    they were trained on.
+    whose head is passed over. `images` says what images the weights want; its mean and deviation are held to those that timm has for the
+    model (`timm.data.resolve_model_data_config`), and its size becomes timm's. Transformers for which timm knows `dynamic_img_size` take
+    images of other sizes than they were trained on.
 
     `stages` are timm's own groups, counted from the pixels; `frozen`, `finetune_from`, `grid` and `hold_statistics` are as `Trunk`'s.
-    Raises: ValueError, `features` not the model's, an unknown stage, a grid not positive; InputError, timm is not installed or has no such
-    model, weights that cannot be had or do not fit, an image that the model does not take or makes no grid of.
+    Raises: ValueError, `features` not the model's, other `images`, an unknown stage, a grid not positive; InputError, timm is not
+    installed or has no such model, weights that cannot be had or do not fit, an image that the model does not take or makes no grid of.
     """
 
     receptive_field = None
@@ -41,6 +45,7 @@ class Timm(Staged):
         finetune_from: str | int | None = None,
         grid: int | None = None,
         hold_statistics: bool = True,
+        images: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if grid is not None and grid < 1:
@@ -50,6 +55,7 @@ class Timm(Staged):
         if features != self.model.num_features:
             raise ValueError(f"features of {name} must be {self.model.num_features}, not {features}")
         self.stride = _stride(self.model)
+        self.images = images if images is None or weights is None else _own_images(self.model, name, images)
         self.arrange("model", groups, frozen, finetune_from, hold_statistics)
 
     def forward(self, images: Float[Tensor, "images 3 height width"]) -> Regions:
@@ -57,7 +63,9 @@ class Timm(Staged):
         try:
             found = self.model.forward_features(images)
         except AssertionError as error:  # timm's word for a size that does not fit
-            raise InputError(f"transform.size: timm's {self.name} takes no images of {height}x{width} pixels ({error})") from None
+            own = (self.images or {}).get("size")
+            hint = "" if own is None else f"; transform.size={str(own).replace(' ', '')} is its own size"
+            raise InputError(f"transform.size: timm's {self.name} takes no images of {height}x{width} pixels ({error}){hint}") from None
         maps = self._maps(found, -(-height // self.stride), -(-width // self.stride))
         return as_regions(maps if self.grid is None else nn.functional.adaptive_avg_pool2d(maps, self.grid))
 
@@ -114,6 +122,20 @@ def _create(name: str, pretrained: bool) -> nn.Module:
             f"the weights of timm's {name} could not be downloaded ({reason}); "
             "pass encoder.weights=PATH to a .safetensors or .pth state dict, or encoder.weights=null for random ones"
         ) from None
+
+
+def _own_images(model: Any, name: str, images: Mapping[str, Any]) -> dict[str, Any]:
+    """`images` with the size that the weights were trained on. Raises: ValueError, they were trained with another mean or deviation."""
+    from timm.data import resolve_model_data_config
+
+    config = resolve_model_data_config(model)
+    far = {part: max(abs(a - b) for a, b in zip(images.get(part, config[part]), config[part], strict=True)) for part in ("mean", "std")}
+    wrong = [part for part, distance in far.items() if distance > NEAR]
+    if wrong:
+        said = " ".join(f"images.{part}={list(config[part])}".replace(", ", ",") for part in wrong)
+        raise ValueError(f"images of {name} must have timm's values: {said}")
+    height, width = config["input_size"][1:]
+    return {**images, "size": height if height == width else [height, width]}
 
 
 def _groups(model: Any) -> dict[str, tuple[str, ...]]:

@@ -107,8 +107,8 @@ class Trunk(Staged):
     `name` is torchvision's, of the families resnet (resnext, wide_resnet), vgg, mobilenet_v2/v3, efficientnet (v2), convnext, regnet,
     swin (v2) and vit_b, vit_l (see `PatchMaps`: the tokens of patches are the regions); `features`, the channels of a region, is stated
     by the caller and held to the trunk. `weights`: "default" downloads torchvision's own (once, to its cache), None leaves them random,
-    a path reads a `.safetensors` or `.pth` state dict of the torchvision model, whose classifier is passed over. Images come normalised
-    as the weights want them, for torchvision's with ImageNet's mean and deviation.
+    a path reads a `.safetensors` or `.pth` state dict of the torchvision model, whose classifier is passed over. `images` says what
+    images the weights want, as `torchvision.models.get_model_weights(name).DEFAULT.transforms()` has it.
 
     `stages` are counted from the pixels: stem, layer1 ... layer4 of a resnet; stem, block1 ... block4 of a regnet; conv1 ... conv5 of a
     vgg; patches, layer1 ... layer12 (24) of a vit; 0, 1, ... of the others. `finetune_from`, by name or number, trains that stage and
@@ -131,8 +131,10 @@ class Trunk(Staged):
         finetune_from: str | int | None = None,
         grid: int | None = None,
         hold_statistics: bool = True,
+        images: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self.images = images
         if name not in trunk_names():
             near = difflib.get_close_matches(name, trunk_names(), 3) or ["resnet50", "vgg16", "mobilenet_v2"]
             raise ValueError(f"name must be a torchvision trunk, for instance {', '.join(near)}, not {name!r}")
@@ -180,5 +182,6 @@ def _download(name: str) -> Mapping[str, Any]:
         reason = " ".join(str(error).split())[:160]
         raise InputError(
             f"the weights of {name} could not be downloaded from {choice.url} ({reason}); "
-            "pass encoder.weights=PATH to a .safetensors or .pth state dict, or encoder.weights=null for random ones"
+            "pass encoder.weights=PATH to a .safetensors or .pth state dict, or encoder.weights=null for random ones, "
+            "or choose encoder=small, which learns from nothing"
         ) from None

@@ -39,32 +39,43 @@ def compose_run(words: Sequence[str], folder: Path | None = None) -> DictConfig:
     for override in overrides:
         _check_choice(override, choices)
     chosen = [str(override.input_line) for override in overrides if override.key_or_group in choices]
+    values = [override for override in overrides if override.key_or_group not in choices]
     base, made = _compose(folder, chosen)
     _check_effect(folder, {override.key_or_group: override.value() for override in overrides if override.key_or_group in choices}, made)
-    for override in overrides:
-        if override.key_or_group not in choices:
-            check_value(override, base, [*choices, *keys_of(base)])
-            _check_whole(override, base)
-    config, _ = _compose(folder, [str(override.input_line) for override in overrides])
-    return config if config.init is None else _with_parts(config, Path(config.init), overrides, choices)
+    model = next((override.value() for override in values if override.key_or_group == "init"), None)
+    taken = {} if model is None else _trained_parts(Path(str(model)), {word.key_or_group for word in overrides} & set(choices))
+    base = _with_parts(base, taken)
+    for override in values:
+        check_value(override, base, [*choices, *keys_of(base)])
+        _check_whole(override, base)
+    inside = [override for override in values if override.key_or_group.split(".")[0] in taken]
+    config, _ = _compose(folder, [str(override.input_line) for override in overrides if override not in inside])
+    config = _with_parts(config, taken)
+    for override in values:
+        key = override.key_or_group
+        place = f"decoder.{key}" if key.startswith("attention.") and "decoder" in taken else key
+        if place.split(".")[0] in taken:
+            if not _exists(config, place):
+                raise InputError(f"{key}: init={model} has no such key{near(place, keys_of(config))}")
+            OmegaConf.update(config, place, override.value(), merge=False)
+    return config
 
 
-def _with_parts(config: DictConfig, model: Path, overrides: Sequence[Override], choices: Mapping[str, Sequence[str]]) -> DictConfig:
-    """The parts as `model` was trained with, but for what the command line says of them."""
+def _trained_parts(model: Path, chosen: Iterable[str]) -> dict[str, Any]:
+    """The parts of a trained model's configuration, but for those that the command line chooses anew, by group."""
+    wanted = {group.split("/")[0] for group in chosen}
+    parts = {"encoder": {"encoder"}, "decoder": {"decoder", "attention"}, "transform": {"encoder"}}
     trained = Captioner.load(model, "cpu").config
-    wanted = {override.key_or_group.split("/")[0] for override in overrides if override.key_or_group in choices}
-    parts = {"encoder": {"encoder"}, "decoder": {"decoder", "attention"}, "transform": set()}
-    taken = {part: trained[part] for part, said in parts.items() if not said & wanted}
+    return {part: trained[part] for part, said in parts.items() if not said & wanted}
+
+
+def _with_parts(config: DictConfig, taken: Mapping[str, Any]) -> DictConfig:
+    """The configuration with other parts in the place of its own."""
+    if not taken:
+        return config
     composed: Any = OmegaConf.to_container(config)
     made = OmegaConf.create({**composed, **taken})
     OmegaConf.set_struct(made, True)
-    for override in overrides:
-        key = override.key_or_group
-        place = f"decoder.{key}" if key.startswith("attention.") and "decoder" in taken else key
-        if place.split(".")[0] in taken and key not in choices:
-            if not _exists(made, place):
-                raise InputError(f"{key}: init={model} has no such key{near(place, keys_of(made))}")
-            OmegaConf.update(made, place, override.value(), merge=False)
     return made
 
 

@@ -39,10 +39,11 @@ from captioner.training.configuration import name_key, plain
 from captioner.training.data import CaptioningData
 from captioner.training.ending import Ending, ended, lost
 from captioner.training.folder import begin_folder, check_places, claimed
+from captioner.training.images import TRAINED_ON, check_images, warn_of_other_pictures
 from captioner.training.module import CaptioningModule
 from captioner.training.recorded import history
 from captioner.training.supervision import check_boxes, training_boxes
-from captioner.training.transfer import carry_over
+from captioner.training.transfer import carry_over, same_base
 from captioner.training.writer import link_latest, rescore, write_results
 from captioner.vocabulary import Vocabulary, tally
 
@@ -92,6 +93,7 @@ def train(composed: DictConfig, resume: Path | None = None) -> Outcome:
 def train_in(folder: Path, config: Mapping[str, Any], recorded: dict[str, Any], trainer: Trainer, resume: Path | None) -> Outcome:
     splits = read_splits(config)
     captioner = make_captioner(config, splits["train"], resume)
+    check_images(captioner, config)
     module = make_module(config, captioner, splits["val"], recorded)
     log.info("%s", summary(splits, captioner))
     data = make_data(config, splits, captioner, module.objective.needs_aims)
@@ -249,7 +251,8 @@ def set_aside(split: str, captions: CaptionSet, shown: int = 3) -> str:
 
 def make_captioner(config: Mapping[str, Any], captions: CaptionSet, resume: Path | None) -> Captioner:
     """From nothing, from `init` or from a checkpoint."""
-    parts = {part: config[part] for part in PARTS}
+    pictures = make_source(config).pictures
+    parts = {**{part: config[part] for part in PARTS}, TRAINED_ON: pictures}
     if resume is not None:
         _, words, tensors = read_checkpoint(resume)
         captioner = Captioner.from_config(without_weights(parts), Vocabulary.from_json(words))
@@ -261,9 +264,10 @@ def make_captioner(config: Mapping[str, Any], captions: CaptionSet, resume: Path
         warn_of_unknown(vocabulary, counts, minimum_count)
         return Captioner.from_config(parts, vocabulary)
     before = Captioner.load(config["init"], "cpu")
+    warn_of_other_pictures(before.config, pictures, config["init"])
     vocabulary = before.vocabulary.extended(counts, minimum_count)
     warn_of_unknown(vocabulary, counts, minimum_count)
-    captioner = Captioner.from_config(without_weights(parts), vocabulary)
+    captioner = Captioner.from_config(without_weights(parts) if same_base(before.config, parts) else parts, vocabulary)
     for line in carry_over(before, captioner, captions).lines():
         log.info("init=%s: %s", config["init"], line)
     return captioner
@@ -325,7 +329,7 @@ def cached_features(config: Mapping[str, Any], splits: Mapping[str, CaptionSet],
         )
     transform, device = captioner.transform, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = captioner.encoder.base.to(device).eval()
-    described = {key: value for key, value in base_config(config["encoder"]).items() if key != "weights"}
+    described = {key: value for key, value in base_config(config["encoder"]).items() if key not in ("weights", "images")}
     weights = weights_hash(encoder.state_dict())
     stores = {}
     for split, captions in splits.items():

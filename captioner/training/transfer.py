@@ -1,11 +1,13 @@
 """A trained model on new data: its vocabulary kept and grown, its tensors carried over."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from captioner.data.captions import CaptionSet
+from captioner.encoders.encoder import base_config
 from captioner.model import Captioner
 
 
@@ -30,6 +32,12 @@ class Carried(NamedTuple):
 def _some(names: tuple[str, ...], what: str) -> str:
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     return f"{len(names)} {what}" + (f" ({shown})" if names else "")
+
+
+def same_base(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether two configurations have the same part that sees pixels, so that its tensors go over from one to the other."""
+    old, new = (base_config(parts["encoder"]) for parts in (before, now))
+    return all(old.get(key) == new.get(key) for key in ("_target_", "name"))
 
 
 @torch.no_grad()

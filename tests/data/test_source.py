@@ -20,7 +20,8 @@ FROM_FILES = [kind for kind in kinds("data") if kind != "scenes"]
 
 
 def config(kind: str, **changes: Any) -> dict[str, Any]:
-    return {**yaml.safe_load((CONF / "data" / f"{kind}.yaml").read_text()), **changes}
+    whole = yaml.safe_load((CONF / "data" / f"{kind}.yaml").read_text())
+    return {**whole.get("data", whole), **changes}
 
 
 @pytest.mark.parametrize("kind", kinds("data"))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm_stand_in
 import torch
 from safetensors.torch import save_file
 
@@ -112,3 +113,27 @@ def test_what_timm_or_the_model_does_not_take_is_named(timm: Any) -> None:
             Timm("resnet10t", 512, None, finetune_from="9")
         with pytest.raises(InputError, match=r"transform\.size.*mixer_s32_224.*64x96"):
             Timm("mixer_s32_224", 512, None)(torch.zeros(1, 3, 64, 96))
+
+
+def test_images_are_held_to_those_of_timm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    timm_stand_in.install(monkeypatch, input_size=(3, 518, 518), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    imagenet = {"size": 224, "fit": "crop", "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    untrained = Timm("net", 7, None, images=imagenet)
+    assert untrained.images == imagenet
+    save_file(untrained.model.state_dict(), tmp_path / "net.safetensors")
+    with pytest.raises(ValueError, match=r"^images of net .* images\.mean=\[0\.5,0\.5,0\.5\] images\.std=\[0\.5,0\.5,0\.5\]$"):
+        Timm("net", 7, tmp_path / "net.safetensors", images=imagenet)
+    nearly = {"size": 224, "fit": "crop", "mean": [127 / 255] * 3, "std": [128 / 255] * 3}
+    assert Timm("net", 7, tmp_path / "net.safetensors", images=nearly).images == {**nearly, "size": 518}
+
+
+def test_a_size_that_a_model_cannot_take_is_named_with_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    timm_stand_in.install(monkeypatch)
+    encoder = Timm("net", 7, None, images={"size": 64})
+
+    def fixed(_: object) -> None:
+        raise AssertionError("Input height (32) doesn't match model (64).")
+
+    monkeypatch.setattr(encoder.model, "forward_features", fixed)
+    with pytest.raises(InputError, match=r"transform\.size: timm's net takes no images of 32x48 .*; transform\.size=64 is its own size"):
+        encoder(torch.zeros(1, 3, 32, 48))

@@ -48,7 +48,7 @@ def photos(tmp_path: Path) -> list[str]:
     record = {"images": [{"id": i, "width": 40, "height": 30} for i in (1, 2, 3)], "annotations": objects}
     record["categories"] = [{"id": 18, "name": "dog"}]
     (tmp_path / "annotations" / "instances_train2017.json").write_text(json.dumps(record))
-    return ["data=coco", f"data.root={tmp_path}", "transform.size=24", "data.batch_size=2"]
+    return ["data=coco", "encoder=small", f"data.root={tmp_path}", "transform.size=24", "data.batch_size=2"]
 
 
 def train(*words: str) -> int:

@@ -26,7 +26,7 @@ from captioner.data.scenes.draw import draw_scene
 from captioner.data.scenes.grammar import TRIES, caption, lexicon
 from captioner.data.scenes.layout import KINDS, Scene, sample_scene, scene_key, unseen_combinations
 from captioner.data.scenes.summary import leave_one_out_bleu
-from captioner.data.source import DataSource
+from captioner.data.source import DRAWN, DataSource
 from captioner.errors import InputError
 from captioner.files import check_writable, read_json, settle, whole_folder, write_whole
 from captioner.locks import ORPHANS, HeldError, Lock, wait
@@ -66,6 +66,8 @@ class Scenes(DataSource):
 
     Raises: ValueError, a size out of range. InputError, `root` holds other files.
     """
+
+    pictures = DRAWN
 
     def __init__(
         self, root: str | Path, train: int = 20000, val: int = 1000, test: int = 1000, seed: int = 0, image_size: int = 96, workers: int = 2
