@@ -13,8 +13,9 @@ import shutil
 import socket
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -234,16 +235,24 @@ def write_whole(path: Path, data: bytes | str, durable: bool = True) -> None:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
-def read_json(path: Path, what: str) -> Any:
+def read_json(path: Path, what: str, keep: Container[str] | None = None) -> Any:
     """Parse a JSON file; `what` names it in the error ("caption annotations").
 
+    keep: of every object only these keys; what is left out is forgotten at once, so that a large file takes little memory.
     Raises: InputError, the file is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(Path(path).read_bytes())
+        data = Path(path).read_bytes()
+        text = data.decode(json.detect_encoding(data), "surrogatepass")
+        del data
+        return json.loads(text) if keep is None else json.loads(text, object_pairs_hook=partial(_kept, keep))
     except FileNotFoundError:
         raise InputError(f"{path}: {what} not found; check the path") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: {what} is not JSON ({error.msg} at line {error.lineno} column {error.colno})") from None
     except (OSError, ValueError, RecursionError) as error:  # not UTF-8; a number of too many digits; brackets too deep
         raise InputError(f"{path}: {what} cannot be read ({error})") from None
+
+
+def _kept(keep: Container[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value for key, value in pairs if key in keep}

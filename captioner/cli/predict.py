@@ -12,7 +12,8 @@ from PIL import Image
 
 from captioner.cli.help import Formatter, texts, usage
 from captioner.cli.inputs import image_paths, result_names
-from captioner.cli.results import ATTENTION, KINDS, References, Results, overwritten, written_twice
+from captioner.cli.references import References
+from captioner.cli.results import ATTENTION, KINDS, Results, overwritten, written_twice
 from captioner.cli.searching import add_search, count, flags_given, kind_of, make_search, natural
 from captioner.data.images import open_image
 from captioner.errors import InputError, UnwritableError
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         twice = written_twice(names, options.explain, options.save)
         if twice:
             raise InputError(f"--explain or --save would write {twice}.png of two images; caption them one at a time, or rename one")
-    references = References(options.annotations) if options.annotations else None
+    references = References(options.annotations, paths) if options.annotations else None
     if not paths:
         return 1
     captioner = load_all(options.model, options.device)

@@ -3,18 +3,17 @@
 import json
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
 
+from captioner.cli.references import References
 from captioner.errors import InputError
-from captioner.files import check_writable, read_json, unwritable, whole_file, write_whole
+from captioner.files import check_writable, unwritable, whole_file, write_whole
 from captioner.locks import alone
 from captioner.maps.animation import frames, write_animation
 from captioner.maps.gallery import NAMES, Entry, Gallery
@@ -22,11 +21,6 @@ from captioner.maps.geometry import Box, scaled_box
 from captioner.maps.heads import head_sheet
 from captioner.maps.matrix import alignment_matrix
 from captioner.maps.sheet import contact_sheet, word_images
-from captioner.metrics import ngrams
-from captioner.metrics.cider import Cider
-from captioner.metrics.frequencies import Frequencies
-from captioner.metrics.rouge import rouge_l
-from captioner.tokenizer import tokenize
 
 log = logging.getLogger(__name__)
 
@@ -61,48 +55,6 @@ class Said(Protocol):
     height: int
     alternatives: list[dict[str, Any]]
     satisfied: bool
-
-
-class References:
-    """Image ids, and captions where there are any, by file name: the longest common end of the path decides."""
-
-    def __init__(self, annotations: Path) -> None:
-        """Read a file in COCO's format: `images` with `id` and `file_name`. Raises: InputError, missing or of another shape."""
-        content = read_json(annotations, "annotations")
-        images = content.get("images") if isinstance(content, dict) else None
-        if not isinstance(images, list) or not all(isinstance(image, dict) and {"id", "file_name"} <= image.keys() for image in images):
-            raise InputError(f"{annotations}: 'images' must be a list of objects with 'id' and 'file_name'")
-        self._ids: dict[str, list[tuple[tuple[str, ...], int]]] = {}
-        for image in images:
-            parts = Path(str(image["file_name"])).parts
-            self._ids.setdefault(parts[-1] if parts else "", []).append((parts, image["id"]))
-        self._captions: dict[int, list[str]] = {}
-        annotations_listed = content.get("annotations")
-        for annotation in annotations_listed if isinstance(annotations_listed, list) else ():
-            if isinstance(annotation, dict) and isinstance(annotation.get("caption"), str) and "image_id" in annotation:
-                self._captions.setdefault(annotation["image_id"], []).append(annotation["caption"].strip())
-
-    def image_id(self, path: str) -> int | None:
-        parts = Path(os.path.abspath(path)).parts
-        known = self._ids.get(parts[-1], [])
-        return max(known, key=lambda entry: _common_end(entry[0], parts))[1] if known else None
-
-    def captions(self, path: str) -> list[str]:
-        image_id = self.image_id(path)
-        return [] if image_id is None else self._captions.get(image_id, [])
-
-    def scores(self, path: str, caption: str) -> dict[str, float]:
-        """CIDEr (x 100, n-grams weighted by all captions of the file) and ROUGE-L (x 100) of one caption, if its image has references."""
-        references = [[tokenize(reference) for reference in self.captions(path)]]
-        if not references[0]:
-            return {}
-        said = [tokenize(caption)]
-        cider = Cider(references, frequencies=self._frequencies).scores(said)
-        return {"CIDEr": 100 * float(cider[0]), "ROUGE-L": 100 * float(rouge_l(said, references)[0])}
-
-    @cached_property
-    def _frequencies(self) -> Frequencies:
-        return Frequencies.of(ngrams.References([[tokenize(caption) for caption in captions] for captions in self._captions.values()]))
 
 
 class Results:
@@ -164,7 +116,7 @@ class Results:
         if self.references is not None:
             image_id = self.references.image_id(path)
             if image_id is None:
-                raise InputError(f"{path}: captioned, but --annotations does not list this file, so results.json leaves it out")
+                raise InputError(f"{path}: captioned, but {self.references.why_not(path)}, so results.json leaves it out")
             self.coco.append({"image_id": image_id, "caption": caption.text})
 
     def _pictures(self, name: str, image: Image.Image, caption: Said, maps: Maps) -> dict[str, str]:
@@ -304,15 +256,6 @@ def alternative(other: Mapping[str, Any]) -> dict[str, Any]:
     if other.get("alphas") is None:
         return shown
     return {**shown, "maps": {ATTENTION: other["alphas"]}, "probabilities": [math.exp(log_prob) for log_prob in other["log_probs"]]}
-
-
-def _common_end(one: tuple[str, ...], other: tuple[str, ...]) -> int:
-    shared = 0
-    for mine, its in zip(reversed(one), reversed(other), strict=False):
-        if mine != its:
-            break
-        shared += 1
-    return shared
 
 
 def _finite(value: Any) -> Any:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioner.cli.results import References, entry, line
+from captioner.cli.references import References
+from captioner.cli.results import entry, line
 from captioner.metrics.scores import Scorer
 
 CAPTIONS = {3: ["a red ball", "the ball is red ."], 5: ["two dogs run", "dogs run on grass"], 7: ["a man sits"]}
@@ -18,7 +19,7 @@ def references(tmp_path):
     annotations = [{"image_id": image, "caption": caption} for image, captions in CAPTIONS.items() for caption in captions]
     path = tmp_path / "captions.json"
     path.write_text(json.dumps({"images": [*images, {"id": 9, "file_name": "9.png"}], "annotations": annotations}))
-    return References(path)
+    return References(path, [*(f"x/{image}.png" for image in CAPTIONS), "9.png", "unknown.png"])
 
 
 @dataclass
@@ -59,7 +60,7 @@ def test_a_caption_has_the_scores_that_the_scorer_gives_it_among_all_references(
 
 def test_an_entry_of_the_gallery_has_all_that_is_known(references):
     caption = Said(alternatives=[other()], head_alphas=np.full((3, 2, 2, 3), 1 / 6, np.float32))
-    found = entry("3.png", Image.new("RGB", (6, 4)), caption, {"attention": caption.alphas, "gradcam": caption.alphas}, references)
+    found = entry("x/3.png", Image.new("RGB", (6, 4)), caption, {"attention": caption.alphas, "gradcam": caption.alphas}, references)
     assert list(found.maps) == ["attention", "gradcam", "head 1", "head 2"]
     assert list(found.scores) == ["CIDEr", "ROUGE-L", "log p", "score"]
     assert found.references == CAPTIONS[3]

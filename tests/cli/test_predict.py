@@ -13,7 +13,7 @@ from PIL import Image
 from captioner.cli import predict
 from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.main import main
-from captioner.cli.results import References
+from captioner.cli.references import References
 from captioner.errors import InputError
 from captioner.locks import alone
 from captioner.search.beam import BeamSearch
@@ -235,12 +235,63 @@ def test_annotations_give_ids_and_references(stand_in, capsys):
     assert "A wide thing." in Path("out/index.html").read_text()
 
 
+def annotated(*listed):
+    images = [{"id": image, "file_name": name} for image, name in listed]
+    Path("captions.json").write_text(json.dumps({"images": images, "annotations": []}))
+    return main(["predict", "in", "--recursive", "--annotations", "captions.json", "--out", "out", "--save", "none"])
+
+
+def given_ids():
+    """image_id by image, as results.json has them."""
+    ids = [entry["image_id"] for entry in json.loads(Path("out/results.json").read_text())]
+    return ids
+
+
+def test_a_photo_never_gets_the_id_of_another_folder_s_photo_of_the_same_name(stand_in, capsys):
+    draw("in/cam1/0001.png", "in/cam2/0001.png")
+    assert annotated((7, "cam1/0001.png")) == 1
+    assert given_ids() == [7]
+    error = capsys.readouterr().err
+    assert "in/cam2/0001.png: captioned, but --annotations lists 'cam1/0001.png', which is not the end of this path" in error
+
+
+def test_a_name_that_fits_two_photos_gives_neither_an_id_and_names_both(stand_in, capsys):
+    draw("in/cam1/0001.png", "in/cam2/0001.png", "in/b.png")
+    assert annotated((7, "0001.png"), (8, "b.png")) == 1
+    assert given_ids() == [8]
+    error = capsys.readouterr().err
+    assert "in/cam1/0001.png: captioned, but --annotations lists '0001.png', which may be this file or in/cam2/0001.png" in error
+    assert "in/cam2/0001.png: captioned, but --annotations lists '0001.png', which may be this file or in/cam1/0001.png" in error
+
+
+def test_a_photo_that_the_file_lists_twice_names_both(stand_in, capsys):
+    draw("in/a.png")
+    assert annotated((7, "a.png"), (8, "./a.png")) == 1
+    assert given_ids() == []
+    assert "--annotations lists both 'a.png' (id 7) and './a.png' (id 8) for it" in capsys.readouterr().err
+
+
+def test_results_give_ids_back_as_the_file_has_them_and_names_may_be_spelt_otherwise(stand_in):
+    draw("in/a.png", "in/b.png", "in/sub/c.png", "in/caf\u00e9.png")
+    listed = [(15513034351195312651, "a.png"), ("0012", "in/b.png"), (3.0, "sub\\c.png"), ("n1", "cafe\u0301.png")]
+    assert annotated(*listed, (5, "c.png"), (6, "elsewhere/a.png")) == 0
+    assert sorted(map(repr, given_ids())) == sorted(repr(image) for image, _ in listed)
+
+
+def test_blank_and_rejected_captions_are_no_references_of_a_photo(stand_in):
+    draw("in/a.png")
+    said = ["a dog", " ", ("canned", "is_precanned"), ("spam", "is_rejected")]
+    annotations = [{"image_id": 7, "caption": c} if isinstance(c, str) else {"image_id": "7", "caption": c[0], c[1]: True} for c in said]
+    Path("captions.json").write_text(json.dumps({"images": [{"id": 7, "file_name": "a.png"}], "annotations": annotations}))
+    assert References(Path("captions.json"), ["in/a.png"]).captions("in/a.png") == ["a dog"]
+
+
 @pytest.mark.parametrize("content", ["[]", "{}", '{"images": 3}', '{"images": [{"id": 3}]}', "{", '{"images": ["x"]}'])
 def test_annotations_of_another_shape_are_refused_by_name(tmp_path, content):
     path = tmp_path / "captions.json"
     path.write_text(content)
     with pytest.raises(InputError, match=r"captions\.json"):
-        References(path)
+        References(path, [])
 
 
 @pytest.mark.parametrize(
