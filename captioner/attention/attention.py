@@ -26,8 +26,8 @@ class Attention(nn.Module):
     side and projected (Vaswani et al. 2017, sec. 3.2.2). All heads share one locality, and the trail follows their mean.
 
     With `sentinel_size` there is one thing more to look at: a vector that the decoder hands over at every step, projected to the size of a
-    region and from there on treated as one (Lu et al. 2017, sec. 2.3; there its value is the vector itself). Masks and
-    localities do not act on it.
+    region and from there on treated as one. Source: Lu et al. 2017, eqs. 11 and 12; departures: there its value is the vector
+    itself, and its score has a matrix of its own in the place of the regions'. Masks and localities do not act on it.
     Raises: ValueError, a size not positive, `context_size` (or `features`) that the heads do not divide.
     """
 

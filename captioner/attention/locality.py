@@ -60,10 +60,10 @@ class MonotonicWindow(Locality):
 class GaussianWindow(Locality):
     """A soft spot on the grid, centred where the query points.
 
-        locality_i = -|r_i - p|^2 / (2 sigma^2),    p = last_cell * sigmoid(V tanh(W h))
+        locality_i = -|r_i - p|^2 / (2 sigma^2),    p = last_cell * sigmoid(V tanh(W h + b) + c)
 
     Lengths are in grid cells. Departures from the source, Luong et al. 2015, sec. 3.2 (local-p): a grid instead of a line; a log-weight
-    on the scores, so that alphas still sum to one (there it multiplies the softmax); no cut at 2 sigma.
+    on the scores, so that alphas still sum to one (there it multiplies the softmax); no cut at 2 sigma; the biases b and c.
     Raises: ValueError, sigma not positive.
     """
 

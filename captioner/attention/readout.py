@@ -52,7 +52,8 @@ class Sample(Readout):
     In training each query follows its mode: DRAW draws, EXPECT takes the expectation, PEAK the highest. In evaluation EXPECT and PEAK do
     the same, and DRAW rests: `at_rest` is "expect", "peak" or "draw" (torch's seed decides). The log-probability of a draw carries the
     gradient that REINFORCE weighs; the draw itself passes gradient to the region drawn only.
-    Source: Xu et al. 2015, sec. 4.1 (eqs. 8 and 9). Raises: ValueError, another `at_rest`.
+    Source: Xu et al. 2015, sec. 4.1 (eqs. 8 and 9); our own: what it does in evaluation, and several heads.
+    Raises: ValueError, another `at_rest`.
     """
 
     def __init__(self, at_rest: str = "expect") -> None:

@@ -34,7 +34,8 @@ class Additive(Score):
     the cache; not in half precision, where the subtraction would cost digits.
     `features` is the size of a region, `hidden_size` that of a query, `attention_size` that of the hidden layer.
     Source: Bahdanau et al. 2015, sec. 3.1 and A.1.2; the f_att of Xu et al. 2015, sec. 3.1.2; the concat of Luong et al. 2015, sec. 3.1,
-    whose one matrix [W; U] reads query and region side by side. Raises: ValueError, a size not positive or not divided by `heads`.
+    whose one matrix [W; U] reads query and region side by side. The bias b is from the code of Xu et al.; several heads are our own.
+    Raises: ValueError, a size not positive or not divided by `heads`.
     """
 
     def __init__(self, features: int, hidden_size: int, attention_size: int, heads: int = 1) -> None:
@@ -64,9 +65,10 @@ class Additive(Score):
 class ScaledDot(Score):
     """A scaled product of projected query and region.
 
-        score_i = (W q)_n . (U a_i + b)_n / sqrt(d / heads),    d = attention_size, for each head n
+        score_i = (W q + c)_n . (U a_i + b)_n / sqrt(d / heads),    d = attention_size, for each head n
 
-    Source: Vaswani et al. 2017, sec. 3.2.1 and 3.2.2. Raises: ValueError, a size not positive or not divided by `heads`.
+    Source: Vaswani et al. 2017, sec. 3.2.1 and 3.2.2; a departure: the biases b and c.
+    Raises: ValueError, a size not positive or not divided by `heads`.
     """
 
     def __init__(self, features: int, hidden_size: int, attention_size: int, heads: int = 1) -> None:

@@ -14,12 +14,13 @@ class Convolution(Layer):
     """One block.
 
     v_t = GLU(convolution(x_{t-k+1} ... x_t))
-    z_t = attention((W v_t + g_t) / sqrt 2, a),             g_t the word's embedding
+    z_t = m sqrt(1/m) attention((W v_t + g_t) / sqrt 2, a),     g_t the word's embedding, m the number of regions
     x_t <- ((v_t + U z_t) / sqrt 2 + x_t) / sqrt 2
     """
 
-    def __init__(self, attention: Attention, hidden_size: int, kernel_size: int, dropout: float) -> None:
+    def __init__(self, attention: Attention, hidden_size: int, kernel_size: int, dropout: float, scale_context: bool) -> None:
         super().__init__(attention, hidden_size)
+        self.scale_context = scale_context
         self.past = (kernel_size - 1, hidden_size)
         self.convolution = nn.Conv1d(hidden_size, 2 * hidden_size, kernel_size)
         self.ask = nn.Linear(hidden_size, hidden_size)
@@ -38,18 +39,27 @@ class Convolution(Layer):
         read = torch.cat([past, self.drop(inputs)], 2)
         signal = self.convolution(read.flatten(0, 1).transpose(1, 2)).transpose(1, 2).unflatten(0, inputs.shape[:2])
         signal = nn.functional.glu(signal, -1)
-        seen, glimpse = self.look((self.ask(signal) + words) * 0.5**0.5, memory, trail)
+        seen, glimpse = self.look((self.ask(signal) + words) * 0.5**0.5, memory, trail, scale_of(memory) if self.scale_context else None)
         outputs = ((signal + seen) * 0.5**0.5 + inputs) * 0.5**0.5
         return outputs, read[:, :, inputs.shape[2] :], glimpse
+
+
+def scale_of(memory: Memory) -> Float[Tensor, "images 1 1"]:
+    """m sqrt(1/m), the regions m that may be looked at: what an even look divides the deviation of independent values by."""
+    values = memory.values
+    regions = values.new_full((values.shape[0],), values.shape[1]) if memory.mask is None else memory.mask.sum(-1).to(values.dtype)
+    return regions.sqrt()[:, None, None]
 
 
 class ConvolutionalDecoder(ParallelDecoder):
     """Causal convolutions with gated linear units over the words so far, and an attention in every layer.
 
     A word reads `layers` x (`kernel_size` - 1) words before it, and asks anew in each layer, knowing what the layer below saw: multi-step
-    attention. Source: Gehring et al. 2017, sec. 3 (its init in sec. 3.5); Aneja et al. 2018 for captions, where the image is read beside
-    the words and one attention looks. Departures: no weight normalisation; positions are not learned (`ParallelDecoder`); the regions' keys
-    and values are those of `attention` (there values are sums of outputs and embeddings).
+    attention. Source: Gehring et al. 2017, sec. 3 (scales in sec. 3.4, init in sec. 3.5); Aneja et al. 2018 for captions, where the image
+    is read beside the words and one attention looks. The scale of the query is from the authors' code. `scale_context` false leaves
+    m sqrt(1/m) out, as models of this class were trained before there was a choice. Departures: no weight normalisation; positions are not
+    learned, and embeddings grow by sqrt(size) (`ParallelDecoder`); the regions' keys and values are those of `attention` (there values are
+    sums of outputs and embeddings); the encoder's gradients are not divided by the number of attentions.
     Raises: ValueError, a size not positive, a dropout outside [0, 1), a locality that needs the past, a sentinel.
     """
 
@@ -63,10 +73,11 @@ class ConvolutionalDecoder(ParallelDecoder):
         kernel_size: int = 5,
         dropout: float = 0.1,
         tie: bool = False,
+        scale_context: bool = False,
     ) -> None:
         sizes = {"embedding_size": embedding_size, "hidden_size": hidden_size, "layers": layers}
         check_choices(dropout, vocabulary_size=vocabulary_size, **sizes)
         if kernel_size < 1:
             raise ValueError(f"kernel_size is a number of words and must be positive, not {kernel_size}")
-        blocks = [Convolution(own, hidden_size, kernel_size, dropout) for own in an_attention_each(attention, layers)]
+        blocks = [Convolution(own, hidden_size, kernel_size, dropout, scale_context) for own in an_attention_each(attention, layers)]
         super().__init__(vocabulary_size, blocks, nn.Identity(), embedding_size, hidden_size, dropout, tie)

@@ -16,7 +16,7 @@ class GRUDecoder(LayerDecoder):
 
     Looking, gate, query and output are those of the LSTM (`LayerDecoder`); asking with the "previous" state is the source's. A GRU's state
     is its memory, so that a sentinel is s_t = sigmoid(...) * h. Source: Bahdanau et al. 2015, A.1.1 and A.2.2, after Cho et al. 2014.
-    Departures: the paper's image (Xu et al. 2015) for the first state, its gate, and its deep output in the place of maxout.
+    Departures: the image of Xu et al. 2015 for the first state, their gate, and their deep output in the place of maxout.
     """
 
     gates, has_cell = 3, False

@@ -40,11 +40,16 @@ class Layer(nn.Module, ABC):
         """`words` are the inputs of the first layer; `trail` holds a row a step."""
 
     def look(
-        self, queries: Float[Tensor, "images queries steps hidden"], memory: Memory, trail: Trail
+        self,
+        queries: Float[Tensor, "images queries steps hidden"],
+        memory: Memory,
+        trail: Trail,
+        scale: Float[Tensor, "images 1 1"] | None = None,
     ) -> tuple[Float[Tensor, "images queries steps hidden"], Glimpse]:
-        """What each step sees, and its glimpse."""
+        """What each step sees, the context multiplied by `scale`, and its glimpse."""
         glimpse = self.attention(queries.flatten(1, 2), memory, trail)
-        return self.see(glimpse.context).unflatten(1, queries.shape[1:3]), glimpse
+        context = glimpse.context if scale is None else glimpse.context * scale
+        return self.see(context).unflatten(1, queries.shape[1:3]), glimpse
 
 
 class ParallelState(NamedTuple):
@@ -62,7 +67,8 @@ class ParallelDecoder(Decoder):
         p(y_t) = softmax(L_o dropout(x_t))
 
     Positions are sines and cosines (Vaswani et al. 2017, sec. 3.5), so that a caption may be of any length; there is no projection where
-    `embedding_size` is the hidden size. `tie`: L_o is a layer to the embedding's size and the embedding itself. In the trace, alphas are
+    `embedding_size` is the hidden size. `tie`: L_o is a layer to the embedding's size and the embedding itself. Departures of ours: the
+    sines and the cosines lie side by side (there they alternate), and dropout before the output. In the trace, alphas are
     the mean over layers (and heads), head_alphas every layer's heads one after another, log_prob the sum over layers.
     """
 

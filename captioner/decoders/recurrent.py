@@ -8,11 +8,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioner.attention.attention import Attention
-from captioner.decoders.decoder import Decoder, check_choices, logits_of, mean_region, said
+from captioner.decoders.decoder import Decoder, check_choices, last_layers, logits_of, mean_region, said
 from captioner.records import Glimpse, Memory, Regions, Rollout, Step, Trace, Trail, map_tensors, stack_records
 
 GATES = {"none": 0, "scalar": 1, "vector": None}
 QUERIES = ("previous", "word", "current")
+DEEP_OUTPUTS = ("projected", "embedded", "attentional", "sum")
+FEEDS = ("context", "output", "image")
 
 Shares = tuple[Tensor | None, ...]
 """What a step owes to its word alone: projections (... queries, or queries and steps, units)."""
@@ -146,8 +148,9 @@ class LayerState(NamedTuple):
     hidden: Float[Tensor, "images queries hidden"]
     cell: Float[Tensor, "images queries hidden"] | None
     """An LSTM's memory; a GRU has none."""
-    context: Float[Tensor, "images queries features"]
-    """The last gated context: fed back where the query is the current state, and read by a sentinel's gate."""
+    fed: Float[Tensor, "images queries _"]
+    """What is fed back (`feed`): the last gated context, the last output, or the whole image at every step. The layer reads it where the
+    query is the current state, and a sentinel's gate reads it always."""
     trail: Trail
 
 
@@ -157,14 +160,25 @@ class LayerDecoder(RecurrentDecoder):
         h_0 (c_0) = tanh(init(mean_i a_i))
         z_t       = beta_t attention(q_t, a),               beta_t = sigmoid(f_beta(h_{t-1}))
         h_t       = recur([E y_{t-1}; z_t], h_{t-1})
-        p(y_t)    = softmax(L_o dropout(tanh(E' y_{t-1} + L_h h_t + L_z z_t)))
+        p(y_t)    = softmax(L_o dropout(t_t)),   t_t the deep output, tanh(W E y_{t-1} + L_h dropout(h_t) + L_z z_t) by default
 
-    `query` is what is asked with: "previous", q_t = h_{t-1}; "word", q_t = h_{t-1} + W E y_{t-1}, so that a look knows the word just said;
-    "current", where the layer reads [E y_{t-1}; z_{t-1}] first, q_t = h_t and beta_t is of h_t (as in Luong et al. 2015, sec. 3, with input
-    feeding). `gate`: "scalar" (Xu et al. 2015, sec. 4.2.1), "vector" (a gate a feature, as in re-implementations), "none".
-    Where attention has a sentinel, s_t = sigmoid(W_x [E y_{t-1}; z_{t-1}] + W_h h_{t-1}) * tanh(m) with m the memory that goes with the
-    query, c_t for "current" (Lu et al. 2017, sec. 2.2, eqs. 9 and 10) and c_{t-1} for the others, a departure.
-    Raises: ValueError, a size not positive, a dropout outside [0, 1), an unknown `query` or `gate`, a sentinel of another size.
+    `query` is what is asked with: "previous", q_t = h_{t-1}; "word", q_t = h_{t-1} + W_q E y_{t-1}, so that a look knows the word just
+    said; "current", where the layer reads [E y_{t-1}; z_{t-1}] first, q_t = h_t and beta_t is of h_t.
+    `gate`: "scalar" (Xu et al. 2015, sec. 4.2.1), "vector" (a gate a feature, as in re-implementations), "none". With a sentinel, beta_t
+    multiplies all of z_t, the sentinel's share with it; Lu et al. 2017 have no such gate.
+
+    `deep_output` is t_t: "projected", whose learned matrix W and bias are a departure from Xu et al. 2015, eq. 7; "embedded", E y_{t-1} in
+    the place of W E y_{t-1}, which is eq. 7's; "attentional", h~_t = tanh(L_h h_t + L_z z_t) (Luong et al. 2015, eq. 5); "sum",
+    h_t + L_z z_t (Lu et al. 2017, eq. 13, whose L_z acts on the regions, with a ReLU). Dropout of h_t and the tanh are from the code of
+    Xu et al. In all but "sum" t_t has the embedding's size, so that `tie` can make L_o the embedding.
+    `feed` is what the layer reads beside the word, where the query is "current": "context", z_{t-1}, a departure from both papers that ask
+    with the current state; "output", t_{t-1}, which with "attentional" is the input feeding of Luong et al. 2015, sec. 3.3; "image",
+    v = ReLU(W_b mean_i a_i + b) at every step (Lu et al. 2017, implementation details).
+
+    Where attention has a sentinel, s_t = sigmoid(W_x [E y_{t-1}; fed] + W_h h_{t-1}) * tanh(m) with m the memory that goes with the
+    query, c_t for "current" (Lu et al. 2017, eqs. 9 and 10; there `fed` is the image) and c_{t-1} for the others, a departure.
+    Raises: ValueError, a size not positive, a dropout outside [0, 1), an unknown `query`, `gate`, `deep_output` or `feed`, a `feed` that
+    does not go with them, a sentinel of another size.
     """
 
     gates: ClassVar[int]
@@ -184,32 +198,42 @@ class LayerDecoder(RecurrentDecoder):
         gate: str = "scalar",
         dropout: float = 0.5,
         tie: bool = False,
+        deep_output: str = "projected",
+        feed: str = "context",
     ) -> None:
         super().__init__()
         check_choices(dropout, vocabulary_size=vocabulary_size, embedding_size=embedding_size, hidden_size=hidden_size)
-        if query not in QUERIES:
-            raise ValueError(f"query is one of {', '.join(QUERIES)}, not {query!r}")
-        if gate not in GATES:
-            raise ValueError(f"gate is one of {', '.join(GATES)}, not {gate!r}")
+        check_steps(query, gate, deep_output, feed)
         self.vocabulary_size, self.hidden_size, self.query = vocabulary_size, hidden_size, query
-        self.attention = attention
+        self.attention, self.deep_output, self.feed = attention, deep_output, feed
         context = attention.context_size
+        self.fed_size = context if feed == "context" else embedding_size
         self.embedding = nn.Embedding(vocabulary_size, embedding_size, padding_idx=0)
         self.initial = nn.Linear(features, (1 + self.has_cell) * hidden_size)
         self.word_gates = nn.Linear(embedding_size, self.gates * hidden_size)
-        self.state_gates = nn.Linear(hidden_size + context, self.gates * hidden_size, bias=False)
+        self.state_gates = nn.Linear(hidden_size + self.fed_size, self.gates * hidden_size, bias=False)
         self.word_query = nn.Linear(embedding_size, hidden_size, bias=False) if query == "word" else None
         width = GATES[gate] if GATES[gate] is not None else context
         self.beta = nn.Linear(hidden_size, width) if width else None
-        self.word_output = nn.Linear(embedding_size, embedding_size)
-        self.hidden_output = nn.Linear(hidden_size, embedding_size, bias=False)
-        self.context_output = nn.Linear(context, embedding_size, bias=False)
-        self.output = nn.Linear(embedding_size, vocabulary_size)
+        self.make_output(context, embedding_size, tie)
+        self.image = nn.Linear(features, self.fed_size) if feed == "image" else None
         self.drop = nn.Dropout(dropout)
-        self.word_sentinel, self.state_sentinel = sentinel_layers(attention, embedding_size, hidden_size + context, hidden_size)
+        self.word_sentinel, self.state_sentinel = sentinel_layers(attention, embedding_size, hidden_size + self.fed_size, hidden_size)
         self.reset_parameters()
         if tie:
             self.output.weight = self.embedding.weight
+
+    def make_output(self, context: int, embedding_size: int, tie: bool) -> None:
+        """The layers of the deep output, and from there to the logits."""
+        adds = self.deep_output == "sum"
+        size = self.hidden_size if adds else embedding_size
+        self.word_output = nn.Linear(embedding_size, embedding_size) if self.deep_output == "projected" else nn.Identity()
+        self.hidden_output = nn.Identity() if adds else nn.Linear(self.hidden_size, size, bias=False)
+        self.context_output = nn.Linear(context, size, bias=False)
+        if adds:
+            self.narrow, self.output = last_layers(size, self.embedding, tie)
+        else:
+            self.narrow, self.output = nn.Identity(), nn.Linear(size, self.vocabulary_size)
 
     def reset_parameters(self) -> None:
         """Embeddings small, recurrent matrices orthogonal, gates that should begin open so."""
@@ -228,9 +252,10 @@ class LayerDecoder(RecurrentDecoder):
 
     def start(self, regions: Regions) -> tuple[Memory, LayerState]:
         memory = self.attention.remember(regions)
-        hidden, *cell = torch.tanh(self.initial(mean_region(regions)))[:, None].chunk(1 + self.has_cell, -1)
-        context = hidden.new_zeros(*hidden.shape[:2], self.attention.context_size)
-        return memory, LayerState(hidden, cell[0] if cell else None, context, self.attention.begin(memory, 1))
+        mean = mean_region(regions)
+        hidden, *cell = torch.tanh(self.initial(mean))[:, None].chunk(1 + self.has_cell, -1)
+        fed = hidden.new_zeros(*hidden.shape[:2], self.fed_size) if self.image is None else torch.relu(self.image(mean))[:, None]
+        return memory, LayerState(hidden, cell[0] if cell else None, fed, self.attention.begin(memory, 1))
 
     def shares(self, embedded: Float[Tensor, "*lead embedding"]) -> Shares:
         """Of the gates, of the query, of the sentinel's gate."""
@@ -241,14 +266,18 @@ class LayerDecoder(RecurrentDecoder):
         assert gates is not None
         hidden, cell = state.hidden, state.cell
         if self.query == "current":
-            hidden, cell = self.recur(gates, hidden, cell, state.context)
+            hidden, cell = self.recur(gates, hidden, cell, state.fed)
         queries = hidden if asked is None else hidden + asked
         glimpse = self.attention(queries, memory, state.trail, self.known(watched, state, hidden, cell))
         context, beta = self.gated(hidden, glimpse)
         if self.query != "current":
             hidden, cell = self.recur(gates, hidden, cell, context)
         trace = Trace(glimpse.alphas, glimpse.log_prob, beta, glimpse.sentinel, glimpse.head_alphas)
-        return LayerState(hidden, cell, context, self.attention.follow(state.trail, glimpse)), trace, (hidden, context)
+        trail = self.attention.follow(state.trail, glimpse)
+        if self.feed == "output":
+            attentional = self.joined(None, hidden, context)
+            return LayerState(hidden, cell, attentional, trail), trace, (attentional,)
+        return LayerState(hidden, cell, context if self.image is None else state.fed, trail), trace, (hidden, context)
 
     def gated(self, hidden: Tensor, glimpse: Glimpse) -> tuple[Tensor, Tensor | None]:
         """The gated context, and the gate (the mean of a vector)."""
@@ -261,10 +290,35 @@ class LayerDecoder(RecurrentDecoder):
         """The sentinel s_t: what the decoder knows without looking."""
         if watched is None or self.state_sentinel is None:
             return None
-        gate = torch.sigmoid(watched + self.state_sentinel(torch.cat([state.hidden, state.context], -1)))
+        gate = torch.sigmoid(watched + self.state_sentinel(torch.cat([state.hidden, state.fed], -1)))
         return gate * (hidden if cell is None else torch.tanh(cell))
 
     def deep(self, embedded: Float[Tensor, "*lead embedding"], *kept: Float[Tensor, "*lead _"]) -> Float[Tensor, "*lead hidden"]:
-        """The deep output before its last layer (Xu et al. 2015, eq. 7)."""
-        hidden, context = kept
-        return self.drop(torch.tanh(self.word_output(embedded) + self.hidden_output(self.drop(hidden)) + self.context_output(context)))
+        """The deep output before its last layer."""
+        return self.narrow(self.drop(kept[0] if self.feed == "output" else self.joined(embedded, *kept)))
+
+    def joined(
+        self,
+        embedded: Float[Tensor, "*lead embedding"] | None,
+        hidden: Float[Tensor, "*lead hidden"],
+        context: Float[Tensor, "*lead features"],
+    ) -> Float[Tensor, "*lead _"]:
+        """t_t, of the word where it takes part."""
+        state = self.hidden_output(self.drop(hidden))
+        if self.deep_output in ("projected", "embedded"):
+            assert embedded is not None
+            state = self.word_output(embedded) + state
+        total = state + self.context_output(context)
+        return total if self.deep_output == "sum" else torch.tanh(total)
+
+
+def check_steps(query: str, gate: str, deep_output: str, feed: str) -> None:
+    """Raise ValueError unless each is a choice there is, and what is fed goes with the query and the deep output."""
+    given = {"query": (query, QUERIES), "gate": (gate, GATES), "deep_output": (deep_output, DEEP_OUTPUTS), "feed": (feed, FEEDS)}
+    for name, (value, choices) in given.items():
+        if value not in choices:
+            raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}")
+    if feed != "context" and query != "current":
+        raise ValueError(f"feed is {feed}, which a layer reads before it asks: it needs query=current, not {query}")
+    if feed == "output" and deep_output != "attentional":
+        raise ValueError(f"feed is output, which must not need the word just said: it needs deep_output=attentional, not {deep_output}")

@@ -35,9 +35,9 @@ class TopDownDecoder(RecurrentDecoder):
         p(y_t)     = softmax(L_o dropout(h2_t))
 
     Both start from zeros. Where attention has a sentinel, s_t = sigmoid(W_x [h2_{t-1}; E y_{t-1}] + W_h h1_{t-1}) * tanh(c1_t), as Lu et
-    al. 2017, sec. 2.2, make it of their one LSTM. `tie`: L_o is a layer to the embedding's size and the embedding itself.
+    al. 2017, eqs. 9 and 10, make it of their one LSTM. `tie`: L_o is a layer to the embedding's size and the embedding itself.
     Source: Anderson et al. 2018, sec. 3.2 (eqs. 1 to 7). Departures: regions are those of a grid and not of detected objects; any attention
-    in the place of the additive one; dropout, on embeddings and before the output.
+    in the place of the additive one; dropout, on embeddings and before the output; the start from zeros, of which the paper says nothing.
     Raises: ValueError, a size not positive, a dropout outside [0, 1), a sentinel of another size.
     """
 

@@ -61,7 +61,8 @@ class TransformerDecoder(ParallelDecoder):
 
     `heads` are those of the self-attention; attention over the regions has those of its score. Keys and values of the words so far are kept
     when stepping. Source: Vaswani et al. 2017, sec. 3. Departures: norms before each part and after the last layer ("pre-norm", Xiong et
-    al. 2020), which trains without a long warm-up; attention over the regions is any `attention`, of which each layer has its own.
+    al. 2020), which trains without a long warm-up; attention over the regions is any `attention`, of which each layer has its own; dropout
+    also on the weights of the self-attention, inside the feed-forward network and before the output.
     Raises: ValueError, a size not positive, `heads` that do not divide hidden_size, a dropout outside [0, 1), a locality that needs the
     past, a sentinel.
     """

@@ -20,6 +20,11 @@ class GradCam(Explanation):
     with a_ik channel k of region i of L. Departures from the source, Selvaraju et al. 2017, sec. 3: log p of the word, given those before
     it, in the place of a class's score before the softmax; and channels that say the same of any image (coordinates) are left out, for
     they activate for none.
+
+    Classic CAM (Zhou et al. 2016, sec. 2) has map_ci = sum_k w_ck a_ik, with w of the one linear layer between the mean over regions and a
+    class's score. There d score_c / d a_ik = w_ck / L everywhere, so that Grad-CAM is CAM but for the factor 1/L and the relu
+    (Selvaraju et al. 2017, sec. 3.1). A captioner has no such layer: a word reads the regions through attention, gates and a recurrence, so
+    that no w belongs to it, and CAM is not among the kinds. What comes nearest is this.
     """
 
     def relevance(

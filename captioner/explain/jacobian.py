@@ -18,8 +18,8 @@ AT_ONCE = 64
 class Jacobian(Explanation):
     """map_t(x, y) = || d log p(w_t | w_<t, image) / d pixel(x, y) ||, the L2 norm over the channels of the prepared image.
 
-    Means over squares of pixels, at most `cells` a side (None: every pixel). Source: Simonyan et al. 2014, sec. 3 (there the greatest
-    channel, and a score before the softmax).
+    Means over squares of pixels, at most `cells` a side (None: every pixel). Source: Simonyan et al. 2014, sec. 3; departures: there the
+    greatest absolute value over channels, of a class's score before the softmax.
     """
 
     def __init__(self, cells: int | None = CELLS) -> None:
@@ -37,7 +37,8 @@ class SmoothGrad(Explanation):
 
         map_t = || 1/N sum_n d log p(w_t | w_<t, image + e_n) / d pixel ||,    e_n ~ normal(0, sigma (max image - min image))
 
-    `sigma` is a share of the prepared image's range; the noise is drawn with `seed`. Source: Smilkov et al. 2017, sec. 3.
+    `sigma` is a share of the prepared image's range; the noise is drawn with `seed`. Source: Smilkov et al. 2017, sec. 3; departures as
+    `Jacobian`'s (their pictures show absolute values, the highest cut off).
     Raises: ValueError, samples not positive, sigma negative.
     """
 
@@ -66,7 +67,8 @@ class IntegratedGradients(Explanation):
     The map sums attributions over channels and means them over a cell's pixels, and keeps the positive part. `steps` images lie on the way;
     grey is the mean colour of the transform, zero once prepared. All attributions of a word add up to log p(w_t | image) -
     log p(w_t | grey) (completeness), what speaks against it counted below zero.
-    Source: Sundararajan et al. 2017, sec. 3 (there absolute values are shown). Raises: ValueError, steps not positive.
+    Source: Sundararajan et al. 2017, sec. 3; departures: there the way begins at a black image, the sum takes the ends of the steps, the
+    output is a class's softmax, and absolute values are shown. Raises: ValueError, steps not positive.
     """
 
     def __init__(self, steps: int = 24, cells: int | None = CELLS) -> None:

@@ -16,7 +16,8 @@ class Occlusion(Explanation):
 
     The longer side has `cells` cells, the square's side is `window` of the shorter side, cut off at the border; grey is the mean colour of
     the transform, zero once prepared. Below zero where hiding helps the word. `batch_size` images at a time.
-    Source: Zeiler and Fergus 2014, sec. 4.2. Raises: ValueError, cells or batch_size not positive, a window outside (0, 1].
+    Source: Zeiler and Fergus 2014, sec. 4.2; departures: there the probability of a class, and not what log p loses.
+    Raises: ValueError, cells or batch_size not positive, a window outside (0, 1].
     """
 
     def __init__(self, window: float = 0.2, cells: int = 14, batch_size: int = 64) -> None:

@@ -10,7 +10,8 @@ class DoublyStochastic(Term):
     """weight * mean over captions of mean_i (tau - sum_t alpha_ti)^2, tau = words / regions where `share` is true, else 1 as in the paper.
 
     Departures from the source, Xu et al. 2015, sec. 4.2.1 (eq. 14): the mean over regions instead of the sum, so that a weight means the
-    same on every grid; `share`, because L words cannot give 196 regions one each. Raises: ValueError, weight negative.
+    same on every grid; beside a likelihood a word, not a caption; `share`, because L words cannot give 196 regions one each; and its use
+    with draws (conf/objective/hard.yaml), where the paper's learning rule (sec. 4.1) has no such term. Raises: ValueError, weight negative.
     """
 
     mean_over = "captions"

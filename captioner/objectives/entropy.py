@@ -10,7 +10,8 @@ from captioner.records import DRAW
 class Entropy(Term):
     """-weight * the entropy, in nats, of the maps that captions drew from, divided by all words: a bonus that keeps it exploring.
 
-    Captions that looked by expectation add nothing. Source: Xu et al. 2015, sec. 4.1, eq. 12. Raises: ValueError, weight negative.
+    Captions that looked by expectation add nothing. Source: Xu et al. 2015, sec. 4.1, the last formula; a departure: a word, not a caption.
+    Raises: ValueError, weight negative.
     """
 
     def __init__(self, weight: float = 0.01) -> None:

@@ -9,8 +9,9 @@ from captioner.objectives.term import Given, Term
 class Likelihood(Term):
     """Negative log-likelihood a word, with label smoothing e: -mean_t [(1 - e) log p(y_t) + e mean_v log p(v)].
 
-    In nats, averaged over all words of the batch with `<end>`. Source: Xu et al. 2015, eq. 14, first term; smoothing after Szegedy et
-    al. 2016, sec. 7. Raises: ValueError, smoothing outside [0, 1).
+    In nats, averaged over all words of the batch with `<end>`. Source: Xu et al. 2015, eq. 14, first term; a departure: the mean over
+    words, where the paper has a caption's sum, beside which its other terms weigh less. Smoothing after Szegedy et al. 2016, sec. 7.
+    Raises: ValueError, smoothing outside [0, 1).
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:

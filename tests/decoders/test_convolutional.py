@@ -1,8 +1,11 @@
+import inspect
+
 import pytest
 import torch
 from kinds import decoder
 from rolling import grid
 
+from captioner.decoders.convolutional import ConvolutionalDecoder, scale_of
 from captioner.records import EXPECT
 
 
@@ -31,9 +34,21 @@ def test_a_layer_is_gehrings():
         signal = torch.einsum("kh,ohk->o", window, layer.convolution.weight) + layer.convolution.bias
         signal = signal[:6] * torch.sigmoid(signal[6:])
         query = (layer.ask(signal) + words[0, 0, t]) / 2**0.5
-        seen = layer.see(layer.attention(query[None, None], memory[0], state.trail).context[0, 0])
+        seen = layer.see(layer.attention(query[None, None], memory[0], state.trail).context[0, 0] * 8 * (1 / 8) ** 0.5)  # regions
         expected = ((signal + seen) / 2**0.5 + inputs[0, 0, t]) / 2**0.5
         assert torch.allclose(outputs[0, 0, t], expected, atol=1e-12)
+
+
+def test_the_scale_counts_the_regions_that_may_be_looked_at():
+    """And old models, which were trained without, are without."""
+    torch.manual_seed(2)
+    model = decoder("convolutional").double().eval()
+    regions = grid(masked=True)
+    memory, _ = model.start(regions)
+    assert scale_of(memory[0]).flatten().tolist() == pytest.approx([int(row.sum()) ** 0.5 for row in regions.mask])
+    assert [layer.scale_context for layer in model.layers] == [True, True]
+    assert not any(layer.scale_context for layer in decoder("convolutional", scale_context=False).layers)
+    assert inspect.signature(ConvolutionalDecoder).parameters["scale_context"].default is False
 
 
 def test_dropout_acts_on_what_a_layer_reads_and_not_on_what_passes_it_by():

@@ -15,7 +15,7 @@ from captioner.search.beam import BeamSearch
 KINDS = kinds("decoder")
 PARALLEL = {"convolutional", "transformer"}
 """They take all steps at once, and so refuse localities that need the past, and sentinels."""
-LAYER = {"lstm", "luong", "gru"}
+LAYER = {"lstm", "luong", "lu", "gru"}
 """One recurrent layer, which has `query` and `gate`."""
 PAST = {"coverage", "monotonic_window"}
 ROOMS = ("score", "locality", "distribution", "readout")
@@ -27,6 +27,9 @@ CASES = [
     {"context_size": 3},
     {"sentinel_size": 6},
     {"tie": True},
+    *[{"query": "word", "deep_output": deep} for deep in ("embedded", "attentional", "sum")],
+    {"query": "current", "deep_output": "attentional", "feed": "output", "sentinel_size": 6},
+    {"query": "current", "deep_output": "sum", "feed": "image", "tie": True},
     *[{"query": query, "gate": gate} for query in ("previous", "word", "current") for gate in ("none", "scalar", "vector")],
 ]
 
@@ -42,7 +45,7 @@ def made(kind, case):
     """The decoder; `heads` of the case are the score's."""
     case = dict(case)
     heads = case.pop("heads", 1)
-    changes = {key: case.pop(key) for key in ("query", "gate", "tie", "dropout") if key in case}
+    changes = {key: case.pop(key) for key in ("query", "gate", "tie", "dropout", "deep_output", "feed") if key in case}
     looks = attention(**case)
     looks["score"] = {**looks["score"], "heads": heads, **({"attention_size": 4} if "attention_size" in looks["score"] else {})}
     return decoder(kind, **{"dropout": 0.0, **changes, "attention": looks})
@@ -78,7 +81,7 @@ def drawn_case(seed):
         case["locality"] = draw.choice(sorted(set(kinds("attention/locality")) - PAST))
     else:
         case["sentinel_size"] = draw.choice([None, 6])
-    if kind in LAYER:
+    if kind in LAYER - {"lu"}:  # whose image is read before it asks
         case |= {"query": draw.choice(["previous", "word", "current"]), "gate": draw.choice(["none", "scalar", "vector"])}
     case |= {"tie": draw.random() < 0.5, "heads": draw.choice([1, 2]), "context_size": draw.choice([4, 10])}
     return kind, case, draw.random() < 0.5
@@ -268,7 +271,7 @@ BAD = [
     *[(kind, {"embedding_size": 0}) for kind in KINDS],
     *[(kind, {"hidden_size": -1}) for kind in KINDS],
     *[(kind, {"layers": 0}) for kind in sorted(PARALLEL)],
-    *[(kind, {key: "next"}) for kind in sorted(LAYER) for key in ("query", "gate")],
+    *[(kind, {key: "next"}) for kind in sorted(LAYER) for key in ("query", "gate", "deep_output", "feed")],
     ("transformer", {"heads": 4}),
     ("transformer", {"feedforward_size": 0}),
     ("convolutional", {"kernel_size": 0}),

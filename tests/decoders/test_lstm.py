@@ -1,4 +1,6 @@
+import pytest
 import torch
+from kinds import decoder as kinds_decoder
 from kinds import lstm
 from rolling import grid, some_captions
 
@@ -71,11 +73,73 @@ def test_the_sentinel_is_lus():
     decoder.attention.sentinel.register_forward_pre_hook(lambda _, given: handed.append(given[0]))
     first = decoder.step(memory, state, word)
     decoder.step(memory, first.state, word)
-    read = torch.cat([decoder.embedding(word), first.state.hidden, first.state.context], -1)
+    read = torch.cat([decoder.embedding(word), first.state.hidden, first.state.fed], -1)
     gates = torch.cat([decoder.word_sentinel.weight, decoder.state_sentinel.weight], 1)
-    _, cell = decoder.recur(decoder.word_gates(decoder.embedding(word)), first.state.hidden, first.state.cell, first.state.context)
+    _, cell = decoder.recur(decoder.word_gates(decoder.embedding(word)), first.state.hidden, first.state.cell, first.state.fed)
     expected = torch.sigmoid(read @ gates.T + decoder.word_sentinel.bias) * torch.tanh(cell)
     assert torch.allclose(handed[1], expected, atol=1e-12)
+
+
+def three_words(decoder):
+    """(states before, states after, the log-probabilities, the word) of three steps on one image."""
+    memory, state = decoder.start(grid(images=1))
+    for word in ([[1]], [[4]], [[7]]):
+        step = decoder.step(memory, state, torch.tensor(word))
+        yield state, step, torch.tensor(word)
+        state = step.state
+
+
+def test_the_deep_output_of_the_word_itself_is_xu_s_equation_7_with_the_authors_tanh():
+    torch.manual_seed(8)
+    decoder = lstm(deep_output="embedded", dropout=0.0).double().eval()
+    assert not any(name.startswith("word_output") for name, _ in decoder.named_parameters())
+    for _, step, word in three_words(decoder):
+        linear = decoder.embedding(word) + step.state.hidden @ decoder.hidden_output.weight.T
+        linear = linear + step.state.fed @ decoder.context_output.weight.T
+        assert torch.allclose(step.log_probs, decoder.output(torch.tanh(linear)).log_softmax(-1), atol=1e-12)
+
+
+def test_input_feeding_is_luong_s_attentional_vector():
+    torch.manual_seed(8)
+    decoder = lstm(query="current", gate="none", deep_output="attentional", feed="output", dropout=0.0).double().eval()
+    joining = torch.cat([decoder.context_output.weight, decoder.hidden_output.weight], 1)  # W_c [c; h]
+    contexts = []
+    decoder.attention.register_forward_hook(lambda *given: contexts.append(given[-1].context))
+    for before, step, word in three_words(decoder):
+        hidden, cell = decoder.recur(decoder.word_gates(decoder.embedding(word)), before.hidden, before.cell, before.fed)
+        attentional = torch.tanh(torch.cat([contexts[-1], hidden], -1) @ joining.T)
+        assert torch.allclose(step.state.cell, cell, atol=1e-12)
+        assert torch.allclose(step.state.fed, attentional, atol=1e-12)
+        assert torch.allclose(step.log_probs, decoder.output(attentional).log_softmax(-1), atol=1e-12)
+    assert (before.fed != 0).all()
+
+
+def test_the_adaptive_decoder_is_lu_s():
+    """x_t = [w_t; v], s_t of x_t and h_{t-1}, p = softmax(W_p (z + h)), z of regions and sentinel, no gate on either."""
+    torch.manual_seed(8)
+    decoder = kinds_decoder("lu", sentinel_size=6, dropout=0.0).double().eval()
+    memory, first = decoder.start(regions := grid(images=1))
+    image = torch.relu(decoder.image(regions.features.mean(1)))
+    glimpses, handed = [], []
+    decoder.attention.register_forward_hook(lambda *given: glimpses.append(given[-1]))
+    decoder.attention.sentinel.register_forward_pre_hook(lambda _, given: handed.append(given[0]))
+    state = first
+    for word in ([[1]], [[4]], [[7]]):
+        step = decoder.step(memory, state, torch.tensor(word))
+        embedded = decoder.embedding(torch.tensor(word))
+        hidden, cell = decoder.recur(decoder.word_gates(embedded), state.hidden, state.cell, image[:, None])
+        watched = decoder.word_sentinel(embedded) + decoder.state_sentinel(torch.cat([state.hidden, image[:, None]], -1))
+        assert torch.allclose(handed[-1], torch.sigmoid(watched) * torch.tanh(cell), atol=1e-12)
+        both = hidden + glimpses[-1].context @ decoder.context_output.weight.T
+        assert torch.allclose(step.log_probs, decoder.output(both).log_softmax(-1), atol=1e-12)
+        assert step.trace.gate is None
+        state = step.state
+
+
+@pytest.mark.parametrize("changes", [{"feed": "output"}, {"feed": "output", "query": "current"}, {"feed": "image", "query": "word"}])
+def test_what_cannot_be_fed_is_refused(changes):
+    with pytest.raises(ValueError, match=r"feed is .* it needs "):
+        lstm(**changes)
 
 
 def test_models_trained_before_there_were_other_decoders_still_load():
