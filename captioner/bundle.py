@@ -26,7 +26,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from captioner import kinds
-from captioner.errors import InputError
+from captioner.errors import BrokenModelError, InputError
 from captioner.files import read_json, standing, whole_folder
 
 FORMAT = 1
@@ -277,7 +277,7 @@ def _instead_of(path: Path) -> str:
 def load_state(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Path) -> None:
     """Copy `tensors` into `module`; every name and shape must fit. `where` is named in the error.
 
-    Raises: InputError, names missing, unexpected or of another shape; nothing is copied then.
+    Raises: InputError, names missing, unexpected or of another shape, numbers that are not finite; nothing is copied then.
     """
     own = module.state_dict()
     troubles = []
@@ -293,4 +293,14 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Pa
             troubles.append(f"{title}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}")
     if troubles:
         raise InputError(f"{where}: the tensors do not fit the model; {'; '.join(troubles)}")
+    check_finite(tensors, where)
     module.load_state_dict(dict(tensors))
+
+
+def check_finite(tensors: Mapping[str, Tensor], where: str | Path) -> None:
+    """Raises: BrokenModelError, a tensor holds NaN or infinity; `where` is named in the error."""
+    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        told = f"{broken[0]} holds" if len(broken) == 1 else f"{broken[0]} and {len(broken) - 1} more hold"
+        why = "its training overflowed; train again with a lower optimizer.lr"
+        raise BrokenModelError(f"{where}: {told} numbers that are not finite: {why}")

@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class UnwritableError(InputError):
     """A file or folder cannot be written: what follows would fail in the same way, so the command ends."""
+
+
+class BrokenModelError(InputError):
+    """A model whose weights or log-probabilities are no finite numbers: no image is at fault, and the next would fail in the same way."""

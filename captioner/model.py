@@ -22,7 +22,7 @@ from captioner.data.transforms import Box, Transform
 from captioner.decoders.decoder import Decoder
 from captioner.devices import chosen_device
 from captioner.encoders.encoder import Encoder, portable
-from captioner.errors import InputError
+from captioner.errors import BrokenModelError, InputError
 from captioner.files import standing
 from captioner.maps.animation import frames, write_animation
 from captioner.maps.geometry import scaled_box
@@ -69,6 +69,9 @@ def remembered(memory: Any, images: Int[Tensor, " images"]) -> Any:
         parts = [remembered(part, images) for part in memory]
         return type(memory)(*parts) if hasattr(memory, "_fields") else tuple(parts)
     return None if memory is None else memory[images]
+
+
+BROKEN = "the model's log-probabilities are not finite numbers: its training overflowed; train again with a lower optimizer.lr"
 
 
 class Hypothesis(NamedTuple):
@@ -373,14 +376,19 @@ def caption_all(model: Any, images: Any, batch_size: int, search: AnySearch) -> 
 
 
 def forced(log_probs: Float[Tensor, " steps"], trace: Any, ids: list[int]) -> Hypothesis:
-    """Given words as a hypothesis; its score is the mean."""
+    """Given words as a hypothesis; its score is the mean. Raises: BrokenModelError, the model gives them no probability."""
     values = log_probs.tolist()
+    if np.isnan(values).any():
+        raise BrokenModelError(BROKEN)
     own = numpied(map_tensors(lambda leaf: leaf[: len(ids)].cpu(), trace))
     return Hypothesis(ids, values[:-1], values[-1], sum(values), sum(values) / len(values), own)
 
 
 def hypotheses(found: Found) -> list[list[Hypothesis]]:
-    """What a search found as plain lists, each image's best first; beams that found nothing are left out."""
+    """What a search found as plain lists, each image's best first; beams that found nothing are left out.
+
+    Raises: BrokenModelError, an image got no caption, or one without a probability.
+    """
     trace = None if found.trace is None else numpied(map_tensors(lambda leaf: leaf.cpu(), found.trace))
     lengths, scores, totals = found.lengths.tolist(), found.score.tolist(), found.log_prob.tolist()
     satisfied, words, log_probs, ends = (
@@ -398,6 +406,8 @@ def hypotheses(found: Found) -> list[list[Hypothesis]]:
             own = None if trace is None else trace._make(None if leaf is None else leaf[i, k, :length] for leaf in trace)
             numbers = (log_probs[i][k][:length], ends[i][k], totals[i][k], scores[i][k])
             listed[-1].append(Hypothesis(words[i][k][:length], *numbers, own, satisfied[i][k]))
+    if any(not found_here or np.isnan(found_here[0].log_prob) for found_here in listed):
+        raise BrokenModelError(BROKEN)
     return listed
 
 

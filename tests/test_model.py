@@ -8,7 +8,7 @@ from kinds import attention, part
 from PIL import Image
 
 from captioner import bundle
-from captioner.errors import InputError
+from captioner.errors import BrokenModelError, InputError
 from captioner.model import Caption, Captioner
 from captioner.objectives.likelihood import Likelihood
 from captioner.objectives.term import Given
@@ -203,7 +203,7 @@ def test_what_is_wrong_in_a_model_folder_is_said_with_the_name_of_its_file(tmp_p
 
 def test_a_checkpoint_that_holds_code_is_refused_in_a_few_words(tmp_path):
     torch.save({"captioner": print}, tmp_path / "evil.ckpt")
-    with pytest.raises(InputError, match=r"evil\.ckpt: .*tensors and plain values alone") as told:
+    with pytest.raises(InputError, match=r"evil\.ckpt: holds more than tensors and plain values") as told:
         Captioner.load(tmp_path / "evil.ckpt")
     assert len(str(told.value)) < 200 + len(str(tmp_path))
 
@@ -332,3 +332,24 @@ def test_a_model_goes_to_the_best_device_unless_another_is_named(tmp_path, monke
     assert asked == ["auto"]
     with pytest.raises(InputError, match="device warp cannot be used here"):
         Captioner.load(tmp_path / "model", "warp")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_whose_weights_are_no_numbers_is_refused_by_the_name_of_its_file_and_tensor(value, tmp_path):
+    model = small()
+    with torch.no_grad():
+        model.decoder.embedding.weight[3, 1] = value
+    model.save(tmp_path / "model")
+    with pytest.raises(BrokenModelError, match=r"model: decoder\.embedding\.weight holds numbers that are not finite.*optimizer\.lr"):
+        Captioner.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("search", [BeamSearch(1), BeamSearch(3), Sampling(), BeamSearch(4, groups=2)], ids=str)
+def test_probabilities_that_are_no_numbers_are_said_of_the_model(search):
+    model = small()
+    with torch.no_grad():
+        model.decoder.embedding.weight.fill_(float("nan"))
+    with pytest.raises(BrokenModelError, match="the model's log-probabilities are not finite"):
+        model.caption(photos(), search=search)
+    with pytest.raises(BrokenModelError, match="the model's log-probabilities are not finite"):
+        model.explain(photos()[0], "a red dog")

@@ -16,7 +16,7 @@ from captioner.cli.references import References
 from captioner.cli.results import ATTENTION, KINDS, Results, overwritten, written_twice
 from captioner.cli.searching import add_search, count, flags_given, kind_of, make_search, natural
 from captioner.data.images import open_image
-from captioner.errors import InputError, UnwritableError
+from captioner.errors import BrokenModelError, InputError, UnwritableError
 from captioner.files import check_writable
 from captioner.processor import use_threads
 from captioner.progress import progress
@@ -259,7 +259,10 @@ def opened_batches(named: Sequence[tuple[str, str]], size: int) -> Iterator[tupl
 def captioned(
     captioner: Any, search: Any, opened: list[Opened], options: argparse.Namespace
 ) -> Iterator[tuple[str, str, Image.Image, Any]]:
-    """Each image with its caption, or with the exception that stands in for it: where a batch fails, its images are tried alone."""
+    """Each image with its caption, or with the exception that stands in for it: where a batch fails, its images are tried alone.
+
+    Raises: BrokenModelError, no image can be captioned.
+    """
     together: list[Any] | None = None
     if options.caption is None and opened:
         with suppress(RuntimeError, ValueError, MemoryError):
@@ -270,6 +273,8 @@ def captioned(
             continue
         try:
             alone = captioner.caption(image, search=search) if options.caption is None else captioner.explain(image, options.caption)
+        except BrokenModelError as error:
+            raise BrokenModelError(f"{', '.join(map(str, options.model or [LATEST]))}: {error}") from None
         except (RuntimeError, ValueError, MemoryError) as error:
             alone = error
         yield path, name, image, alone

@@ -75,9 +75,12 @@ class Pace(Callback):
     """Words a second and the learning rate beside the other numbers, one logged line an epoch, and a clear end when the loss is no number.
 
     Words are those that are learnt from, with `<end>`; the seconds are of training batches, without validation. `every`: steps.
+    Raises: ValueError, fewer than 1.
     """
 
     def __init__(self, every: int = 20) -> None:
+        if every < 1:
+            raise ValueError(f"every is a number of steps and at least 1, not {every}")
         self.every = every
         self._words, self._seconds, self._began = 0, 0.0, 0.0
         self._epoch_words, self._epoch_seconds, self._losses = 0, 0.0, [0.0, 0.0]

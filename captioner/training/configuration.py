@@ -1,23 +1,26 @@
 """Hydra's composition behind one function, and its complaints in one line."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from captioner import kinds
 from captioner.errors import InputError
 from captioner.kinds import ROOT, conf_folder, targets
 from captioner.model import Captioner
+from captioner.training.words import first_line, parse
 
+REFERENCE = re.compile(r"\$\{[\w.]+\}")
+"""An interpolation of another key of the configuration; every other one looks something up elsewhere."""
 OPTIONAL = ("experiment", "debug")
 """Groups of which none is chosen where nothing is said."""
 
@@ -58,7 +61,46 @@ def compose_run(words: Sequence[str], folder: Path | None = None) -> DictConfig:
             if not _exists(config, place):
                 raise InputError(f"{key}: init={model} has no such key{near(place, keys_of(config))}")
             OmegaConf.update(config, place, override.value(), merge=False)
+    settle(config)
     return config
+
+
+def settle(config: DictConfig) -> None:
+    """Put the values in the place of what the user looks up outside the configuration (`${oc.env:HOME}`), so that they are recorded.
+
+    Raises: InputError, an interpolation leads nowhere.
+    """
+    resolved = dict(leaves(_resolved(config)))
+    for key, value in leaves(OmegaConf.to_container(config)):
+        if isinstance(value, str) and "${" in REFERENCE.sub("", value) and key in resolved:
+            OmegaConf.update(config, key, resolved[key], merge=False)
+
+
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    try:
+        found = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", "") or "configuration"
+        lost = re.fullmatch(r"Interpolation key '(.*)' not found", first_line(error))
+        if lost is None:
+            raise InputError(f"{key}: {first_line(error)}") from None
+        variable = lost[1] if re.fullmatch(r"\w+", lost[1]) else "NAME"
+        hint = f"the configuration has no such key; an environment variable is ${{oc.env:{variable}}}"
+        raise InputError(f"{key}: ${{{lost[1]}}} leads nowhere: {hint}") from None
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
+def leaves(config: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything that is no mapping or list."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            yield from leaves(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(config, list):
+        for index, value in enumerate(config):
+            yield from leaves(value, f"{place}.{index}")
+    else:
+        yield place, config
 
 
 def _trained_parts(model: Path, chosen: Iterable[str]) -> dict[str, Any]:
@@ -66,7 +108,11 @@ def _trained_parts(model: Path, chosen: Iterable[str]) -> dict[str, Any]:
     wanted = {group.split("/")[0] for group in chosen}
     parts = {"encoder": {"encoder"}, "decoder": {"decoder", "attention"}, "transform": {"encoder"}}
     trained = Captioner.load(model, "cpu").config
-    return {part: trained[part] for part, said in parts.items() if not said & wanted}
+    taken = {part: trained[part] for part, said in parts.items() if not said & wanted}
+    for key, value in leaves(taken):
+        if isinstance(value, str) and "${" in value:
+            raise InputError(f"init={model}: its {key} is {value!r}, but a model's configuration holds plain values only")
+    return taken
 
 
 def _with_parts(config: DictConfig, taken: Mapping[str, Any]) -> DictConfig:
@@ -85,22 +131,6 @@ def choose(group: str, override: Override) -> Any:
     _check_choice(override, groups(folder))
     whole: Any = OmegaConf.to_container(_compose(folder, [str(override.input_line)])[0])
     return whole[group]
-
-
-def parse(words: Sequence[str]) -> list[Override]:
-    parser = OverridesParser.create()
-    found = []
-    for word in words:
-        try:
-            override = parser.parse_override(word)
-        except HydraException as error:
-            if "=" not in word:
-                raise InputError(f"{word}: cannot be read (expected key=value or group=choice; --help shows them)") from None
-            raise InputError(f"{word}: cannot be read: {first_line(error)}; quote it for the shell, and for Hydra inside") from None
-        if override.is_sweep_override():
-            raise InputError(f"{word}: several values are a sweep; start one run a value (a list is written [a,b])")
-        found.append(override)
-    return found
 
 
 def _check_choice(override: Override, choices: Mapping[str, Sequence[str]]) -> None:
@@ -154,6 +184,8 @@ def check_value(override: Override, base: DictConfig, known: Iterable[str]) -> N
 def _check_kind(key: str, default: Any, value: Any) -> None:
     if value is None or default is None or (isinstance(value, str) and "${" in value) or key.startswith("trainer."):
         return
+    if isinstance(default, ListConfig) and not isinstance(value, list):
+        raise InputError(f"{key}={value}: {key} is a list, written [a,b] (now {default})")
     if isinstance(default, DictConfig) and not isinstance(value, dict):
         raise InputError(f"{key}={value}: {key} is a section with the keys {', '.join(map(str, default))}")
     if isinstance(default, bool) and not isinstance(value, bool):
@@ -217,23 +249,13 @@ def _compose(folder: Path, words: Sequence[str]) -> tuple[DictConfig, Mapping[st
         raise InputError(f"{first_line(error)} (in the configuration of {' '.join(words) or ROOT})") from None
 
 
-def first_line(error: BaseException) -> str:
-    """The first line that says something."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
 def plain(config: DictConfig) -> dict[str, Any]:
-    """Interpolations resolved, nothing missing, no foreign targets. Raises: InputError, names the key."""
+    """Interpolations resolved, nothing missing, no targets but those that conf offers. Raises: InputError, names the key."""
+    found = _resolved(config)
     missing = OmegaConf.missing_keys(config)
     if missing:
         key = min(missing)
         raise InputError(f"{key} must be given: {key}=...")
-    try:
-        resolved = OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
-        raise InputError(f"{getattr(error, 'full_key', '') or 'configuration'}: {first_line(error)}") from None
-    assert isinstance(resolved, dict)
-    found: dict[str, Any] = {str(key): value for key, value in resolved.items()}
     kinds.check(found)
     return found
 

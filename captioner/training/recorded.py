@@ -16,11 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from captioner import kinds
 from captioner.bundle import read_checkpoint
 from captioner.errors import InputError
-from captioner.training.configuration import check_value, choose, first_line, groups, keys_of, parse, plain
+from captioner.training.configuration import REFERENCE, check_value, choose, groups, keys_of, leaves, plain, settle
 from captioner.training.folder import run_of
+from captioner.training.words import first_line, parse
 
-REFERENCE = re.compile(r"\$\{[\w.]+\}")
-"""The only interpolation that a recorded configuration may use: of another key of its own."""
 WRITES = ("folder", "latest", "save_dir")
 """Last names of the keys of callbacks and loggers that say where they write."""
 ACTING_GROUPS = ("scheduler",)
@@ -105,6 +104,7 @@ def override_run(recorded: Mapping[str, Any], words: Sequence[str], where: str) 
             raise InputError(f"{override.input_line}: {where} keeps its keys; give key=value")
         check_value(override, config, keys_of(config))
         OmegaConf.update(config, name, override.value(), merge=False)
+    settle(config)
     return config
 
 
@@ -191,18 +191,6 @@ def below(path: Path) -> bool:
 
 def is_said(key: str, said: set[str]) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in said)
-
-
-def leaves(config: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything that is no mapping or list."""
-    if isinstance(config, Mapping):
-        for key, value in config.items():
-            yield from leaves(value, f"{place}.{key}" if place else str(key))
-    elif isinstance(config, list):
-        for index, value in enumerate(config):
-            yield from leaves(value, f"{place}.{index}")
-    else:
-        yield place, config
 
 
 def changes(recorded: Mapping[str, Any], config: Mapping[str, Any] | DictConfig) -> dict[str, tuple[Any, Any]]:

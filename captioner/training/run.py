@@ -24,7 +24,7 @@ from captioner.data.check import readable
 from captioner.data.source import DataSource
 from captioner.decoders.decoder import Decoder
 from captioner.encoders.encoder import base_config, portable
-from captioner.errors import InputError
+from captioner.errors import BrokenModelError, InputError
 from captioner.files import read_json
 from captioner.metrics.metric import CorpusScores
 from captioner.model import Captioner, read_checkpoint
@@ -35,6 +35,7 @@ from captioner.records import Regions
 from captioner.training.averaging import Averaging
 from captioner.training.callbacks import AsConfigured
 from captioner.training.checkpoint_io import WholeCheckpoints
+from captioner.training.checks import check_values
 from captioner.training.configuration import name_key, plain
 from captioner.training.data import CaptioningData
 from captioner.training.ending import Ending, ended, lost
@@ -53,17 +54,6 @@ LOADING = ("batch_size", "evaluation_batch_size", "captions_per_image", "max_wor
 PREPARING = ("minimum_count", "cache_features", "cache_folder", "limit")
 PARTS = ("encoder", "decoder", "transform", "search")
 """What of a run's configuration the trained model keeps."""
-COUNTS = {"seed": 0, "trainer.max_epochs": 1, "data.batch_size": 1, "data.minimum_count": 1}
-PERHAPS_COUNTS = {
-    "threads": 1,
-    "data.evaluation_batch_size": 1,
-    "data.captions_per_image": 1,
-    "data.max_words": 1,
-    "data.num_workers": 0,
-    "data.limit": 1,
-    "validation.images": 1,
-}
-"""Dotted keys of whole numbers and their least values; the latter may be null."""
 MANY_UNKNOWN = 0.2
 """From this share of `<unk>` among the training captions' words on, training begins with a warning."""
 IN_WORKER = "Caught InputError in DataLoader worker process"
@@ -115,7 +105,7 @@ def plain_values(composed: DictConfig) -> dict[str, Any]:
 
 def try_out(config: Mapping[str, Any]) -> None:
     """Build what is quickly built, so that a bad value ends the run before data are read or drawn."""
-    check_counts(config)
+    check_values(config)
     check_places(config)
     transform = built(config, "transform")
     check_fit(built(config, "decoder", vocabulary_size=4), config)
@@ -125,19 +115,6 @@ def try_out(config: Mapping[str, Any]) -> None:
     built(config, "validation.search")
     optimizer = called(config, "optimizer", torch.nn.ModuleDict({"encoder": torch.nn.Linear(1, 1)}))
     called(config, "scheduler", optimizer, epoch_steps=1)
-
-
-def check_counts(config: Mapping[str, Any]) -> None:
-    """Raises: InputError, a count is no whole number, or too small."""
-    for key, least in {**COUNTS, **PERHAPS_COUNTS}.items():
-        section, _, name = key.rpartition(".")
-        value = (config[section] if section else config).get(name)
-        if value is None and key in PERHAPS_COUNTS:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise InputError(f"{key}: a whole number and at least {least}, not {value}")
-    if config["seed"] >= 2**32:
-        raise InputError(f"seed: a whole number below 4294967296, not {config['seed']}")
 
 
 def check_fit(decoder: Decoder, config: Mapping[str, Any]) -> None:
@@ -159,6 +136,8 @@ def complaints(config: Mapping[str, Any]) -> Iterator[None]:
     """Whatever a part refuses is an InputError that begins with the key of the part."""
     try:
         yield
+    except BrokenModelError:
+        raise
     except InputError as error:
         raise InputError(name_key(own_words(error), config)) from error
     except (MisconfigurationException, ModuleNotFoundError) as error:
@@ -402,6 +381,9 @@ def fit(
     try:
         with complaints(config):
             trainer.fit(module, datamodule=data, ckpt_path=None if resume is None else str(resume), weights_only=True)
+    except BrokenModelError:
+        lower = "lower optimizer.lr, or set trainer.precision=32-true"
+        raise InputError(f"the weights overflowed by step {trainer.global_step} (nothing they say has a probability): {lower}") from None
     except (KeyboardInterrupt, SystemExit):
         interrupted = bool(trainer.interrupted)
         if not interrupted:
@@ -432,6 +414,7 @@ def finish(
     trainer.strategy.barrier()
     if not path.is_file():
         if trainer.is_global_zero and trainer.current_epoch > 0:  # else the model has not learnt for a whole epoch
+            bundle.check_finite(module.captioner.state_dict(), "the trained model")
             module.captioner.save(folder / "model")
             link_latest(Path(config["callbacks"]["writer"]["latest"]), folder)
         return {}

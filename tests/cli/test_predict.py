@@ -14,7 +14,7 @@ from captioner.cli import predict
 from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.main import main
 from captioner.cli.references import References
-from captioner.errors import InputError
+from captioner.errors import BrokenModelError, InputError
 from captioner.locks import alone
 from captioner.search.beam import BeamSearch
 from captioner.vocabulary import Vocabulary
@@ -475,3 +475,13 @@ def test_heads_matrix_and_animation_are_pictures_beside_the_sheet(stand_in, tmp_
             assert min(picture.size) > 60
     Image.new("RGB", (40, 24)).save("a_matrix.png")
     assert main(["predict", "a.png", "a_matrix.png", "--out", "three", "--save", "overlay,matrix"]) == 2
+
+
+def test_a_broken_model_ends_predict_in_one_line_and_no_image_is_blamed(stand_in, monkeypatch, capsys):
+    def broken(*_, **__):
+        raise BrokenModelError("its log-probabilities are not finite")
+
+    monkeypatch.setattr(stand_in, "caption", broken)
+    draw("a.png", "b.png")
+    assert main(["predict", "a.png", "b.png", "--model", "mine"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "captioner: error: mine: its log-probabilities are not finite"

@@ -215,6 +215,11 @@ MISTAKES = {
     "search.beams=2.5": "search.beams=2.5: search.beams is a whole number (now 3)",
     "decoder.hidden_size=3.5": "decoder.hidden_size is a whole number",
     "data.limit=0": "data.limit: ",
+    "trainer.log_every_n_steps=0": "trainer.log_every_n_steps: a whole number and at least 1, not 0",
+    "callbacks.checkpoints.monitor=val/CIDER": "callbacks.checkpoints.monitor: val/CIDER is not among val/CIDEr, ",
+    "data.root=${DATA}/coco": "data.root: ${DATA} leads nowhere: the configuration has no such key; an environment",
+    "encoder.channels=5": "encoder.channels is a list, written [a,b]",
+    "outputs=": "outputs: is empty",
     "data.max_words=1.5": "data.max_words: ",
     "data.num_workers=-1": "data.num_workers: a whole number and at least 0",
     "data.minimum_count=null": "data.minimum_count: ",
@@ -223,7 +228,7 @@ MISTAKES = {
     "seed=4294967296": "seed: ",
     "decoder.features=3": "decoder: its sizes do not fit",
     "dat=scenes": "did you mean data?",
-    "trainer.accelerator=abacus": "abacus",
+    "trainer.accelerator=abacus": "trainer.accelerator: abacus is not among auto, gpu, cpu",
     "data=coco": "data.root",
     "experiment=coco data.root=nowhere": "nowhere",
     "resume=none.ckpt": "none.ckpt",
@@ -243,6 +248,19 @@ def test_a_mistake_is_one_clear_line_and_exit_2(words: str, here: Path, capsys: 
     assert MISTAKES[words] in lines[-1]
     assert not any("Traceback" in line for line in lines)
     assert not (here / "outputs").exists(), "a mistake leaves nothing behind"
+
+
+@pytest.mark.parametrize("more", [["optimizer.lr=1e30"], ["optimizer.lr=1e39", "trainer.limit_val_batches=0"]])
+def test_weights_that_overflow_at_an_epoch_s_last_step_are_one_clear_line(
+    more: list[str], coco: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["data=coco", f"data.root={coco}", *SMALL, "data.minimum_count=1", "data.batch_size=7", "trainer.max_epochs=1"]
+    assert train(*words, "scheduler=constant", "callbacks.early_stopping=null", "run_folder=run", *more) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("captioner: error: the ")
+    assert "overflowed" in line
+    assert "optimizer.lr" in line
+    assert not Path("run/model").exists()
 
 
 def test_an_image_that_a_worker_process_cannot_read_is_one_clear_line(coco: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -275,6 +293,15 @@ def test_a_checkpoint_that_names_a_foreign_target_is_refused(coco: Path, here: P
     torch.save({**checkpoint, "configuration": json.dumps(configuration)}, "bad.ckpt")
     assert train("resume=bad.ckpt") == 2
     assert "os.system" in capsys.readouterr().err
+
+
+def test_a_data_set_in_a_folder_of_odd_letters_is_trained_on(coco: Path, here: Path) -> None:
+    home = here / "Jörg's photos #1 (k=v), ~"
+    shutil.copytree(coco, home)
+    assert train("data=coco", f"data.root={home}", *SMALL, "data.minimum_count=1", "trainer.max_epochs=1", "outputs=Ausgänge (neu)") == 0
+    assert Captioner.load("Ausgänge (neu)/latest")
+    (run,) = (here / "Ausgänge (neu)" / "coco").iterdir()
+    assert train(f"resume={run}/checkpoints/last.ckpt", "trainer.max_epochs=2") == 0
 
 
 def test_help_shows_groups_and_examples_and_cfg_job_the_configuration(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

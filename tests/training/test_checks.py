@@ -1,0 +1,79 @@
+"""Values that Lightning or a callback would fail by later are refused at the start, by their keys."""
+
+import copy
+from functools import cache
+from typing import Any
+
+import pytest
+
+from captioner.errors import InputError
+from captioner.training.checks import check_values
+from captioner.training.configuration import compose_run, plain
+
+
+@cache
+def shipped() -> dict[str, Any]:
+    return plain(compose_run(["experiment=scenes", "run_folder=run"]))
+
+
+def with_value(key: str, value: Any) -> dict[str, Any]:
+    config = copy.deepcopy(shipped())
+    *sections, last = key.split(".")
+    section = config
+    for name in sections:
+        section = section[name]
+    section[last] = value
+    return config
+
+
+GOOD = {
+    "trainer.max_time": [None, "00:00:10:00", "1:00:00:00", {"minutes": 5}],
+    "trainer.devices": [1, 2, -1, "auto", [0, 3], "0,1", "2", "0,"],
+    "trainer.precision": ["auto", 32, "bf16-mixed", "16-true"],
+    "trainer.accelerator": ["auto", "cpu", "gpu", "cuda", "mps"],
+    "trainer.strategy": ["auto", "ddp", "ddp_find_unused_parameters_true"],
+    "trainer.gradient_clip_val": [None, 0, 5.0],
+    "trainer.limit_train_batches": [1, 1.0, 0.1, 400],
+    "trainer.limit_val_batches": [0, 0.0, 1.0, 7],
+    "callbacks.checkpoints.monitor": ["val/BLEU-4", "val/entropy", "train/loss"],
+    "callbacks.early_stopping": [None],
+}
+BAD = {
+    "trainer.log_every_n_steps": [0, -1, 1.5, None, True],
+    "trainer.accumulate_grad_batches": [0, 0.5, "two"],
+    "trainer.check_val_every_n_epoch": [0, 6, None],
+    "trainer.max_time": ["10m", "10:00", "00:00:00:00", "00:99:00:00", 600],
+    "trainer.devices": [0, -2, "two", [], [-1], [0, "x"], None, True, 1.5],
+    "trainer.precision": ["bf61", 8, None],
+    "trainer.accelerator": ["abacus", None, 1],
+    "trainer.strategy": ["dpp", None],
+    "trainer.gradient_clip_val": [-1, "five", float("nan"), True],
+    "trainer.limit_train_batches": [0, 0.0, 1.5, -1, None, True, float("nan")],
+    "trainer.limit_val_batches": [-2, 1.5, "all"],
+    "callbacks.checkpoints.monitor": ["val/CIDER", "val_loss", None, ["val/CIDEr"]],
+    "callbacks.writer.monitor": ["train/loss"],
+    "callbacks.early_stopping.mode": ["best", None],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in GOOD.items() for value in values])
+def test_what_has_a_meaning_is_taken(key: str, value: Any) -> None:
+    check_values(with_value(key, value))
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in BAD.items() for value in values])
+def test_what_has_none_is_refused_with_its_key_and_value(key: str, value: Any) -> None:
+    with pytest.raises(InputError, match=rf"^{key}: ") as caught:
+        check_values(with_value(key, value))
+    assert str(value) in str(caught.value)
+
+
+def test_a_mistyped_monitor_has_its_neighbour_named() -> None:
+    with pytest.raises(InputError, match="did you mean val/CIDEr"):
+        check_values(with_value("callbacks.checkpoints.monitor", "val/CIDER"))
+
+
+def test_no_validation_at_all_may_be_asked_for() -> None:
+    config = with_value("trainer.check_val_every_n_epoch", 99)
+    config["trainer"]["limit_val_batches"] = 0
+    check_values(config)
