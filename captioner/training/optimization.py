@@ -9,6 +9,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
+LARGEST = 3.4e38
+"""What numbers of 32 bits hold."""
+
+
 def grouped(
     captioner: nn.Module, optimizer: Callable[..., Optimizer], lr: float, encoder_lr: float, weight_decay: float = 0.0
 ) -> Optimizer:
@@ -20,8 +24,8 @@ def grouped(
     gets no gradient and may be unfrozen later. Raises: ValueError, a rate not positive or a negative decay.
     """
     for name, value in (("lr", lr), ("encoder_lr", encoder_lr)):
-        if not value > 0:
-            raise ValueError(f"{name} is a learning rate and must be positive, not {value}")
+        if not 0 < value < LARGEST:
+            raise ValueError(f"{name} is a learning rate and must be positive, and below {LARGEST:g}, not {value}")
     if weight_decay < 0:
         raise ValueError(f"weight_decay must not be negative, not {weight_decay}")
     whole: Any = captioner.get_submodule("encoder")

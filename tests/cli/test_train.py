@@ -220,7 +220,7 @@ MISTAKES = {
     "data.root=${DATA}/coco": "data.root: ${DATA} leads nowhere: the configuration has no such key; an environment",
     "encoder.channels=5": "encoder.channels is a list, written [a,b]",
     "outputs=": "outputs: is empty",
-    "data.max_words=1.5": "data.max_words: ",
+    "data.max_words=1.5": "data.max_words is a whole number",
     "data.num_workers=-1": "data.num_workers: a whole number and at least 0",
     "data.minimum_count=null": "data.minimum_count: ",
     "validation.images=0": "validation.images: ",
@@ -250,7 +250,7 @@ def test_a_mistake_is_one_clear_line_and_exit_2(words: str, here: Path, capsys: 
     assert not (here / "outputs").exists(), "a mistake leaves nothing behind"
 
 
-@pytest.mark.parametrize("more", [["optimizer.lr=1e30"], ["optimizer.lr=1e39", "trainer.limit_val_batches=0"]])
+@pytest.mark.parametrize("more", [["optimizer.lr=1e30"], ["optimizer.lr=3e38", "optimizer.weight_decay=100", "trainer.limit_val_batches=0"]])
 def test_weights_that_overflow_at_an_epoch_s_last_step_are_one_clear_line(
     more: list[str], coco: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
