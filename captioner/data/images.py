@@ -3,15 +3,18 @@
 import os
 import re
 import stat
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image, JpegImagePlugin, features
 
-from captioner.data.pixels import shrunk, to_rgb
+from captioner.data.pixels import from_array, shrunk, to_rgb, upright
 from captioner.errors import InputError
 
 LARGE = 2**24
@@ -45,6 +48,8 @@ OTHERS = (
     (rb"....ftyp|\x1aE\xdf\xa3", "a video; take its frames out as JPEG"),
 )
 """How files begin that people take for photos, and what they are."""
+DEEP_COLOURS = re.compile(r"(RGBA?);16([BLN])")
+"""How Pillow says that colours are stored in sixteen bits: the mode, and the order of bytes (N: the machine's own)."""
 HEIC_ENDINGS = frozenset((".heic", ".heif", ".hif"))
 NEEDS_HEIF = 'photos whose decoder is not installed: pip install "captioner[heif]", or convert them to JPEG'
 UNDECODED = {
@@ -72,13 +77,43 @@ def open_image(path: Path | str) -> Image.Image:
     with complaints(Path(path)), _opened(Path(path)) as image:
         size = image.size
         if size[0] * size[1] <= LARGE:
-            return to_rgb(image)
+            return _deep_colours(image, Path(path)) or to_rgb(image)
         _ask_for_less(image)
         image.load()
         decoded = image.size
         pixels, sideways = shrunk(image, _factor(decoded))
         pixels.info[ORIGINAL] = pixels.size, size[::-1] if sideways or decoded == size[::-1] else size  # a TIFF is turned as it is read
         return pixels
+
+
+def _deep_colours(image: Image.Image, path: Path) -> Image.Image | None:
+    """RGB by `black_and_white` of an image whose colours are stored in sixteen bits each and use no more than fourteen; None of others.
+
+    Pillow keeps the upper byte of sixteen bits, so that twelve would be seen as black. The lower bytes are what it keeps when it is told
+    the other order of bytes.
+    """
+    tiles = [(tile, DEEP_COLOURS.fullmatch(tile.args if isinstance(tile.args, str) else str(tile.args[0]))) for tile in _tiles(image)]
+    if not tiles or not all(stored for _, stored in tiles):
+        return None
+    image.load()
+    upper = np.asarray(image)
+    if upper[:, :, :3].max() >= 64:
+        return None
+    with Image.open(path, formats=_formats()) as again:
+        again.tile = [tile._replace(args=_other_order(tile.args, stored)) for tile, stored in tiles if stored]
+        again.load()
+        return upright(from_array(upper.astype(np.uint16) * 256 + np.asarray(again)), image)
+
+
+def _tiles(image: Image.Image) -> list[Any]:
+    """What the decoder is to be given, of formats that keep sixteen bits a colour."""
+    return list(getattr(image, "tile", ())) if image.format in ("PNG", "TIFF") else []
+
+
+def _other_order(args: Any, stored: re.Match[str]) -> Any:
+    order = {"big": "B", "little": "L"}[sys.byteorder] if stored[2] == "N" else stored[2]
+    other = f"{stored[1]};16{'L' if order == 'B' else 'B'}"
+    return other if isinstance(args, str) else (other, *args[1:])
 
 
 def check_image(path: Path | str) -> None:

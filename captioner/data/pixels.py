@@ -36,9 +36,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Deep pixels become eight bits by `black_and_white`. Colour profiles (ICC) are not applied.
     """
     image.load()
-    turn = orientation(image)
-    pixels = _eight_bits(image, None)
-    return pixels if turn is None else _turned(pixels, turn)
+    return upright(_eight_bits(image, None), image)
 
 
 def shrunk(image: Image.Image, factor: int) -> tuple[Image.Image, bool]:
@@ -101,6 +99,12 @@ def orientation(image: Image.Image) -> Image.Transpose | None:
     except Exception as error:  # damaged metadata, which Pillow trips over in many ways; the pixels are sound
         log.warning("%s: EXIF data cannot be read (%s); taken as upright", getattr(image, "filename", "") or "an image", error)
         return None
+
+
+def upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
+    """`pixels`, turned as a loaded `image` says that it is to be."""
+    turn = orientation(image)
+    return pixels if turn is None else _turned(pixels, turn)
 
 
 def _turned(pixels: Image.Image, turn: Image.Transpose) -> Image.Image:

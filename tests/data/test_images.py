@@ -3,9 +3,11 @@
 import contextlib
 import os
 import socket
+import struct
 import sys
 import types
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +100,32 @@ def test_integers_beyond_sixteen_bits_are_stretched() -> None:
 def test_floats_are_0_to_1_or_0_to_255() -> None:
     assert np.asarray(to_rgb(Image.fromarray(np.array([[0, 0.2, 1]], np.float32))))[0, :, 0].tolist() == [0, 51, 255]
     assert np.asarray(to_rgb(Image.fromarray(np.array([[0, 51.2, 270, np.nan]], np.float32))))[0, :, 0].tolist() == [0, 51, 255, 0]
+
+
+def sixteen_bits(values: np.ndarray, orientation: int = 1) -> bytes:
+    """A PNG of (height, width, 3 or 4) whole numbers in sixteen bits, which Pillow reads and does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    height, width, channels = values.shape
+    head = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\x00" + row.astype(">u2").tobytes() for row in values)
+    parts = ((b"IHDR", head), (b"eXIf", exif.tobytes().removeprefix(b"Exif\x00\x00")), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_fewer_bits_in_sixteen_are_as_bright_as_they_are(tmp_path: Path, bits: int, channels: int) -> None:
+    share = np.random.default_rng(0).random((5, 7, channels))
+    share[0, 0], share[..., 3:] = 1, 1
+    (tmp_path / "a.png").write_bytes(sixteen_bits((share * (2**bits - 1)).round(), 6))
+    found = np.asarray(open_image(tmp_path / "a.png"))
+    assert np.abs(found - np.rot90(share[..., :3], -1) * 255).max() <= 1
+    check_image(tmp_path / "a.png")
 
 
 # What is stored so that orientation k shows ROWS upright.
