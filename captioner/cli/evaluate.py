@@ -264,18 +264,13 @@ def load_with_search(options: argparse.Namespace) -> tuple[Any, Any]:
 
 def caption_all(model: Any, search: Any, images: CaptionSet, batch_size: int) -> dict[Key, str]:
     """A caption by image of each image that can be read; the others are named."""
-    from captioner.data.images import open_image
-    from captioner.model import batches
+    from captioner.data.opening import open_batches
 
     captions: dict[Key, str] = {}
     keys = images.keys
-    for batch in batches(progress(range(len(images)), "captioning", total=len(images)), batch_size):
-        opened = {}
-        for index in batch:
-            try:
-                opened[index] = open_image(images.path(index))
-            except InputError as error:
-                log.warning("%s; it is left out", error)
+    for opened, refused in open_batches(progress(range(len(images)), "captioning", total=len(images)), images.path, batch_size):
+        for error in refused.values():
+            log.warning("%s; it is left out", error)
         for index, said in caption_batch(model, search, opened, images).items():
             captions[keys[index]] = said
     return captions

@@ -14,9 +14,10 @@ from captioner.cli.predict import Parser, complain, listed, load
 from captioner.cli.report import aligned, hundredth, interval
 from captioner.cli.searching import count, natural, with_beam
 from captioner.data.captions import CaptionSet, read_coco_captions, read_references
-from captioner.data.images import open_image, original_size
+from captioner.data.images import original_size
 from captioner.data.instances import Instance, on_photo, read_objects
 from captioner.data.naming import Names, names_of_categories
+from captioner.data.opening import open_batches
 from captioner.errors import InputError
 from captioner.files import check_writable, write_whole
 from captioner.ids import Key
@@ -236,20 +237,13 @@ def gather(captioner: Any, sources: Sequence[Source], options: argparse.Namespac
 
 def gather_split(captioner: Any, source: Source, options: argparse.Namespace, faithful: bool, found: Gathered) -> None:
     """Add one source's words to `found`."""
-    from captioner.model import batches
-
     keys = source.captions.keys
-    for batch in batches(progress(range(len(source.captions)), "looking", len(source.captions)), options.batch_size):
-        opened = {}
-        for index in batch:
-            try:
-                image = open_image(source.captions.path(index))
-            except InputError as error:
-                found.failed.append(keys[index])
-                complain(str(error))
-                continue
-            if fits(source, index, image, found):
-                opened[index] = image
+    looking = progress(range(len(source.captions)), "looking", len(source.captions))
+    for read, refused in open_batches(looking, source.captions.path, options.batch_size):
+        for index, refusal in refused.items():
+            found.failed.append(keys[index])
+            complain(str(refusal))
+        opened = {index: image for index, image in read.items() if fits(source, index, image, found)}
         try:
             look_at(captioner, source, opened, options, found, faithful)
         except (RuntimeError, ValueError):

@@ -15,7 +15,7 @@ from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.references import References
 from captioner.cli.results import ATTENTION, KINDS, Results, overwritten, written_twice
 from captioner.cli.searching import add_search, count, flags_given, kind_of, make_search, natural
-from captioner.data.images import open_image
+from captioner.data.opening import open_batches
 from captioner.errors import BrokenModelError, InputError, UnwritableError
 from captioner.files import check_writable
 from captioner.processor import use_threads
@@ -28,8 +28,6 @@ DEFAULT_SAVE = "overlay,arrays,gallery"
 LATEST = Path("outputs/latest")
 EXPLANATIONS = (ATTENTION, "gradcam", "jacobian", "smoothgrad", "integrated_gradients", "occlusion")
 """The keys of `explain.kinds.KINDS`, which imports torch."""
-BATCH_PIXELS = 2**26
-"""Of the photos held at a time, 256 MiB: so many make a batch, be it smaller than --batch-size."""
 Opened = tuple[str, str, Image.Image]
 """Path, name of the results, image."""
 
@@ -219,10 +217,11 @@ def caption_all(
     """Caption batch by batch, printing and writing as it goes; return how many failed."""
     failed = 0
     bar = iter(progress(range(len(paths)), "captioning"))
-    for opened, refused in opened_batches(list(zip(paths, names, strict=True)), options.batch_size):
-        for message in refused:
-            failed += complain(message)
-        for path, name, image, caption in captioned(captioner, search, opened, options):
+    for opened, refused in open_batches(zip(paths, names, strict=True), lambda named: named[0], options.batch_size):
+        for refusal in refused.values():
+            failed += complain(str(refusal))
+        batch = [(path, name, image) for (path, name), image in opened.items()]
+        for path, name, image, caption in captioned(captioner, search, batch, options):
             if isinstance(caption, Exception):
                 failed += complain(f"{path}: {' '.join(str(caption).split()) or type(caption).__name__}")
                 continue
@@ -238,22 +237,6 @@ def caption_all(
             next(bar)
     next(bar, None)
     return failed
-
-
-def opened_batches(named: Sequence[tuple[str, str]], size: int) -> Iterator[tuple[list[Opened], list[str]]]:
-    """(images to caption together, what is said of those that cannot be read); a batch ends at BATCH_PIXELS, be it full or not."""
-    opened: list[Opened] = []
-    refused: list[str] = []
-    for path, name in named:
-        try:
-            opened.append((path, name, open_image(path)))
-        except InputError as error:
-            refused.append(str(error))
-        if len(opened) + len(refused) == size or sum(image.width * image.height for _, _, image in opened) >= BATCH_PIXELS:
-            yield opened, refused
-            opened, refused = [], []
-    if opened or refused:
-        yield opened, refused
 
 
 def captioned(
