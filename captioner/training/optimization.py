@@ -8,7 +8,6 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-
 LARGEST = 3.4e38
 """What numbers of 32 bits hold."""
 
