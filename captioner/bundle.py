@@ -176,7 +176,10 @@ def _identity(folder: str | Path) -> tuple[int, int] | None:
 
 def _load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
     if not folder.is_dir():
-        raise InputError(f"{folder}: there is no model folder here (it would hold {TENSORS}, {CONFIG} and {VOCABULARY})")
+        found = "this is a file" if folder.exists() else "there is no such folder"
+        raise InputError(f"{folder}: {found}; a model is a folder with {TENSORS}, {CONFIG} and {VOCABULARY}")
+    if not any((folder / name).exists() for name in FILES[:3]):
+        raise InputError(f"{folder}: no model is in this folder (no {TENSORS}, {CONFIG}, {VOCABULARY}); give a run's folder, or its model/")
     for name in (CONFIG, VOCABULARY, TENSORS):
         if not (folder / name).is_file():
             raise InputError(f"{folder / name}: missing, so {folder} is not a whole model; copy or train it again")

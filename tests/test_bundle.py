@@ -162,7 +162,7 @@ def one_line(folder: Path) -> str:
 
 
 def test_a_missing_folder_or_file_is_named(model: Path) -> None:
-    assert "nowhere: there is no model folder" in one_line(model.parent / "nowhere")
+    assert "nowhere: there is no such folder; a model is a folder with" in one_line(model.parent / "nowhere")
     for name in ("model.safetensors", "config.json", "vocabulary.json"):
         kept = (model / name).read_bytes()
         (model / name).unlink()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from captioner.cli.help import Formatter, texts, usage
+from captioner.cli.help import Formatter, Parser, texts, usage
 from captioner.cli.searching import count, with_beam
 from captioner.data.captions import CaptionSet
 from captioner.data.images import open_image
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    asked = argparse.ArgumentParser(
+    asked = Parser(
         prog="captioner demo",
         usage=usage("captioner demo [KEY=VALUE ...] [--beam N]"),
         description=texts(

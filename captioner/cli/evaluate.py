@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from captioner.cli.help import Formatter, texts, usage
+from captioner.cli.help import Formatter, Parser, texts, usage
 from captioner.cli.report import sentences, table
-from captioner.cli.searching import add_search, flags_given, kind_of, make_search, natural
+from captioner.cli.searching import add_search, flags_given, in_words_of, kind_of, make_search, natural
 from captioner.cli.searching import count as positive
 from captioner.data.captions import CaptionSet, read_coco_captions, read_references
 from captioner.errors import InputError
@@ -119,7 +119,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser()
-    options = parser.parse_args(arguments)
+    options, others = parser.parse_known_args(arguments)
+    numbers = [word for word in (*map(str, options.files), *others) if is_number(word)]
+    if numbers and options.diversity:
+        parser.error(f"--diversity {numbers[0]}: here it takes no value; the penalty of --search diverse is --diversity-penalty")
+    if others:
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
     if options.model is None and (len(options.files) != 2 or options.images is not None or options.results is not None):
         parser.error("give RESULTS.json and ANNOTATIONS.json, or --model MODEL with ANNOTATIONS.json and --images DIR")
     if options.model is not None and (len(options.files) != 1 or options.images is None):
@@ -141,12 +146,20 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def make_parser() -> argparse.ArgumentParser:
     about = texts("Scores captions: those of a file, or those that a model finds now.")
     more = texts(RULES, CODES, EXAMPLES)
-    parser = argparse.ArgumentParser("captioner evaluate", usage(*USAGE), about, more, formatter_class=Formatter, allow_abbrev=False)
+    parser = Parser("captioner evaluate", usage(*USAGE), about, more, formatter_class=Formatter, allow_abbrev=False)
     add = parser.add_argument
-    add("files", nargs="+", type=Path, metavar="FILE", help="RESULTS.json ANNOTATIONS.json; with --model only ANNOTATIONS.json")
+    add("files", nargs="*", type=Path, metavar="FILE", help="RESULTS.json ANNOTATIONS.json; with --model only ANNOTATIONS.json")
     add("--metrics", default=",".join(METRICS), help=f"some of {','.join(EVERY)} (default: %(default)s)")
     add("--partial", action="store_true", help="score the captions that are there, though others are missing")
     add("--keep-rejected", action="store_true", help="score against captions marked is_rejected or is_precanned (VizWiz), too")
@@ -239,7 +252,7 @@ def from_model(annotations: Path, references: Mapping[Key, Sequence[str]], optio
     """Captions of all images that can be read, written to --results."""
     images = read_coco_captions(annotations, options.images, missing="skip", rejected="keep" if options.keep_rejected else "skip")
     model, search = load_with_search(options)
-    captions = caption_all(model, search.within(model.vocabulary), images, options.batch_size)
+    captions = caption_all(model, in_words_of(model, search), images, options.batch_size)
     asked = images.keys if options.partial else list(references)
     about = {"model": str(options.model), "search": str(search)}
     if options.results is not None and captions:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from captioner.cli.help import Formatter, texts, usage
-from captioner.cli.predict import Parser, complain, listed, load
+from captioner.cli.help import Formatter, Parser, texts, usage
+from captioner.cli.predict import complain, listed, load
 from captioner.cli.report import aligned, hundredth, interval
 from captioner.cli.searching import count, natural, with_beam
 from captioner.data.captions import CaptionSet, read_coco_captions, read_references

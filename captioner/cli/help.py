@@ -5,7 +5,7 @@ import re
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 NARROWEST, WIDEST = 40, 110
 """Columns of a help text, however narrow or wide the terminal is."""
@@ -71,6 +71,13 @@ def continued(command: str) -> str:
         else:
             lines[-1] += f" {part}"
     return "\n".join(lines)
+
+
+class Parser(argparse.ArgumentParser):
+    """Complains in one line: with so many flags the usage would bury it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"captioner: error: {message}; `{self.prog} --help` shows every option\n")
 
 
 class Formatter(argparse.HelpFormatter):

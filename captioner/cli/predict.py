@@ -6,15 +6,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from PIL import Image
 
-from captioner.cli.help import Formatter, texts, usage
+from captioner.cli.help import Formatter, Parser, texts, usage
 from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.references import References
 from captioner.cli.results import ATTENTION, KINDS, Results, overwritten, written_twice
-from captioner.cli.searching import add_search, count, flags_given, kind_of, make_search, natural
+from captioner.cli.searching import add_search, count, flags_given, in_words_of, kind_of, make_search, natural
 from captioner.data.opening import open_batches
 from captioner.errors import BrokenModelError, InputError, UnwritableError
 from captioner.files import check_writable
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     captioner = load_all(options.model, options.device)
     search = choose_search(captioner, options)
-    searching = search.within(captioner.vocabulary)
+    searching = in_words_of(captioner, search)
     if options.look:
         look(captioner, options.look, options.seed)
     results = Results(options.out, options.save, references, "Captions") if options.out else None
@@ -111,13 +111,6 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=natural, metavar="N", help="of what --search sample and --look draw draw; left out: another one each time")
     add_search(asked, "print N captions of each image, the best first, each with its log-probability")
     return asked
-
-
-class Parser(argparse.ArgumentParser):
-    """Complains in one line: with so many flags the usage would bury it."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"captioner: error: {message}; `{self.prog} --help` shows every option\n")
 
 
 def check(options: argparse.Namespace) -> None:

@@ -136,6 +136,14 @@ def make_search(options: argparse.Namespace, own: Any) -> Any:
         raise InputError(f"{flag(name)} {rest}") from None
 
 
+def in_words_of(model: Any, search: Any) -> Any:
+    """The search with the model's ids for the words of its constraints. Raises: InputError, the model does not know one."""
+    try:
+        return search.within(model.vocabulary)
+    except InputError as error:
+        raise InputError(f"--{error}") from None
+
+
 def with_beam(own: Any, beam: int | None) -> Any:
     """The model's own search, or a beam search of that width: for a command with no other flag. Raises: InputError, it is refused."""
     from captioner.model import searching

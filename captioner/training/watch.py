@@ -66,9 +66,9 @@ class Watch(Callback):
     def warn(self, found: Health, epoch: int) -> None:
         """Say once what is dead. What is flat is still as well, which need not be said."""
         if found.entropy >= self.flat:
-            self._once("flat", epoch, f"its maps are flat (entropy {found.entropy:.3f} of an even look's): no word chooses a place")
+            self._once("flat", epoch, f"its maps are flat (entropy {found.entropy:.3f} of a uniform map's), so no word chooses a place")
         elif found.change <= self.still:
-            self._once("still", epoch, f"its maps are the same at every word (change {found.change:.3f}): they explain none")
+            self._once("still", epoch, f"its maps are the same at every word (change {found.change:.3f}), so they explain no word")
 
     def warn_of_one_caption(self, vocabulary: Vocabulary, epoch: int) -> None:
         """Say where every image has the same caption, of enough images that this is no chance."""
@@ -87,7 +87,8 @@ class Watch(Callback):
     def _once(self, name: str, epoch: int, words: str) -> None:
         if name not in self._warned:
             self._warned.add(name)
-            log.warning("attention is dead after epoch %d: %s; the limit is callbacks.watch.%s", epoch, words, name)
+            hint = "more epochs or another optimizer.lr may help; the limit of this warning is callbacks.watch"
+            log.warning("attention is dead after epoch %d: %s; %s.%s", epoch, words, hint, name)
 
 
 def rollout_health(rollout: Rollout) -> dict[str, float]:

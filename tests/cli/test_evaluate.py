@@ -383,7 +383,10 @@ def test_usage_mistakes_exit_with_two(words, capsys):
     with pytest.raises(SystemExit) as end:
         main(["evaluate", *words.split()])
     assert end.value.code == 2
-    assert "usage" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("captioner: error: ")
+    assert error.count("\n") == 1
+    assert "`captioner evaluate --help`" in error
 
 
 @pytest.fixture

@@ -322,7 +322,7 @@ def test_annotations_of_another_shape_are_refused_by_name(tmp_path, content):
         (["a.png", "--require", "a dog"], "--require 'a dog' is not one word"),
         (["a.png", "--forbid", "."], "--forbid '.' is not one word"),
         (["a.png", "--require", "dog", "--forbid", "Dog"], "both hold 'dog'"),
-        (["a.png", "--require", "zebra"], "require: the model's vocabulary has no word 'zebra'"),
+        (["a.png", "--require", "zebra"], "--require: the model's vocabulary has no word 'zebra'"),
         (["a.png", "--seed", "1"], "--seed belongs to --search sample or --look draw"),
         (["a.png", "--look", "peak"], "--look peak: nothing to peak"),
     ],
@@ -411,8 +411,13 @@ def test_without_a_model_one_line_says_what_to_do(monkeypatch, tmp_path, capsys)
     draw("a.png")
     assert main(["predict", "a.png"]) == 2
     assert "outputs/latest: no trained model here" in capsys.readouterr().err
-    assert main(["predict", "a.png", "--model", "nowhere"]) == 2
-    assert "nowhere" in capsys.readouterr().err
+    Path("outputs").mkdir()
+    wrong = {"nowhere": "there is no such folder", "outputs": "give a run's folder, or its model/", "a.png": "this is a file"}
+    for model, told in wrong.items():
+        assert main(["predict", "a.png", "--model", model]) == 2
+        error = capsys.readouterr().err
+        assert f"error: {model}: " in error
+        assert told in error
     assert main(["predict", "a.png", "--model", "nowhere", "--device", "warp"]) == 2
     assert "--device warp" in capsys.readouterr().err
 

@@ -145,6 +145,14 @@ def test_scoring_a_file_searches_nothing_so_flags_of_a_search_are_refused(capsys
         assert f"{words[0]} finds captions: give --model" in capsys.readouterr().err
 
 
+def test_the_penalty_typed_as_in_predict_is_told_its_name_in_evaluate(capsys):
+    with pytest.raises(SystemExit):
+        evaluate.main(["--model", "m", "captions.json", "--images", "photos", "--search", "diverse", "--diversity", "0.5"])
+    error = capsys.readouterr().err
+    assert "--diversity 0.5: here it takes no value; the penalty of --search diverse is --diversity-penalty" in error
+    assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize("text", ["-1", "1.5", "few", "9" * 30, "²"])
 def test_a_number_that_is_none_or_too_large_is_a_complaint_of_the_parser(text, capsys):
     with pytest.raises(SystemExit) as left:
