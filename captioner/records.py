@@ -117,6 +117,8 @@ class Shares(NamedTuple):
     captions: float
     aims: float
     """Words that a box in sight belongs to."""
+    last: bool
+    """Whether the group's step follows."""
 
 
 class Batch(NamedTuple):

@@ -33,8 +33,9 @@ class Objective(nn.Module):
 
     `expect` is the share of captions that look by expectation: the coin of Xu et al. 2015, sec. 4.1, where it falls once for a batch and
     here, a departure, for each caption (all its draws alike). It decides nothing where the readout is an expectation. In the first
-    `expect_first` training batches every caption looks by expectation, a departure too: while the model knows neither regions nor words,
-    a draw shows it ground more often than objects, and its reward tells of words and not of looks.
+    `expect_first` training batches (or groups of batches, where gradients are accumulated) every caption looks by expectation, a
+    departure too: while the model knows neither regions nor words, a draw shows it ground more often than objects, and its reward tells
+    of words and not of looks.
     Cost: the decoder runs `draws` rows a caption (one in the first batches), those by expectation among them; one more without gradient
     for each caption that drew where a term needs peaks. Raises: ValueError, no terms, a share outside [0, 1], fewer draws than a term
     needs, or expect_first negative.
@@ -67,7 +68,7 @@ class Objective(nn.Module):
         """The rollouts that the terms need."""
         regions = captioner.encode(batch.images)
         first = self.training and self.first
-        self.batches += self.training
+        self.batches += self.training and (batch.shares is None or batch.shares.last)
         draws, share = (1, 1.0) if first else (self.draws, self.expect)
         coin = torch.rand(batch.captions.shape[:2], device=batch.captions.device) < share
         mode = torch.where(coin, EXPECT, DRAW).repeat_interleave(draws, 1)

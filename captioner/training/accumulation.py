@@ -37,18 +37,19 @@ class GroupedBatches:
 def shared(group: Sequence[Batch]) -> list[Batch]:
     """The same batches, each with its shares of all of them; of what none has, the share is 0."""
     counts = [counted(batch) for batch in group]
-    totals = [max(1.0, sum(column)) for column in zip(*counts, strict=True)]
-    return [
-        batch._replace(shares=Shares(*(count / total for count, total in zip(own, totals, strict=True))))
-        for batch, own in zip(group, counts, strict=True)
-    ]
+    totals = [max(1, sum(column)) for column in zip(*counts, strict=True)]
+    found = []
+    for batch, own in zip(group, counts, strict=True):
+        words, captions, aims = (count / total for count, total in zip(own, totals, strict=True))
+        found.append(batch._replace(shares=Shares(words, captions, aims, last=batch is group[-1])))
+    return found
 
 
-def counted(batch: Batch) -> Shares:
-    """How many words, captions and words with boxes that are seen a batch has."""
+def counted(batch: Batch) -> tuple[int, int, int]:
+    """How many words, captions, and words that a box in sight belongs to a batch has."""
     spoken = batch.captions[..., 1:] != Vocabulary.pad
     aimed = 0 if batch.aims is None else len(aimed_words(batch.aims, spoken))
-    return Shares(float(spoken.sum()), float(spoken.any(-1).sum()), float(aimed))
+    return int(spoken.sum()), int(spoken.any(-1).sum()), aimed
 
 
 def aimed_words(aims: Aims, spoken: Tensor) -> Tensor:

@@ -96,7 +96,8 @@ class Pace(Callback):
         self._words, self._seconds = self._words + words, self._seconds + now - self._began
         self._epoch_words, self._epoch_seconds = self._epoch_words + words, self._epoch_seconds + now - self._began
         self._began = now
-        if trainer.global_step % self.every == 0 or trainer.is_last_batch:
+        stepped = batch.shares is None or batch.shares.last
+        if stepped and (trainer.global_step % self.every == 0 or trainer.is_last_batch):
             self._report(trainer, pl_module, float(outputs["mean"]), words)
 
     def _report(self, trainer: Trainer, module: Any, loss: float, words: int) -> None:
@@ -295,7 +296,7 @@ class DrawsBegin(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         first = pl_module.objective.expect_first
         self._done = not pl_module.captioner.drawing or int(pl_module.objective.batches) > first or first == 0
-        batches = trainer.num_training_batches * (trainer.max_epochs or 0)
+        batches = pl_module.epoch_steps() * (trainer.max_epochs or 0)
         if not self._done and 0 < batches <= first:
             log.warning("objective.expect_first=%d covers the whole run, %d batches: no look is ever drawn", first, batches)
 

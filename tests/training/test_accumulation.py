@@ -216,4 +216,12 @@ def test_a_group_is_read_before_it_is_handed_out_and_no_further() -> None:
     read = [(images.times, batch.shares) for batch in grouped]
     assert [count for count, _ in read] == [2, 2, 4, 4, 5]
     assert [shares.words for _, shares in read] == pytest.approx([1 / 3, 2 / 3, 3 / 7, 4 / 7, 1])
-    assert read[-1][1] == Shares(1, 1, 0)
+    assert [shares.last for _, shares in read] == [False, True, False, True, True]
+    assert read[-1][1] == Shares(1, 1, 0, last=True)
+
+
+def test_what_counts_batches_counts_groups(captions: CaptionSet) -> None:
+    """So that all look by expectation for as many steps (`objective.expect_first`)."""
+    for batch_size, accumulate in ((4, 1), (2, 2)):
+        module, _ = trained(captions, batch_size, accumulate)
+        assert int(module.objective.batches) == 4
