@@ -18,14 +18,18 @@ import torch  # noqa: E402
 torch.set_num_threads(1)  # small models only: more threads are slower, and CI's second core comes and goes
 
 
+def _as_it_came(log: logging.Logger) -> None:
+    log.handlers, log.propagate = [], True
+    log.setLevel(logging.NOTSET)
+
+
 @pytest.fixture(autouse=True)
 def own_log() -> Iterator[None]:
-    """Commands arrange the package's log for a terminal; the next test finds it as it was."""
+    """Commands arrange the package's log for a terminal, also those that a fixture of a module runs; every test finds it as it came."""
     log = logging.getLogger("captioner")
-    before = log.handlers, log.level, log.propagate
+    _as_it_came(log)
     yield
-    log.handlers, log.propagate = before[0], before[2]
-    log.setLevel(before[1])
+    _as_it_came(log)
 
 
 @pytest.fixture(scope="session")

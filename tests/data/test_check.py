@@ -14,6 +14,7 @@ from captioner.data.check import readable
 from captioner.errors import InputError
 
 SMALL = [
+    "encoder=small",
     "encoder.channels=[5,7]",
     "encoder.features=7",
     "encoder.coordinates=false",
