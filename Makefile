@@ -11,13 +11,14 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench install
+.PHONY: help demo test bench kills install
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo     draw scenes, train a captioner on them, score it, caption held-out scenes, write the gallery"
 	@echo "make test     the linter, the type checker and the test suite"
 	@echo "make bench    the benchmarks: ratios against a floor or a peer"
+	@echo "make kills    1,000 kills of a small training: nothing may be lost (an hour or two)"
 	@echo "make install  only build the virtual environment (the others do so by themselves)"
 	@echo
 	@echo "The virtual environment is $(VENV); VENV=path uses another, PYTHON=python3.12 builds it with that Python."
@@ -29,6 +30,9 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+kills: $(STAMP)
+	@$(BIN)/python benchmarks/kills.py --kills 1000
 
 bench: $(STAMP)
 	@set -e; for program in benchmarks/scores.py benchmarks/search.py benchmarks/hard_gradient.py benchmarks/sheets.py; do echo "== $$program"; $(BIN)/python $$program; done
