@@ -82,7 +82,8 @@ def faithfulness(
     Deletion and insertion go in `steps` equal shares of the pixels and use the trapezium rule; areas are in 0 .. 1. Grey is the mean colour
     of the transform; `blur` is the Gaussian's deviation, `window` the square's side, both as shares of the shorter side; `chances` squares
     are drawn. Of equally high pixels the noise decides, so that an even map scores as "random"; every map meets the same noise (`seed`).
-    `only`: the indices of the words to score; all where None. Source: Petsiuk et al. 2018, sec. 4.2 (there a class's probability).
+    `only`: the indices of the words to score; all where None. Source: Petsiuk et al. 2018, sec. 4.2, where the probability is a class's;
+    `hidden`, `chance` and `agreement` are our own.
     Raises: ValueError, not a map a word, or a setting out of its range.
     """
     check(words, maps, steps=steps, chances=chances, window=window, blur=blur)

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from kinds import kinds
-from stand_ins import IDS, Placed, picture, small
+from stand_ins import IDS, SIZE, TRANSFORM, WORDS, Pixels, Placed, Reading, picture, small
 
 from captioner.explain.gradcam import GradCam, region_gradients
+from captioner.model import Captioner
 from captioner.records import Regions
 
 
@@ -55,6 +56,15 @@ def test_the_map_is_the_channels_weighed_by_their_mean_gradients():
             for region in range(6):
                 expected[word, region // 3, region % 3] += weight * features[region, channel]
     torch.testing.assert_close(GradCam().relevance(captioner, image, IDS), expected)
+
+
+def test_it_is_classic_cam_where_a_linear_layer_reads_the_mean_region():
+    """And nowhere else: of a captioner's words no such layer is there (its docstring)."""
+    head = Captioner(Pixels(), Reading([(0, SIZE[0], 0, SIZE[1])] * 4, lambda score: score), WORDS, TRANSFORM).double()
+    image = picture().double()
+    class_activation = image[0] + 2 * image[1] - image[2]
+    for found in GradCam().relevance(head, image, IDS) * image[0].numel():
+        torch.testing.assert_close(found, class_activation)
 
 
 def test_channels_that_say_the_same_of_any_image_are_left_out():
