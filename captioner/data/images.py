@@ -50,10 +50,9 @@ OTHERS = (
 """How files begin that people take for photos, and what they are."""
 DEEP_COLOURS = re.compile(r"(RGBA?);16([BLN])")
 """How Pillow says that colours are stored in sixteen bits: the mode, and the order of bytes (N: the machine's own)."""
-HEIC_ENDINGS = frozenset((".heic", ".heif", ".hif"))
 NEEDS_HEIF = 'photos whose decoder is not installed: pip install "captioner[heif]", or convert them to JPEG'
 UNDECODED = {
-    **dict.fromkeys(sorted(HEIC_ENDINGS), NEEDS_HEIF),
+    **dict.fromkeys((".heic", ".heif", ".hif"), NEEDS_HEIF),
     **dict.fromkeys((".avif", ".webp", ".jp2", ".jxl"), "photos that this Pillow has no decoder for: convert them to JPEG"),
     **dict.fromkeys((".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".rw2"), "raw photos of a camera: convert them to JPEG"),
 }
@@ -190,8 +189,6 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     for what, applies in KINDS.items():
         if applies(mode):  # opening a pipe would wait for whoever writes into it
             raise UnreadableImageError(f"{path}: is a {what}; give an image file", what)
-    if path.suffix.lower() in HEIC_ENDINGS:
-        can_read_heic()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of what it reads all the same: half its limit of pixels, odd metadata
         image: Image.Image
@@ -199,6 +196,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             image = Image.open(path, formats=_formats())
         except Image.DecompressionBombError as error:
             image = _huge_jpeg(path, error)
+        except Image.UnidentifiedImageError:
+            if _head(path)[4:8] != b"ftyp" or not can_read_heic():  # a HEIC photo, whatever its name ends in
+                raise
+            image = Image.open(path, formats=_formats())
         with image:
             yield image
 

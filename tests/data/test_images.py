@@ -297,7 +297,7 @@ def test_heic_is_read_where_its_extra_is_installed(tmp_path: Path, monkeypatch: 
             open_image(heic)
         images._registered_heif.cache_clear()
         monkeypatch.setitem(sys.modules, "pillow_heif", extra)
-        assert np.array_equal(np.asarray(open_image(heic)), ROWS)
+        assert np.array_equal(np.asarray(open_image(heic.rename(tmp_path / "misnamed.jpg"))), ROWS)
         assert ".heic" in image_endings()
     finally:
         Image.ID[:] = before[0]
@@ -402,3 +402,23 @@ def with_alpha(path: Path) -> np.ndarray | None:
             with contextlib.suppress(Exception):  # damaged EXIF data
                 upright = ImageOps.exif_transpose(image)
             return np.asarray((upright.convert("LA") if upright.mode == "La" else upright).convert("RGBA")).astype(float)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "gif", "webp", "bmp", "jp2", "tga", "ppm", "ico", "avif"])
+def test_files_with_damaged_bytes_are_an_image_or_one_clear_line(tmp_path: Path, ending: str) -> None:
+    path, random = tmp_path / f"a.{ending}", np.random.default_rng(7)
+    Image.effect_noise((24, 20), 60).convert("RGB").save(path)
+    whole = path.read_bytes()
+    for _ in range(40):
+        damaged = bytearray(whole)
+        for place in random.integers(0, min(len(whole), random.choice([40, 10**6])), random.integers(1, 6)):
+            damaged[place] = random.integers(256)
+        path.write_bytes(bytes(damaged[: random.integers(len(whole) // 2, len(whole) + 1)]))
+        for look in (check_image, open_image):
+            try:
+                found = look(path)
+            except UnreadableImageError as error:
+                told = str(error)
+                assert told.startswith(f"{path}: ") and "\n" not in told  # noqa: PT018
+            else:
+                assert found is None or found.mode == "RGB"

@@ -114,3 +114,13 @@ def test_training_s_random_numbers_go_on_as_if_nothing_had_been_drawn(tmp_path):
 def test_fewer_than_no_images_are_refused():
     with pytest.raises(ValueError, match="-1"):
         Pictures(-1)
+
+
+def test_a_validation_image_that_cannot_be_read_has_no_sheet_and_costs_no_other(tmp_path):
+    class Broken(Set):
+        def path(self, index):
+            return self.paths[index] if index else self.paths[0].with_name("gone.png")
+
+    split = Broken(tmp_path, [(40, 30), (30, 50), (25, 25)])
+    asked = run(tmp_path, Pictures(3), [WandB()], datamodule=SimpleNamespace(splits={"val": split}))
+    assert asked == [2]
