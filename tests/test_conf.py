@@ -97,11 +97,16 @@ def test_every_trunk_states_the_images_that_torchvision_s_weights_want(kind: str
     ],
     ids=" ".join,
 )
-def test_images_are_prepared_as_the_encoder_wants_them_and_otherwise_where_that_is_said(words: list[str]) -> None:
+def test_images_are_prepared_as_the_encoder_wants_them(words: list[str]) -> None:
     config = composed(*words)
     trunk = base_config(config["encoder"])
     assert {key: config["transform"][key] for key in trunk["images"]} == trunk["images"] == config["encoder"]["images"]
-    assert composed(*words, "transform.size=[64,128]")["transform"] == {**config["transform"], "size": [64, 128]}
+
+
+def test_images_are_prepared_otherwise_where_that_is_said() -> None:
+    own = composed("data=karpathy", "encoder=resnet50")["transform"]
+    said = composed("data=karpathy", "encoder=resnet50", "transform.size=[64,128]", "transform.fit=squash")["transform"]
+    assert said == {**own, "size": [64, 128], "fit": "squash"}
 
 
 @pytest.mark.parametrize("kind", [kind for kind in GROUPS["data"] if kind != "scenes"])
@@ -109,8 +114,11 @@ def test_photographs_choose_a_trunk_of_photographs_unless_another_is_named(kind:
     config = composed(f"data={kind}")
     assert (config["encoder"]["name"], config["encoder"]["weights"], config["transform"]["size"]) == ("mobilenet_v2", "default", 224)
     assert config["decoder"]["features"] == config["encoder"]["features"]
-    assert composed(f"data={kind}", "encoder=small")["encoder"]["_target_"].endswith("SmallConv")
-    assert composed("experiment=coco", f"data={kind}")["encoder"]["name"] == "resnet101"
+
+
+def test_a_named_encoder_or_experiment_wins_over_the_trunk_of_photographs() -> None:
+    assert composed("data=folder", "encoder=small")["encoder"]["_target_"].endswith("SmallConv")
+    assert composed("experiment=coco", "data=folder")["encoder"]["name"] == "resnet101"
 
 
 @pytest.mark.parametrize(("words", "fit"), [(["experiment=scenes"], "squash"), (["data=scenes"], "crop"), ([], "crop")])

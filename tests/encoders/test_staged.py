@@ -15,7 +15,7 @@ from captioner.encoders.staged import Staged
 from captioner.encoders.timm import Timm
 from captioner.encoders.trunk import Trunk
 
-TRUNKS = {"resnet18": 512, "mobilenet_v3_small": 576, "efficientnet_b0": 1280, "convnext_tiny": 768, "swin_t": 768, "vit_b_16": 768}
+TRUNKS = {"resnet18": 512, "mobilenet_v3_small": 576, "efficientnet_b0": 1280, "convnext_tiny": 768, "vit_b_16": 768}
 """Batch norm, stochastic depth, dropout, in convolutions and transformers."""
 CHOICES: dict[str, dict[str, Any]] = {
     "frozen": {},
@@ -90,7 +90,7 @@ def test_every_part_keeps_its_mode_in_every_hand(name: str, choice: str, monkeyp
     assert {hand: wrong(found) for hand, found in hands(encoder).items() if wrong(found)} == {}
 
 
-@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "timm"])
+@pytest.mark.parametrize("name", ["efficientnet_b0", "timm"])
 @pytest.mark.parametrize("hold", [True, False])
 def test_what_thaws_learns_in_the_mode_of_the_rest(name: str, hold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = built(name, "frozen", monkeypatch)

@@ -38,7 +38,6 @@ MOVED: dict[str, tuple[list[str], set[str]]] = {
     "frozen, averaged": ([*TRUNK, "callbacks.ema.decay=0.9"], set()),
     "partly, statistics move": ([*TRUNK, "encoder.finetune_from=12", "encoder.hold_statistics=false"], {"trunk.features.12"}),
     "wrapped, thawed": ([*WRAPPED, "callbacks.fine_tune.epoch=1"], set()),
-    "timm": (STAND_IN, set()),
     "timm, thawed, statistics move": (
         [*STAND_IN, "callbacks.fine_tune.epoch=1", "callbacks.fine_tune.stage='1'", "encoder.hold_statistics=false"],
         {"model.body"},
