@@ -8,8 +8,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-LARGEST = 3.4e38
-"""What numbers of 32 bits hold."""
+LARGEST = 1e36
+"""Of learning rates: what the steps of every optimizer hold in 32 bits."""
 
 
 def grouped(

@@ -250,9 +250,10 @@ def test_a_mistake_is_one_clear_line_and_exit_2(words: str, here: Path, capsys: 
     assert not (here / "outputs").exists(), "a mistake leaves nothing behind"
 
 
-@pytest.mark.parametrize(
-    "more", [["optimizer.lr=1e30"], ["optimizer.lr=3e38", "optimizer.weight_decay=100", "trainer.limit_val_batches=0"]]
-)
+UNVALIDATED = ["optimizer.lr=1e35", "optimizer.weight_decay=1e5", "trainer.limit_val_batches=0"]
+
+
+@pytest.mark.parametrize("more", [["optimizer.lr=1e30"], UNVALIDATED])
 def test_weights_that_overflow_at_an_epoch_s_last_step_are_one_clear_line(
     more: list[str], coco: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
