@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from captioner.cli.help import Formatter, Parser, texts, usage
 from captioner.cli.searching import count, with_beam
 from captioner.data.captions import CaptionSet
-from captioner.data.images import open_image
 from captioner.errors import InputError
 from captioner.explain.pointing import PointingRecord, pointing
 from captioner.files import write_whole
@@ -135,7 +134,8 @@ def held_to_truth(captioner: Captioner, captions: CaptionSet, scenes: Path, sear
     maps: list[Health] = []
     for first in progress(range(0, len(captions), BATCH), f"captioning {scenes.stem}", unit="batch"):
         indices = range(first, min(first + BATCH, len(captions)))
-        for index, caption in zip(indices, captioner.caption(read(captions, indices), search=search, batch_size=BATCH), strict=True):
+        photos = [captions.path(index) for index in indices]
+        for index, caption in zip(indices, captioner.caption(photos, search=search, batch_size=BATCH), strict=True):
             image_id = captions.image_ids[index]
             assert isinstance(image_id, int), image_id  # scenes are numbered
             said[image_id] = caption.text
@@ -148,10 +148,6 @@ def held_to_truth(captioner: Captioner, captions: CaptionSet, scenes: Path, sear
         pointing(record for record in records if record.targets),
         mean_health(maps),
     )
-
-
-def read(captions: CaptionSet, indices: Sequence[int]) -> list[Any]:
-    return [open_image(captions.path(index)) for index in indices]
 
 
 def pointing_records(caption: Caption, scene: Mapping[str, Any], lexicon: Mapping[str, Any]) -> Iterator[PointingRecord]:
