@@ -46,8 +46,12 @@ def image_paths(asked: Sequence[str], listed: Iterable[str], recursive: bool, le
         else:
             paths = list(_expanded(item))
             missing += [] if paths else [f"{item}: {'nothing matches' if glob.has_magic(item) else 'there is no such file'}"]
-        for path in paths:
-            found.setdefault(os.path.realpath(path), path)
+        taken = [(path, found.setdefault(os.path.realpath(path), path)) for path in paths]
+        again = [(path, first) for path, first in taken if os.path.abspath(first) != os.path.abspath(path)]
+        if again:
+            path, first = again[0]
+            more = f", and {_counted(len(again) - 1, 'other')}" if len(again) > 1 else ""
+            left_out.append(f"{item}: left out what is taken already: {path}, which is {first}{more}")
     return Inputs(list(found.values()), missing, left_out)
 
 

@@ -70,7 +70,12 @@ def test_links_are_followed_once() -> None:
     found = image_paths(["in"], [], True, None)
     assert found.paths == ["in/sub/a.png", "in/again/b.png"]
     assert found.left_out == ["in: left out 4 links to what is taken already"]
-    assert image_paths(["in", "elsewhere", "in/0.png", "in/sub/../sub/a.png"], [], True, None).paths == found.paths
+    again = image_paths(["in", "elsewhere", "in/0.png", "in/sub/../sub/a.png", "in/sub/a.png"], [], True, None)
+    assert again.paths == found.paths
+    assert again.left_out[1:] == [
+        "elsewhere: left out what is taken already: elsewhere/b.png, which is in/again/b.png",
+        "in/0.png: left out what is taken already: in/0.png, which is in/sub/a.png",
+    ]
 
 
 def test_a_link_loop_is_one_caption(stand_in, capsys) -> None:  # noqa: F811
