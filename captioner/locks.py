@@ -126,6 +126,13 @@ def alone(folder: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
+def tidy(path: Path) -> None:
+    """Delete the lock file that a killed process left, if it did."""
+    lock = Lock(path)
+    if lock.path.exists() and lock.take():
+        lock.release()
+
+
 def wait(lock: Lock, shared: bool, seconds: float = 0.1) -> None:
     """Take the lock as soon as it is free."""
     while not lock.take(shared):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from captioner.locks import HeldError, Lock, alone
+from captioner.locks import HeldError, Lock, alone, tidy
 
 
 def test_one_writer_excludes_others_and_names_itself_and_sharers_exclude_a_writer_only(tmp_path: Path) -> None:
@@ -43,3 +43,16 @@ def test_the_lock_of_a_killed_process_is_no_obstacle(tmp_path: Path) -> None:
     assert (tmp_path / ".lock").exists()
     with alone(tmp_path, "--out here"):
         pass
+
+
+def test_a_lock_file_that_a_killed_process_left_is_tidied_away_and_one_that_is_held_is_not(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    path.write_text("left")
+    tidy(path)
+    assert not path.exists()
+    tidy(path)
+    held = Lock(path)
+    assert held.take()
+    tidy(path)
+    assert path.exists()
+    held.release()

@@ -19,7 +19,7 @@ from captioner.data.images import open_image
 from captioner.data.transforms import Transform
 from captioner.errors import InputError
 from captioner.files import check_writable, read_json, settle, whole_folder, write_whole
-from captioner.locks import Lock, wait
+from captioner.locks import Lock, tidy, wait
 from captioner.progress import progress
 from captioner.records import Regions
 
@@ -122,7 +122,13 @@ def open_or_build(
     if _why_not(folder, wanted) is not None:
         with _alone(folder):
             _build_again(folder, wanted, stale, lambda fresh: _build(fresh, captions, transform, encode, views, batch_size))
+    else:
+        tidy(_lock_of(folder))
     return FeatureStore(folder)
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.lock")
 
 
 @contextmanager
@@ -130,7 +136,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """One process builds a store; others wait for it, for it may be theirs too."""
     check_writable(folder, "data.cache_folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = Lock(folder.with_name(f".{folder.name}.lock"))
+    lock = Lock(_lock_of(folder))
     if not lock.take():
         log.info("%s: waiting for %s, which computes regions there", folder, lock.holder())
         wait(lock, shared=False)

@@ -20,10 +20,19 @@ class WholeCheckpoints(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
         """Raises: UnwritableError, the disk does not take it; the checkpoint before stays as it was."""
         with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:  # torch hides what the disk said
+                raise disk_error(error) or error from None
 
     def load_checkpoint(self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         return read_checkpoint(Path(path))
 
     def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
         Path(path).unlink(missing_ok=True)
+
+
+def disk_error(error: BaseException) -> OSError | None:
+    """The refusal of the disk that another error came from."""
+    cause = error.__cause__ or error.__context__
+    return cause if isinstance(cause, OSError) else None if cause is None else disk_error(cause)

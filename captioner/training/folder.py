@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from captioner.bundle import read_checkpoint
 from captioner.errors import InputError
 from captioner.files import check_writable, read_json, settle, standing, sweep, whole_folder, write_whole
-from captioner.locks import Lock, alone
+from captioner.locks import alone, tidy
 from captioner.processes import is_first
 from captioner.training.loggers import carry_rows
 
@@ -115,9 +115,7 @@ def clean(run: Path) -> None:
     """Delete what killed processes left of files that they were writing there, checkpoints of many megabytes among them."""
     for place in (run, run / "checkpoints", run / "results"):
         sweep(place, always=True)
-    lock = Lock(run / ".lock")
-    if lock.path.exists() and lock.take():
-        lock.release()
+    tidy(run / ".lock")
 
 
 def begin_folder(folder: Path, config: str, resume: Path | None) -> None:

@@ -136,6 +136,7 @@ class Scenes(DataSource):
                 wait(lock, shared=True)
                 deadline = time.monotonic() + PATIENCE
             if self._found() is not None:
+                settle(self.root)
                 return
             lock.release()
             if lock.take():
