@@ -414,7 +414,9 @@ def shown(record: Mapping[str, Any]) -> str:
                     lines.append([f"  {label}", *(cell for method in METHODS for cell in cells(told[kind][measure].get(method)))])
         if lines:
             parts.append(aligned(lines))
-            if told["masked_words"] < told["words"]:
+            if not told["masked_words"]:
+                parts.append("the annotations draw no mask of these objects, so that nothing is said of peaks in masks")
+            elif told["masked_words"] < told["words"]:
                 parts.append(
                     f"{LABELS['pointing_mask']}: of the {told['masked_words']} words whose objects all have a mask in the annotations"
                 )

@@ -12,6 +12,9 @@ from captioner.errors import InputError
 from captioner.files import read_json
 from captioner.ids import Key, key_of
 
+FAR = 10**6
+"""No corner of a polygon is so many pixels away."""
+
 
 class Instance(NamedTuple):
     """One object, or a crowd of them."""
@@ -64,7 +67,7 @@ def read_objects(path: Path | str) -> tuple[dict[Key, list[Instance]], dict[Key,
         if key is None:
             raise InputError(f"{path}: images[{index}].id must be a whole number or a string, not {image['id']!r}")
         found[key] = []
-        if all(isinstance(image.get(side), int | float) and image[side] > 0 for side in ("width", "height")):
+        if all(isinstance(image.get(side), int | float) and 0 < image[side] < FAR for side in ("width", "height")):
             sizes[key] = int(image["width"]), int(image["height"])
     categories = {key_of(category["id"]): str(category["name"]) for category in record["categories"]}
     for index, entry in enumerate(record["annotations"]):
@@ -85,6 +88,9 @@ def on_photo(things: Sequence[Instance], told: tuple[int, int] | None, size: tup
         if beyond:
             raise InputError(f"the photo has {size[0]} x {size[1]} pixels, and boxes reach beyond it")
         return list(things)
+    for thing in things:
+        if (drawn := _mask_size(thing) or told) != told:
+            raise InputError(f"the mask of a {thing.category} has {drawn[0]} x {drawn[1]} pixels, its image {told[0]} x {told[1]}")
     if told == size:
         return list(things)
     if abs(told[1] * size[0] - told[0] * size[1]) > max(told):
@@ -141,19 +147,40 @@ def _checked(where: str, entry: Mapping[str, Any], images: Mapping[Key, Any], ca
         raise InputError(f"{where}.bbox must be [x, y, width, height]")
     drawn = entry.get("segmentation")
     if isinstance(drawn, dict) and not _is_runs(drawn):
-        raise InputError(f"{where}.segmentation must hold `size`, [height, width], and `counts`")
+        raise InputError(f"{where}.segmentation must hold `size`, [height, width], and `counts` of all its pixels")
     if drawn and not isinstance(drawn, dict) and not _is_polygons(drawn):
         raise InputError(f"{where}.segmentation must be polygons, lists of x, y, x, y ..., or run lengths")
     return image
 
 
 def _is_runs(drawn: Mapping[str, Any]) -> bool:
-    size = drawn.get("size")
-    sized = isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
-    return sized and isinstance(drawn.get("counts"), list | str)
+    """pycocotools believes what it is given, and reads and writes beyond its memory where that is wrong."""
+    size, counts = drawn.get("size"), drawn.get("counts")
+    if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        return False
+    runs = _unpacked(counts) if isinstance(counts, str) else counts
+    return isinstance(runs, list) and all(isinstance(run, int) and run >= 0 for run in runs) and sum(runs) == size[0] * size[1]
+
+
+def _unpacked(text: str) -> list[int] | None:
+    """The run lengths in COCO's letters: five bits each, the lowest first, of the difference to the run before the last; None, none."""
+    runs: list[int] = []
+    value = place = 0
+    for letter in text:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64 or place > 12:
+            return None
+        value |= (bits & 31) << 5 * place
+        place += 1
+        if not bits & 32:
+            value -= (bits & 16 and 1) << 5 * place
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = place = 0
+    return None if place else runs
 
 
 def _is_polygons(drawn: Any) -> bool:
     return isinstance(drawn, list) and all(
-        isinstance(polygon, list) and len(polygon) >= 6 and all(isinstance(at, int | float) for at in polygon) for polygon in drawn
+        isinstance(polygon, list) and len(polygon) >= 6 and all(isinstance(at, int | float) and abs(at) <= FAR for at in polygon)
+        for polygon in drawn
     )

@@ -54,7 +54,7 @@ class Karpathy(DataSource):
             raise InputError(f"{where} must be an object")
         if not isinstance(image.get("filename"), str) or not image["filename"].strip():
             raise InputError(f"{where}.filename must be a string that is not empty")
-        if image.get("split") not in SPLITS:
+        if not isinstance(image.get("split"), str) or image["split"] not in SPLITS:
             raise InputError(f"{where}.split must be one of {', '.join(SPLITS)}, found {image.get('split')!r}")
         image_id: Any = image.get("cocoid", image.get("imgid"))
         if key_of(image_id) is None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools import mask as coding
 
 from captioner.data.coco import Coco
-from captioner.data.instances import read_instances
+from captioner.data.instances import on_photo, read_instances
 from captioner.errors import InputError
 
 SQUARE = [[2, 1, 6, 1, 6, 4, 2, 4]]
@@ -86,3 +87,47 @@ def test_real_coco_s_masks_lie_in_their_boxes(real_data: Path) -> None:
                 left, top, width, height = thing.box
                 assert left - 1 <= cols.min() <= cols.max() <= left + width + 1
                 assert top - 1 <= rows.min() <= rows.max() <= top + height + 1
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        {"size": [5, 9], "counts": [5, 5, 34]},
+        {"size": [5, 9], "counts": [50, -5]},
+        {"size": [5, 9], "counts": "zz"},
+        {"size": [5], "counts": [45]},
+        {"size": [5, 9]},
+        [[1, 2, 3, 4]],
+        [[1, 2, 3, 4, 5, 1e300]],
+        "mask",
+    ],
+)
+def test_masks_that_are_none_are_refused_before_they_are_drawn(tmp_path: Path, drawn: Any) -> None:
+    content = record()
+    content["annotations"][0]["segmentation"] = drawn
+    with pytest.raises(InputError, match=r"instances\.json: annotations\[0\]\.segmentation must"):
+        read_instances(written(tmp_path, content))
+
+
+def test_run_lengths_in_letters_are_those_that_pycocotools_writes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for share in (0.0, 0.1, 0.5, 1.0):
+        mask = np.asfortranarray((rng.random((37, 53)) < share).astype(np.uint8))
+        runs = coding.encode(mask)
+        content = record()
+        content["annotations"][0]["segmentation"] = {"size": runs["size"], "counts": runs["counts"].decode()}
+        assert (read_instances(written(tmp_path, content))[7][0].mask(37, 53) == mask).all()
+
+
+def test_objects_scale_with_a_photo_of_the_same_shape_whatever_draws_them(tmp_path: Path) -> None:
+    polygon, runs = read_instances(written(tmp_path, record()))[7]
+    twice = on_photo([polygon, runs], (9, 5), (18, 10))
+    assert [thing.box for thing in twice] == [(4.0, 2.0, 8.0, 6.0), (2.0, 0.0, 2.0, 10.0)]
+    for thing, own in zip(twice, (polygon, runs), strict=True):
+        assert (thing.mask(10, 18) == own.mask(5, 9).repeat(2, 0).repeat(2, 1)).all()
+    assert on_photo([polygon], (9, 5), (9, 5)) == [polygon]
+    for told, size in (((9, 5), (5, 9)), ((9, 5), (20, 20)), (None, (7, 5))):
+        with pytest.raises(InputError, match=f"the photo has {size[0]} x {size[1]} pixels"):
+            on_photo([polygon, runs], told, size)
+    with pytest.raises(InputError, match="boxes reach beyond it"):
+        on_photo([polygon], None, (3, 3))
