@@ -31,8 +31,8 @@ class CaptionDataset(Dataset[Batch]):
 
     captions: an image without captions gives a row of `<pad>`.
     captions_per_image: at most this many of an image's captions, drawn anew each time in training, the first ones elsewhere.
-    max_words: longer captions are cut to this many words and `<end>`, with a warning; None cuts nothing. Every caption of a batch costs
-        what its longest costs: one of 5,000 words among 160 short ones took 12 GB.
+    max_words: longer captions are cut to this many words and `<end>`, with a warning; None cuts nothing. A batch takes
+        as many steps of the decoder as its longest caption has words.
     hold_in_memory: keep each image in eight bits at the model's size after its first reading (bytes: images * 3 * height * width;
         each worker process would keep its own, so use num_workers=0). Training crops are then cut from the kept view.
     features: regions computed beforehand, in the order of `captions`; then images are not read at all, and a training batch is

@@ -16,6 +16,9 @@ QUERIES = ("previous", "word", "current")
 DEEP_OUTPUTS = ("projected", "embedded", "attentional", "sum")
 FEEDS = ("context", "output", "image")
 
+STEPS_AT_ONCE = 64
+"""Steps whose words are read in one product: of a longer caption later pieces are read without the captions that have ended."""
+
 Shares = tuple[Tensor | None, ...]
 """What a step owes to its word alone: projections (... queries, or queries and steps, units)."""
 Kept = tuple[Tensor, ...]
@@ -23,7 +26,7 @@ Kept = tuple[Tensor, ...]
 
 
 class RecurrentDecoder(Decoder):
-    """One word after another. What is of the words alone is computed for all steps in one product (`shares`), `look` goes from one step to
+    """One word after another. What is of the words alone is computed for many steps in one product (`shares`), `look` goes from one step to
     the next, and `deep` makes of what it kept what the last layer reads, for all words in one product.
     """
 
@@ -69,13 +72,11 @@ class RecurrentDecoder(Decoder):
         memory, state = self.start(regions)
         state = map_tensors(lambda leaf: leaf.expand(-1, captions.shape[1], *leaf.shape[2:]), state)
         state = state._replace(trail=state.trail._replace(mode=mode))
-        embedded = self.drop(self.embedding(captions[..., :-1]))
-        shares = [None if share is None else share.unbind(2) for share in self.shares(embedded)]
         steps = torch.arange(captions.shape[-1] - 1, device=lengths.device)
         rows = [int(n) for n in (lengths.amax(1)[:, None] > steps).sum(0).tolist()]
         cols = [int(n) for n in (lengths.amax(0)[:, None] > steps).sum(0).tolist()]
         rows[0], cols[0] = max(rows[0], 1), max(cols[0], 1)  # where there is no word at all, one look tells what a trace holds
-        kept, traces = [], []
+        embedded, kept, traces = [], [], []
         for t in range(len(steps)):
             if rows[t] == 0:
                 break
@@ -83,20 +84,35 @@ class RecurrentDecoder(Decoder):
             if t == 0 or (rows[t], cols[t]) != (rows[t - 1], cols[t - 1]):
                 state = map_tensors(lambda leaf: leaf[still], state)  # noqa: B023
                 memory = first_images(memory, rows[t])
-            state, trace, outputs = self.look(memory, state, tuple(None if share is None else share[t][still] for share in shares))
+            ahead = t % STEPS_AT_ONCE
+            if ahead == 0:
+                base = still if t else (slice(None), slice(None))
+                words, shares = self.read_ahead(captions[(*base, slice(t, min(t + STEPS_AT_ONCE, len(steps))))], lengths[base] - t)
+                embedded.append(words)
+            state, trace, outputs = self.look(memory, state, tuple(None if share is None else share[ahead][still] for share in shares))
             alive = lengths[still] > t
             kept.append([leaf[alive] for leaf in outputs])
             traces.append(map_tensors(lambda leaf: spread(leaf * alive.view(*alive.shape, *[1] * (leaf.dim() - 2)), lengths.shape), trace))  # noqa: B023
-        return self.score_words(captions, lengths, mode, embedded, [torch.cat(leaves) for leaves in zip(*kept, strict=True)], traces)
+        joined = [torch.cat(leaves) for leaves in zip(*kept, strict=True)]
+        return self.score_words(captions, lengths, mode, torch.cat(embedded), joined, traces)
+
+    def read_ahead(
+        self, words: Int[Tensor, "images captions steps"], left: Int[Tensor, "images captions"]
+    ) -> tuple[Float[Tensor, "spoken embedding"], list[tuple[Tensor, ...] | None]]:
+        """Embedded words of all steps, one step after another, and the shares of each step; `left` words of each caption are to come."""
+        embedded = self.drop(self.embedding(words))
+        spoken = (left[..., None] > torch.arange(words.shape[2], device=left.device)).permute(2, 0, 1)
+        shares = [None if share is None else share.unbind(2) for share in self.shares(embedded)]
+        return embedded.permute(2, 0, 1, 3)[spoken], shares
 
     def score_words(
         self, captions: Tensor, lengths: Tensor, mode: Tensor, embedded: Tensor, kept: list[Tensor], traces: list[Trace]
     ) -> Rollout:
-        """Log-probabilities of the words from what was kept, which lies one step after another."""
+        """Log-probabilities of the words from what was embedded and kept, which lies one step after another."""
         steps = captions.shape[-1] - 1
         mask = lengths[..., None] > torch.arange(steps, device=lengths.device)
         by_step = mask.permute(2, 0, 1)
-        outputs = self.deep(embedded.permute(2, 0, 1, 3)[by_step], *kept)
+        outputs = self.deep(embedded, *kept)
         log_probs, means = said(self.output, outputs, captions[..., 1:].permute(2, 0, 1)[by_step], self.vocabulary_size)
 
         def scattered(values: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from kinds import attention, decoder, kinds, part
 from rolling import assert_close, grid, leaves, modes, same_draws, some_captions, stepped  # noqa: F401
 
 from captioner import bundle
+from captioner.decoders import recurrent
 from captioner.errors import InputError
 from captioner.records import DRAW, EXPECT, Regions
 from captioner.search.beam import BeamSearch
@@ -70,6 +71,14 @@ def hold_rollout_to_step(kind, case, masked):
 def test_rollout_is_step_repeated(kind, case):
     for masked in (False, True):
         hold_rollout_to_step(kind, case, masked)
+
+
+@pytest.mark.usefixtures("same_draws")
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - PARALLEL))
+def test_captions_that_are_read_by_pieces_are_the_same(kind, monkeypatch):
+    for at_once in (1, 2, 3):
+        monkeypatch.setattr(recurrent, "STEPS_AT_ONCE", at_once)
+        hold_rollout_to_step(kind, {"sentinel_size": 6}, masked=True)
 
 
 def drawn_case(seed):
