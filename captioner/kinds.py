@@ -25,6 +25,7 @@ _COMMENT = re.compile(r"(^|\s)#.*")
 _PACKAGE = re.compile(r"#\s*@package\s+(\S+)")
 _KEY = re.compile(r"""^(\s*)['"]?([\w.]+)['"]?\s*:(?:\s|$)""")
 _TARGET = re.compile(r"""_target_['"]?\s*:\s*['"]?([\w.]+)""")
+_BRACE = re.compile(r"""(?:([\w.]+)['"]?\s*:\s*)?\{|\}""")
 _SAME = re.compile(r"^\s*(\w+):\s*\$\{(\w+)\}\s*$")
 _MOVED = re.compile(r"/?([\w/]+)@([\w.]+)\s*:")
 
@@ -71,8 +72,9 @@ def offered(folder: Path | None = None) -> Offer:
     for path in sorted(folder.rglob("*.yaml")):
         text = path.read_text(encoding="utf-8")
         for place, line in _lines(text, _package(path, folder, text)):
-            if target := _TARGET.search(line):
-                kinds.setdefault(place, set()).add(target[1])
+            for target in _TARGET.finditer(line):
+                inside = ".".join([place, *_open(line[: target.start()])]).strip(".")
+                kinds.setdefault(inside, set()).add(target[1])
             if key := _KEY.match(line):
                 keys.setdefault(place, set()).add(key[2])
             if other := _SAME.match(line):
@@ -103,6 +105,17 @@ def _lines(text: str, package: str) -> Iterator[tuple[str, str]]:
         yield ".".join([*([package] if package else []), *(key for _, key in above)]), line
         if key := _KEY.match(line):
             above.append((indent, key[2]))
+
+
+def _open(text: str) -> list[str]:
+    """The keys of the braces that a text leaves open: `bell: {loud: true, ` leaves `bell`."""
+    keys: list[str] = []
+    for brace in _BRACE.finditer(text):
+        if brace[0] == "}":
+            del keys[-1:]
+        else:
+            keys.append(brace[1] or "")
+    return keys
 
 
 def _with_free_names(by_place: Mapping[str, set[str]], kinds: Mapping[str, set[str]]) -> dict[str, frozenset[str]]:
