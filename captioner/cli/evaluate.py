@@ -27,6 +27,8 @@ from captioner.tokenizer import tokenize
 log = logging.getLogger(__name__)
 
 ORDER = 4
+FEWEST = 20
+"""Resamples with which p can fall below 0.05."""
 
 USAGE = (
     "captioner evaluate RESULTS.json ANNOTATIONS.json [options]",
@@ -131,8 +133,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--model needs one file, ANNOTATIONS.json, and --images DIR, the folder of its images")
     if options.model is None and flags_given(options):
         parser.error(f"{flags_given(options)[0]} finds captions: give --model MODEL as well, or leave it out")
-    if options.compare is not None and not options.bootstrap:
-        parser.error("--compare resamples the images: --bootstrap must be 1 or more")
+    if options.compare is not None and options.bootstrap < FEWEST:
+        parser.error(f"--compare needs --bootstrap {FEWEST} or more: with fewer resamples no difference can be told from noise")
     read = [*options.files, options.compare, options.df, options.training_captions]
     for name in ("json", "results", "save_df"):
         path = getattr(options, name)
@@ -166,7 +168,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--compare", type=Path, metavar="OTHER", help="another system's results: which is better, and is it noise")
     add("--diversity", action="store_true", help="how diverse and how healthy the captions are, without references")
     add("--training-captions", type=Path, metavar="FILE", help="COCO captions: --diversity, and the share of captions not among these")
-    add("--bootstrap", type=natural, default=1000, metavar="N", help="resamples for the intervals; 0: none (default: %(default)s)")
+    add("--bootstrap", type=natural, default=1000, metavar="N", help="resamples for intervals and --compare; 0: none (%(default)s)")
     add("--seed", type=natural, metavar="N", help="of the resamples, and of what --search sample draws (default: 0)")
     add("--df", type=Path, metavar="FILE", help="CIDEr's document frequencies: saved ones (.npz), or COCO captions to count (.json)")
     add("--save-df", type=Path, metavar="FILE", help="save the document frequencies (.npz)")

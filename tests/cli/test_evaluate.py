@@ -222,6 +222,11 @@ def test_what_may_be_noise_is_called_so_and_nobody_better(compare, tmp_path):
     assert "better" not in printed
 
 
+def test_as_many_resamples_as_are_asked_for_suffice_to_call_a_system_better(compare):
+    options = {"record": results(often(CAPTIONS, 8)), "references": often(REFERENCES, 8)}
+    assert "A is better than B on CIDEr by " in compare(often(WORSE, 8), "--bootstrap", 20, **options)[1]
+
+
 def test_three_images_are_too_few_to_call_a_system_better(compare):
     """Two of the eight ways in which chance may deal their captions out look as good: p = 0.25 at least."""
     assert "better" not in compare(WORSE)[1]
@@ -369,6 +374,7 @@ def test_metrics_nobody_knows(evaluate, metrics, line):
     "words",
     [
         "a b --compare c --bootstrap 0",
+        "a b --compare c --bootstrap 19",
         "",
         "one.json",
         "a b c",
