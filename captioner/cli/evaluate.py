@@ -50,7 +50,7 @@ are whole numbers of any size, or strings; 12, 12.0 and "12" are one image.
   95 % intervals: percentile bootstrap over images. CIDEr keeps its document frequencies, so its interval is for these.
   --compare resamples the images for both systems together. p is how often two equally good systems would differ by as much or more \
 (approximate randomization, two-sided): below 0.05 a system is called better, else the difference may be noise. Each score is tested by \
-itself: of twenty scores of equal systems, one will be called different.
+itself: of twenty scores of equal systems, one will be called different. With few images the interval is too narrow, and p decides.
   --diversity: distinct-1 and -2 (different words and bigrams a word), self-BLEU (each caption against all others), vocabulary, \
 length, captions not among the training captions, captions that end in a function word ("a dog on the"), captions with <unk>."""
 CODES = "exit codes: 0 scored; 1 scored without the images that failed; 2 the command line or a file is wrong"
