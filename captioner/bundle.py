@@ -218,6 +218,7 @@ def read_tensors(path: str | Path, what: str = "weights") -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: {what} not found; check the path")
+    _check_readable(path, what)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -236,10 +237,19 @@ def read_tensors(path: str | Path, what: str = "weights") -> dict[str, Tensor]:
     return dict(state)
 
 
+def _check_readable(path: Path, what: str) -> None:
+    """The libraries call a file that may not be read damaged, or missing."""
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise InputError(f"{path}: {what} cannot be read ({error.strerror or error}); check whose file it is") from None
+
+
 def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
     """A training checkpoint's tensors and plain values. Raises: InputError, missing, damaged (and which to take instead), or none."""
     if not path.is_file():
         raise InputError(f"{path}: there is no such checkpoint; a run keeps them in checkpoints/")
+    _check_readable(path, "checkpoint")
     try:
         found = _unpacked(path, mmap)
     except pickle.UnpicklingError:

@@ -117,6 +117,21 @@ def test_files_of_a_model_follow_the_umask(tmp_path: Path) -> None:
     assert (tmp_path / "model").stat().st_mode & 0o777 == 0o750
 
 
+def test_a_file_that_may_not_be_read_is_not_called_damaged(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Path.open
+
+    def refuse(path: Path, *given: Any, **named: Any) -> Any:
+        if path.suffix in (".safetensors", ".ckpt"):
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *given, **named)
+
+    torch.save({"epoch": 1}, model.parent / "last.ckpt")
+    monkeypatch.setattr(Path, "open", refuse)
+    for read, name in ((load, "model"), (read_checkpoint, "last.ckpt")):
+        with pytest.raises(InputError, match=r"cannot be read \(Permission denied\)"):
+            read(model.parent / name)
+
+
 def test_any_flipped_bit_of_a_checkpoint_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
     written, other = tmp_path / "last.ckpt", tmp_path / "best.ckpt"
     torch.save({"a": torch.arange(40.0), "b": {"c": "text", "d": 3}}, written)
