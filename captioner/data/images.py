@@ -125,7 +125,7 @@ def check_image(path: Path | str) -> None:
         if image.format == "PNG":
             image.verify()
             return
-        whole = image.format in ("JPEG", "MPO") and _ends_in(path, b"\xff\xd9")
+        whole = image.format in ("JPEG", "MPO") and _ends_in(image, b"\xff\xd9")
     if not whole:
         open_image(path)
 
@@ -228,10 +228,10 @@ def _factor(size: tuple[int, int], offered: tuple[int, ...] = tuple(range(1, 2**
     return next((factor for factor in offered if size[0] * size[1] <= LARGE * factor**2), offered[-1])
 
 
-def _ends_in(path: Path, mark: bytes) -> bool:
-    with path.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - 64))
-        return mark in file.read()
+def _ends_in(image: Any, mark: bytes) -> bool:
+    """Whether the file of an image that is not loaded has the mark among its last bytes."""
+    image.fp.seek(max(0, os.fstat(image.fp.fileno()).st_size - 64))
+    return mark in image.fp.read()
 
 
 @contextmanager
