@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import random
 import sys
 import time
@@ -204,6 +205,11 @@ def table(
         ("  peak at the centre", lambda split: 100 * scored[split].pointing["centre"]),
         ("entropy of a word's map, of an even one's", lambda split: 100 * scored[split].health.entropy),
     ]
-    lines = [f"{name:<42}{value('val'):8.1f}{value('test'):22.1f}" for name, value in rows]
+    lines = [f"{name:<42}{spelt(value('val')):>8}{spelt(value('test')):>22}" for name, value in rows]
     head = f"{search}, free-running (x 100, claims aside)"
     return "\n".join(["", f"{head:<42}{'val':>8}{'unseen combinations':>22}", *lines])
+
+
+def spelt(value: float) -> str:
+    """A figure of the table; a mean over nothing is none."""
+    return "none" if math.isnan(value) else f"{value:.1f}"

@@ -109,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
         "--look", choices=("expect", "peak", "draw"), help="how hard attention looks: at the mean, the highest, a drawn region (as trained)"
     )
     add("--seed", type=natural, metavar="N", help="of what --search sample and --look draw draw; left out: another one each time")
-    add_search(asked, "print N captions of each image, the best first, each with its log-probability")
+    add_search(asked, "print N captions of each image, each with its log-probability; they are ranked after normalisation by length")
     return asked
 
 

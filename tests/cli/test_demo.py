@@ -35,7 +35,7 @@ def test_the_demo_draws_trains_scores_and_shows(tmp_path, capsys):
     rows = {m[1].strip(): (float(m[2]), float(m[3])) for m in re.finditer(r"^(.{42})\s*([\d.]+)\s+([\d.]+)$", printed, re.M)}
     assert rows["references"] == (100.0, 100.0)
     assert max(rows["references of other scenes"]) <= 20
-    assert 0 < rows["uniform map"][0] < 30 or rows["uniform map"][0] != rows["uniform map"][0]
+    assert 0 < rows.get("uniform map", (1.0,))[0] < 30, "none, where no caption names anything"
     assert {"BLEU-4", "ROUGE-L", "CIDEr", "CIDEr of a sixth caption", "captions true of their scene", "claims a caption"} <= set(rows)
     assert re.search(r"seconds\s+drawing \d+\s+training \d+\s+scoring \d+\s+gallery \d+", printed)
     folder = next((tmp_path / "scenes").glob("*/config.yaml"), None) or next(tmp_path.glob("*/*/config.yaml"))
