@@ -18,7 +18,7 @@ EVERY = 30.0
 
 
 class Ticker:
-    """Logs how many are done, the rate and the time left: after SOON seconds, and every EVERY seconds from then on.
+    """Logs how many are done, the rate and the time left: after SOON seconds, and every EVERY seconds from then on; then how long all took.
 
     total: None, it is not known how many there are. clock: seconds, of any beginning. again: the like was told before, so the first line
     comes after EVERY seconds too.
@@ -31,15 +31,20 @@ class Ticker:
         self.done = 0
         self.began = clock()
         self.due = self.began + (EVERY if again else SOON)
+        self.told = False
 
     def step(self, more: Callable[[], str] | None = None) -> None:
         """One more is done; `more` is asked for what else to say where a line is due."""
         self.done += 1
         now = self.clock()
+        if self.done == self.total:
+            if self.told:
+                log.info("%s: %s %s in %s", self.what, f"{self.total:,}", plural(self.unit, self.total), span(now - self.began))
+            return
         if now < self.due:
             return
         log.info("%s%s", self.line(now), f", {more()}" if more else "")
-        self.due = now + EVERY
+        self.told, self.due = True, now + EVERY
 
     def line(self, now: float) -> str:
         """For instance `captioning: 1,234 of 6,000 images (20 %), 41.2 a second, 1:56 left`."""

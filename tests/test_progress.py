@@ -34,18 +34,20 @@ def test_a_line_comes_soon_and_then_every_half_minute(caplog: pytest.LogCaptureF
         "features: 128 of 1,000 images (12 %), 4.0 a second, 3:38 left",
         "features: 248 of 1,000 images (24 %), 4.0 a second, 3:08 left",
     ]
-    assert len(lines) == 1 + (250 - 2) // 30
+    assert len(lines) == 1 + (250 - 2) // 30 + 1
+    assert lines[-1] == "features: 1,000 images in 4:10"
 
 
 def test_what_is_done_at_once_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     assert worked(0.001, range(1000), caplog) == []
     assert worked(1000, [], caplog) == []
+    assert worked(1000, [1], caplog) == []
 
 
 def test_slow_steps_have_their_seconds_and_a_stream_without_an_end_no_time_left(caplog: pytest.LogCaptureFixture) -> None:
     assert worked(50, [1, 2], caplog, unit="batch") == [
         "features: 1 of 2 batches (50 %), 50.0 seconds each, 0:50 left",
-        "features: 2 of 2 batches (100 %), 50.0 seconds each, 0:00 left",
+        "features: 2 batches in 1:40",
     ]
     caplog.clear()
     assert worked(50, iter([1, 2]), caplog, unit="word")[0] == "features: 1 word, 50.0 seconds each"

@@ -137,7 +137,9 @@ def test_in_a_file_an_epoch_and_its_validation_have_a_line_every_half_minute_and
             now[0] += 0.5
             bar.on_validation_batch_end(loop, None, None, None, number)
     assert training[1] == "epoch 2 of 3: 128 of 400 batches (32 %), 4.0 a second, 1:08 left, loss 2.346, 15,600 words/s"
-    assert len(training) == 4
-    assert [record.getMessage() for record in caplog.records[4:]] == [
+    assert len(training) == 5
+    assert training[-1] == "epoch 2 of 3: 400 batches in 1:40"
+    assert [record.getMessage() for record in caplog.records[5:]] == [
         "validation after epoch 2: 60 of 90 batches (66 %), 2.0 a second, 0:15 left",
+        "validation after epoch 2: 90 batches in 0:45",
     ]
