@@ -62,12 +62,7 @@ def alignment_matrix(
     size = max(right + extra, table.left + explained) + MARGIN, table.top + len(words) * table.cell[1] + 3 * SPACE + SMALL
     page = Image.new("RGB", size, colours.paper)
     canvas = ImageDraw.Draw(page)
-    for row, picture in enumerate(_lit_rows(image, box, rows, table.thumbnail, colours)):
-        spare = table.block - 2 - picture.width
-        page.paste(picture, (table.left + row * table.block + spare // 2, table.top - SPACE // 2 - picture.height))
-        if row:
-            edge = table.left + row * table.block
-            canvas.rectangle((edge - 2, table.top, edge - 1, table.top + len(words) * table.cell[1] - 2), colours.quiet)
+    _pictures(page, canvas, _lit_rows(image, box, rows, table.thumbnail, colours), table, len(words), colours)
     for number, word in enumerate(words):
         down = table.top + number * table.cell[1]
         for row in range(rows):
@@ -82,6 +77,18 @@ def alignment_matrix(
         write(canvas, (right, table.top - SPACE // 2), "sentinel", SMALL, colours.quiet, "rs")
     _explain(page, canvas, (table.left, page.height - SPACE - 4), cols, colours)
     return page
+
+
+def _pictures(
+    page: Image.Image, canvas: ImageDraw.ImageDraw, pictures: Sequence[Image.Image], table: Table, words: int, colours: Theme
+) -> None:
+    """Above each block of columns what the model saw, and lines between the blocks."""
+    for row, picture in enumerate(pictures):
+        spare = table.block - 2 - picture.width
+        page.paste(picture, (table.left + row * table.block + spare // 2, table.top - SPACE // 2 - picture.height))
+        if row:
+            edge = table.left + row * table.block
+            canvas.rectangle((edge - 2, table.top, edge - 1, table.top + words * table.cell[1] - 2), colours.quiet)
 
 
 def cell_steps(alphas: Float[np.ndarray, "words rows cols"]) -> UInt8[np.ndarray, "words regions"]:

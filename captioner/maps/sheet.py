@@ -94,9 +94,7 @@ def contact_sheet(
     photo = _shown(image, plan.panel)
     sheet = Image.new("RGB", plan.size, colours.paper)
     canvas = ImageDraw.Draw(sheet)
-    for line, text in enumerate(plan.title):
-        begin, anchor = (plan.size[0] - plan.margin, "rs") if plan.mirrored else (plan.margin, "ls")
-        write(canvas, (begin, plan.margin + plan.title_size * (0.95 + 1.3 * line)), text, plan.title_size, colours.ink, anchor)
+    _head(canvas, plan, colours)
     for number, picture in enumerate([photo, *heat_panels(photo, alphas, scaled_box(box, image.size, plan.panel), len(words), theme)]):
         left, top = plan.corner(number)
         inset, radius = left + (plan.cell[0] - plan.panel[0]) // 2, round(6 * plan.unit)
@@ -108,6 +106,13 @@ def contact_sheet(
             said = {name: float(values[number - 1]) for name, values in numbers.items() if values is not None}
             _label(canvas, (left, top + plan.panel[1]), plan, words[number - 1], said, colours)
     return sheet
+
+
+def _head(canvas: ImageDraw.ImageDraw, plan: Layout, colours: Theme) -> None:
+    """The title's lines, from the side where they are read from."""
+    begin, anchor = (plan.size[0] - plan.margin, "rs") if plan.mirrored else (plan.margin, "ls")
+    for line, text in enumerate(plan.title):
+        write(canvas, (begin, plan.margin + plan.title_size * (0.95 + 1.3 * line)), text, plan.title_size, colours.ink, anchor)
 
 
 def check_counts(words: int, **given: Sized | None) -> None:

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from captioner.cli import predict
@@ -115,6 +117,15 @@ def files(folder):
 )
 def test_results_are_named_below_the_common_folder(paths, names):
     assert result_names(paths) == names
+
+
+@given(st.sets(st.lists(st.sampled_from(["x", "y", "x_2", "root", "1"]), min_size=1, max_size=4).map(tuple), min_size=1, max_size=8))
+def test_names_of_results_are_short_apart_and_lead_nowhere_else(places):
+    paths = ["/" + "/".join(place) + ".jpg" for place in sorted(places)]
+    names = result_names(paths)
+    assert len(set(map(str.casefold, names))) == len(paths)
+    assert all(not name.startswith("/") and ".." not in name.split("/") for name in names)
+    assert all(len(name) <= len(path) + len("root") for name, path in zip(names, paths, strict=True))
 
 
 def test_everything_the_contract_promises_is_written(stand_in, capsys):
