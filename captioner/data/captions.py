@@ -223,17 +223,17 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "nothing")
 
 
-def on_disk(captions: CaptionSet, missing: str, listed_in: Path, deep: bool = False) -> CaptionSet:
+def on_disk(captions: CaptionSet, missing: str, listed_in: Path) -> CaptionSet:
     """Hold a set against its folder: the same images by the names of their files there, as `locate` finds them.
 
-    missing: `error`, or `skip` the images that are not there with a logged line. deep: look in the folders below, too.
+    missing: `error`, or `skip` the images that are not there with a logged line.
     Raises: InputError, names the first few. ValueError, an unknown option.
     """
     if missing not in ("error", "skip"):
         raise ValueError(f"missing is error or skip, not {missing!r}")
     if not captions.root.is_dir():
         raise InputError(f"{captions.root}: folder of images not found ({listed_in} lists {len(captions)} images)")
-    place, respelt = locate(captions.root, captions.names, listed_in, deep)
+    place, respelt = locate(captions.root, captions.names, listed_in)
     absent = [index for index, found in enumerate(place) if found is None]
     if absent:
         few = ", ".join(captions.names[index] for index in absent[:3]) + (", ..." if len(absent) > 3 else "")
