@@ -389,7 +389,7 @@ def fit(
         if not interrupted:
             raise
     except RuntimeError as error:
-        interrupted = ending.asked is not None and ending.lonely(error)
+        interrupted = ending.asked is not None and (ending.lonely(error) or "DataLoader worker" in str(error))
         if not interrupted:
             raise
     ending.end()
