@@ -88,7 +88,8 @@ def test_a_process_of_the_run_that_is_killed_is_named_and_one_that_told_why_it_e
 
 def test_a_run_on_two_processes_that_are_told_to_end_ends_in_one_line_and_leaves_none(coco: Path) -> None:
     words = ["data=coco", f"data.root={coco}", *SMALL, "data.minimum_count=1", "trainer.max_epochs=100000", "run_folder=run"]
-    words += ["callbacks.early_stopping=null", "trainer.devices=2", "trainer.strategy=ddp", "data.num_workers=1", "data.hold_in_memory=false"]
+    words += ["callbacks.early_stopping=null", "trainer.devices=2", "trainer.strategy=ddp"]
+    words += ["data.num_workers=1", "data.hold_in_memory=false"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "train.py"), *words]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
