@@ -30,6 +30,8 @@ from captioner.errors import BrokenModelError, InputError
 from captioner.files import read_json, standing, whole_folder
 
 FORMAT = 1
+REFUSALS = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, MemoryError, RuntimeError)
+"""What constructors raise by values that they cannot take."""
 TENSORS, CONFIG, VOCABULARY, CARD = "model.safetensors", "config.json", "vocabulary.json", "README.md"
 FILES = (TENSORS, CONFIG, VOCABULARY, CARD)
 
@@ -75,7 +77,7 @@ def _call(config: Mapping[str, Any], place: str, late: Mapping[str, Any]) -> Any
         return target(**arguments)
     except InputError:
         raise
-    except (TypeError, ValueError) as error:
+    except REFUSALS as error:
         raise InputError(f"{where}: {_one_line(error)}") from error
 
 

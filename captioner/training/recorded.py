@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from captioner import kinds
 from captioner.bundle import read_checkpoint
 from captioner.errors import InputError
-from captioner.training.configuration import REFERENCE, check_value, choose, groups, keys_of, leaves, plain, settle
+from captioner.training.configuration import REFERENCE, WHOLE, check_value, choose, groups, keys_of, leaves, plain, settle
 from captioner.training.folder import run_of
 from captioner.training.words import first_line, parse
 
@@ -45,7 +45,7 @@ OTHERS = (
     (r".*", "begin a new run without resume="),
 )
 """(pattern of keys, why another value cannot act and what to do): whatever ACTS says, and where it says nothing."""
-SECTIONS = ("data", "encoder", "decoder", "transform", "objective", "search", "validation", "optimizer", "scheduler", "trainer")
+SECTIONS = tuple(name for name in WHOLE if "." not in name and name != "attention")
 
 
 def recorded_run(path: Path) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def check_acting(recorded: Mapping[str, Any], config: DictConfig, said: set[str]
 
 
 def _check_thaw(key: str, before: Any, now: Any, done: int, recorded: Mapping[str, Any]) -> None:
-    epoch = recorded["callbacks"]["fine_tune"]["epoch"]
+    epoch = (recorded["callbacks"].get("fine_tune") or {}).get("epoch")
     if epoch is not None and epoch < done:
         raise InputError(f"{key}={now}: the encoder has been learning since epoch {epoch} (the first is 0), with {key}={before}")
     if key.endswith(".epoch") and isinstance(now, int) and now < done:

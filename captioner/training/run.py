@@ -176,7 +176,7 @@ def built(config: Mapping[str, Any], key: str, **late: Any) -> Any:
 
 def make_each(config: Mapping[str, Any], group: str) -> list[Any]:
     """What each section of a group describes; those that are null are left out."""
-    return [built(config, f"{group}.{name}") for name, section in config[group].items() if section is not None]
+    return [built(config, f"{group}.{name}") for name, section in (config[group] or {}).items() if section is not None]
 
 
 def called(config: Mapping[str, Any], key: str, *given: Any, **late: Any) -> Any:
@@ -184,7 +184,7 @@ def called(config: Mapping[str, Any], key: str, *given: Any, **late: Any) -> Any
     partial = built(config, key)
     try:
         return partial(*given, **late)
-    except (TypeError, ValueError) as error:
+    except bundle.REFUSALS as error:
         raise refused(config[key], key, error) from error
 
 
@@ -302,7 +302,7 @@ def make_data(
 
 def cached_features(config: Mapping[str, Any], splits: Mapping[str, CaptionSet], captioner: Captioner) -> dict[str, FeatureStore]:
     """Each split's regions, from disk or computed now. Raises: InputError, the encoder learns."""
-    if not captioner.encoder.base.frozen or config["callbacks"]["fine_tune"]["epoch"] is not None:
+    if not captioner.encoder.base.frozen or (config["callbacks"].get("fine_tune") or {}).get("epoch") is not None:
         raise InputError(
             "data.cache_features: only a frozen encoder's regions can be kept (encoder.frozen=true callbacks.fine_tune.epoch=null)"
         )
@@ -416,7 +416,9 @@ def finish(
         if trainer.is_global_zero and trainer.current_epoch > 0:  # else the model has not learnt for a whole epoch
             bundle.check_finite(module.captioner.state_dict(), "the trained model")
             module.captioner.save(folder / "model")
-            link_latest(Path(config["callbacks"]["writer"]["latest"]), folder)
+            latest = (config["callbacks"].get("writer") or {}).get("latest")
+            if latest:
+                link_latest(Path(latest), folder)
         return {}
     found = read_json(path, "scores")
     if config["search"] == config["validation"]["search"] and config["validation"]["images"] is None:

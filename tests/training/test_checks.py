@@ -5,10 +5,15 @@ from functools import cache
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from captioner.errors import InputError
 from captioner.training.checks import check_values
-from captioner.training.configuration import compose_run, plain
+from captioner.training.configuration import compose_run, keys_of, plain
+from captioner.training.recorded import override_run
+from captioner.training.run import complaints, make_trainer, try_out
 
 
 @cache
@@ -77,3 +82,31 @@ def test_no_validation_at_all_may_be_asked_for() -> None:
     config = with_value("trainer.check_val_every_n_epoch", 99)
     config["trainer"]["limit_val_batches"] = 0
     check_values(config)
+
+
+VALUES = ["0", "-1", "1", "2.5", "null", "x", "true", "[]", "[1,2]", "[a]", "{a:1}", "1e400", "nan", "inf", "1e-400", "999999999999", "''", "${seed}", "[null]", "???", "{}"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_any_value_of_any_key_builds_a_run_or_is_refused_in_one_line(data: st.DataObject) -> None:
+    raw, keys = recorded()
+    key, value = data.draw(st.sampled_from(keys)), data.draw(st.sampled_from(VALUES))
+    try:
+        config = plain(override_run(raw, [f"{key}={value}"], "rerun="))
+        with complaints(config):
+            try_out(config)
+            make_trainer(config)
+    except InputError as error:
+        message = str(error)
+    else:
+        return
+    assert len(message) < 800
+    assert "\n" not in message
+
+
+@cache
+def recorded() -> tuple[dict[str, Any], list[str]]:
+    config = compose_run(["experiment=scenes", "run_folder=run", "objective=hard", "attention=hard"])
+    raw: Any = OmegaConf.to_container(config)
+    return raw, [key for key in keys_of(config) if not key.endswith("_")]
