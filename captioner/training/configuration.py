@@ -185,15 +185,16 @@ def check_value(override: Override, base: DictConfig, known: Iterable[str]) -> N
 
 
 def _check_kind(key: str, default: Any, value: Any) -> None:
-    keys = f"with the keys {', '.join(map(str, default))}" if isinstance(default, DictConfig) else ""
-    if keys and ((key in WHOLE and not isinstance(value, dict)) or (isinstance(value, dict) and "_target_" in default and "_target_" not in value)):
-        raise InputError(f"{key}={value}: {key} is a section {keys}: give {key}.KEY=VALUE")
+    if isinstance(default, DictConfig):
+        unbuilt = isinstance(value, dict) and "_target_" in default and "_target_" not in value
+        if unbuilt or (key in WHOLE and not isinstance(value, dict)):
+            raise InputError(f"{key}={value}: {key} is a section: give {key}.KEY=VALUE, where KEY is one of {', '.join(map(str, default))}")
     if value is None or default is None or (isinstance(value, str) and "${" in value) or key.startswith("trainer."):
         return
     if isinstance(default, ListConfig) and not isinstance(value, list):
         raise InputError(f"{key}={value}: {key} is a list, written [a,b] (now {default})")
     if isinstance(default, DictConfig) and not isinstance(value, dict):
-        raise InputError(f"{key}={value}: {key} is a section {keys}")
+        raise InputError(f"{key}={value}: {key} is a section with the keys {', '.join(map(str, default))}")
     if isinstance(default, bool) and not isinstance(value, bool):
         raise InputError(f"{key}={value}: {key} is true or false")
     if isinstance(default, int | float) and not isinstance(default, bool) and (isinstance(value, bool | str | dict)):

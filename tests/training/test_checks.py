@@ -84,7 +84,8 @@ def test_no_validation_at_all_may_be_asked_for() -> None:
     check_values(config)
 
 
-VALUES = ["0", "-1", "1", "2.5", "null", "x", "true", "[]", "[1,2]", "[a]", "{a:1}", "1e400", "nan", "inf", "1e-400", "999999999999", "''", "${seed}", "[null]", "???", "{}"]
+VALUES = ["0", "-1", "1", "2.5", "null", "x", "true", "[]", "[1,2]", "[a]", "{a:1}", "{}", "[null]"]
+VALUES += ["1e400", "nan", "inf", "1e-400", "999999999999", "''", "${seed}", "???"]
 
 
 @settings(max_examples=50, deadline=None)
