@@ -21,7 +21,7 @@ from captioner.training.words import first_line, parse
 
 REFERENCE = re.compile(r"\$\{[\w.]+\}")
 """An interpolation of another key of the configuration; every other one looks something up elsewhere."""
-WHOLE = ("data", "encoder", "attention", "decoder", "transform", "objective", "search", "validation", "validation.search")
+WHOLE: tuple[str, ...] = ("data", "encoder", "attention", "decoder", "transform", "objective", "search", "validation", "validation.search")
 WHOLE += ("optimizer", "scheduler", "trainer", "callbacks")
 """Sections that no run does without."""
 OPTIONAL = ("experiment", "debug")
