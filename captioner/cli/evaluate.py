@@ -272,7 +272,7 @@ def load_with_search(options: argparse.Namespace) -> tuple[Any, Any]:
         options.seed = 0
     search = make_search(options, model.search)
     if options.captions is not None and kind_of(search) != "sample":
-        raise InputError(f"--captions belongs to --search sample: by {search}, the best caption is scored in any case")
+        raise InputError("--captions belongs to --search sample; of every other search the best caption is scored in any case")
     log.info("captions are found by %s", search)
     return model, search
 

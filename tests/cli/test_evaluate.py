@@ -484,6 +484,14 @@ def test_a_model_is_compared_with_a_file_on_the_images_that_it_captioned(photos,
     assert f"A is m, B is {photos / 'other.json'}" in printed
 
 
+def test_several_captions_are_drawn_or_not_asked_for(photos, parrot, capsys):
+    words = ["evaluate", "--model", "m", str(photos / "annotations.json"), "--images", str(photos), "--captions", "2"]
+    assert main([*words, "--search", "sample"]) == 0
+    assert parrot.asked[-1][1] == "sampling 2 at temperature 1, alpha 0.7"
+    assert main(words) == 2
+    assert "--captions belongs to --search sample" in capsys.readouterr().err
+
+
 def test_a_model_that_is_none_ends_with_one_line(photos, capsys):
     assert main(["evaluate", "--model", str(photos), str(photos / "annotations.json"), "--images", str(photos)]) == 2
     error = capsys.readouterr().err
