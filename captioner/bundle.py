@@ -255,7 +255,8 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
     try:
         found = _unpacked(path, mmap)
     except pickle.UnpicklingError:
-        raise InputError(f"{path}: holds more than tensors and plain values, or is damaged; nothing else is loaded") from None
+        why = "holds more than tensors and plain values, which is not loaded, or is damaged"
+        raise InputError(f"{path}: {why}; {_instead_of(path)}") from None
     except Exception as error:  # whatever a damaged file makes torch raise
         why = f"{type(error).__name__}: {_one_line(error)[:120]}"
         raise InputError(f"{path}: damaged, or not a checkpoint of this captioner ({why}); {_instead_of(path)}") from None
