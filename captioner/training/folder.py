@@ -1,6 +1,7 @@
 """A run's folder: a name that no other run has, one process that writes there, and what a resumed run brings along."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,6 +19,10 @@ from captioner.training.loggers import carry_rows
 
 STAMP = "CAPTIONER_RUN_STAMP"
 """Environment variable: the last part of a run's folder that was named by the clock; the processes of one run share it."""
+
+
+NUMBERED = re.compile(r"(-\d\d)_\d+$")
+"""The end of a name by the clock that was given a number already: 2026-01-31_12-00-00_2."""
 
 
 def check_places(config: Mapping[str, Any]) -> None:
@@ -72,7 +77,7 @@ def _made(composed: DictConfig) -> Path:
             folder.mkdir()
         except FileExistsError:
             number += 1
-            folder = first.with_name(f"{first.name}_{number}")
+            folder = first.with_name(NUMBERED.sub(r"\1", first.name) + f"_{number}")
             continue
         if number > 1:
             _rename(composed, folder.name)

@@ -152,6 +152,8 @@ class Scenes(DataSource):
         settle(self.root)
         if self._found() is None:
             check_writable(self.root, "data.root")
+            if self.root.exists() and any(self.root.iterdir()):
+                log.info("%s holds scenes drawn otherwise; drawing again", self.root)
             with whole_folder(self.root) as beside:
                 self._draw_into(beside)
 
@@ -176,7 +178,6 @@ class Scenes(DataSource):
         foreign = sorted(entry.name for entry in self.root.iterdir() if entry.name not in (*SPLITS, "annotations", FINGERPRINT))
         if foreign:
             raise InputError(f"{self.root}: must be drawn again, but also holds {foreign[0]}; move it or give another data.root")
-        log.info("%s holds scenes drawn otherwise; drawing again", self.root)
         return None
 
     def _draw_into(self, folder: Path) -> dict[str, Any]:
