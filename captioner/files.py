@@ -62,7 +62,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     there (`standing`). A process that is killed between the two renames leaves the old folder there, which `settle` puts back.
     Raises: UnwritableError, the disk or the folder does not take it.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     with _told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _beside(path, "", True) as temporary:
@@ -94,7 +94,8 @@ def _swap(fresh: Path, path: Path) -> None:
 
 
 def _old(path: Path) -> Path:
-    return path.with_name(f".{path.name}.old")
+    real = Path(os.path.realpath(path))
+    return real.with_name(f".{real.name}.old")
 
 
 def standing(path: Path) -> Path:
@@ -108,7 +109,7 @@ def settle(path: Path) -> None:
     path = Path(path)
     if standing(path) != path:
         with suppress(OSError):
-            standing(path).rename(path)
+            standing(path).rename(os.path.realpath(path))
     elif path.exists():
         shutil.rmtree(_old(path), ignore_errors=True)
 
@@ -167,7 +168,7 @@ def running(pid: int) -> bool:
 def flush(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk; where that cannot be asked for, go on."""
     folder = path.is_dir()
-    if folder and os.name != "posix":
+    if folder and (os.name != "posix" or not os.access(path, os.R_OK)):
         return
     handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:

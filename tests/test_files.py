@@ -79,6 +79,21 @@ def test_a_folder_replaced_by_a_killed_process_is_the_old_one_or_the_new_one(tmp
     assert names(tmp_path) == ["b"]
 
 
+def test_a_link_to_a_folder_keeps_leading_to_it_when_the_folder_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "big" / "b").mkdir(parents=True)
+    link = tmp_path / "b"
+    link.symlink_to(tmp_path / "big" / "b")
+    with whole_folder(link) as fresh:
+        (fresh / "c").write_text("new")
+    assert link.is_symlink()
+    assert (tmp_path / "big" / "b" / "c").read_text() == "new"
+    (tmp_path / "big" / "b").rename(tmp_path / "big" / ".b.old")
+    assert (standing(link) / "c").read_text() == "new"
+    settle(link)
+    assert (link / "c").read_text() == "new"
+    assert (names(tmp_path), names(tmp_path / "big")) == (["b", "big"], ["b"])
+
+
 def test_a_full_disk_and_a_folder_that_is_none_are_one_line_that_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_whole(tmp_path / "file", "")
     for place in (tmp_path / "file" / "a.txt", tmp_path / "file" / "b" / "a.txt"):
