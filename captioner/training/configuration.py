@@ -186,8 +186,8 @@ def check_value(override: Override, base: DictConfig, known: Iterable[str]) -> N
 
 def _check_kind(key: str, default: Any, value: Any) -> None:
     if isinstance(default, DictConfig):
-        unbuilt = isinstance(value, dict) and "_target_" in default and "_target_" not in value
-        if unbuilt or (key in WHOLE and not isinstance(value, dict)):
+        built = isinstance(value, dict) and "_target_" in value
+        if not built and (key in WHOLE or ("_target_" in default and isinstance(value, dict))):
             raise InputError(f"{key}={value}: {key} is a section: give {key}.KEY=VALUE, where KEY is one of {', '.join(map(str, default))}")
     if value is None or default is None or (isinstance(value, str) and "${" in value) or key.startswith("trainer."):
         return

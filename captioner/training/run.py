@@ -166,6 +166,8 @@ def built(config: Mapping[str, Any], key: str, **late: Any) -> Any:
     section: Any = config
     for name in key.split("."):
         section = section[name]
+    if not isinstance(section, Mapping):
+        raise InputError(f"{key}: a section with a _target_, not {section}")
     try:
         return bundle.build(section, key, **late)
     except InputError as error:

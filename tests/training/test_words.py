@@ -27,14 +27,14 @@ def test_a_path_is_taken_as_it_stands_whatever_its_letters(key: str, name: str) 
     assert value(f"{key}={name}") == value(f"{key}=/data/{name}/x")[6:-2] == name  # type: ignore[index]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.text(min_size=1, max_size=20))
 def test_any_text_is_read_back_where_it_is_quoted_and_shells_read_what_messages_show(text: str) -> None:
     assert value(f"decoder.name={quoted(text)}") == text
     assert value(shlex.split(typed("data.root", text))[0]) == text or text.startswith("~")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.text(max_size=30))
 def test_any_word_is_read_or_refused(word: str) -> None:
     for given_word in (word, f"data.root={word}", f"optimizer.lr={word}", f"search.constraints.forbid=[{word}]"):
