@@ -1,5 +1,6 @@
 """docs/attention.md names every kind, and what it tells its reader to type works."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -51,3 +52,25 @@ def test_every_picture_of_the_page_is_there(picture: str) -> None:
 def test_every_picture_of_the_page_is_drawn_by_the_program() -> None:
     named = set(re.findall(r'^    "(\w+)": ', (DOCS / "figures.py").read_text(encoding="utf-8"), re.MULTILINE))
     assert {Path(picture).stem for picture in PICTURES} == named
+
+
+def test_the_page_of_commands_is_what_the_parsers_say() -> None:
+    written = (DOCS / "commands.md").read_text(encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("commands_page", DOCS / "commands.py")
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    assert program.page() == written, "run: python docs/commands.py"
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted(DOCS.glob("*.md")))])
+def test_links_inside_the_project_lead_somewhere(page: str) -> None:
+    path = DOCS.parent / page
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+    inside = [link for link in links if "://" not in link]
+    assert [link for link in inside if not (path.parent / link).exists()] == []
+
+
+def test_the_readme_is_as_long_as_a_reader_has_patience_for() -> None:
+    assert len((DOCS.parent / "README.md").read_text(encoding="utf-8").splitlines()) <= 110

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     """Raises: InputError, one line for the user."""
     words = list(arguments)
     if not words or any(word in ("-h", "--help") for word in words):
-        print(texts("usage: captioner cache KEY=VALUE ... GROUP=CHOICE ...", ABOUT, EXAMPLES))
+        print(usage())
         return 0 if words else 2
     options = [word for word in words if word.startswith("-")]
     if options:
@@ -56,3 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         each = f"{len(store.cells)} regions x {store.features} features"
         print(f"{split}: {len(store):,} images{views}, {each}, {size:,.1f} MiB in {store.folder}")
     return 0
+
+
+def usage() -> str:
+    return texts("usage: captioner cache KEY=VALUE ... GROUP=CHOICE ...", ABOUT, EXAMPLES)
