@@ -128,3 +128,9 @@ def test_scoring_a_results_file_imports_no_torch():
 
 def test_the_public_door_opens_only_when_it_is_used():
     assert "torch" not in reached("captioner")
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest imports a test file by its bare name, and would refuse the second."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names))
