@@ -26,6 +26,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from captioner import kinds
+from captioner.arguments import misfit
 from captioner.errors import BrokenModelError, InputError
 from captioner.files import read_json, standing, whole_folder
 
@@ -47,7 +48,7 @@ def build(config: Any, place: str | None = None, /, **late: Any) -> Any:
     """
     if not isinstance(config, Mapping) or "_target_" not in config:
         found = f"keys {sorted(map(str, config))}" if isinstance(config, Mapping) else type(config).__name__
-        raise InputError(f"a configuration to build is a mapping with a _target_, not {found}")
+        raise InputError(f"{f'{place}: ' if place else ''}a configuration to build is a mapping with a _target_, not {found}")
     kinds.check(config, kinds.place_of(config["_target_"]) if place is None else place)
     return _call(config, "", late)
 
@@ -71,6 +72,10 @@ def _call(config: Mapping[str, Any], place: str, late: Mapping[str, Any]) -> Any
     arguments = {key: _make(item, f"{place}.{key}" if place else key) for key, item in own.items()} | dict(late)
     partial = "_partial_" in config
     _check_arguments(target, arguments, where, partial)
+    ours = target.__module__.split(".")[0] == __package__
+    wrong = misfit(target, {key: arguments[key] for key in own}) if ours else None
+    if wrong is not None:
+        raise InputError(f"{where}: {wrong}")
     if partial:
         return functools.partial(target, **arguments)
     try:

@@ -11,7 +11,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "captioner"
 
 FLOORS = {
-    0: ["records", "vocabulary", "tokenizer", "errors", "files", "ids", "locks", "processes", "kinds", "processor", "progress", "devices"],
+    0: [
+        "arguments",
+        *("records", "vocabulary", "tokenizer", "errors", "files", "ids", "locks", "processes"),
+        *("kinds", "processor", "progress", "devices"),
+    ],
     1: ["bundle", "attention", "objectives", "search", "metrics", "maps", "data"],
     2: ["encoders", "decoders"],
     3: ["model"],

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -138,7 +139,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     read = [*options.files, options.compare, options.df, options.training_captions]
     for name in ("json", "results", "save_df"):
         path = getattr(options, name)
-        if path is not None and (path.is_dir() or path.resolve() in [other.resolve() for other in read if other is not None]):
+        taken = [os.path.realpath(other) for other in read if other is not None]
+        if path is not None and (path.is_dir() or os.path.realpath(path) in taken):
             parser.error(
                 f"--{name.replace('_', '-')} {path} is {'a folder' if path.is_dir() else 'read by this command'}; name another file"
             )

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -159,11 +160,11 @@ class Results:
 
 def overwritten(inputs: list[str], names: list[str], folder: Path, save: frozenset[str], kinds: Sequence[str] = (ATTENTION,)) -> str | None:
     """The first input that a result would overwrite, or None."""
-    taken = {Path(path).resolve(): path for path in inputs}
+    taken = {os.path.realpath(path): path for path in inputs}  # unlike Path.resolve, it stands links that lead in a circle
     endings = [f"{explained('', kind)}{end}" for kind in kinds for picture, end in PICTURES.items() if picture in save]
     endings += [".npz"] * ("arrays" in save)
-    root = folder.resolve()
-    results = ((root / f"{name}{ending}").resolve() for name in names for ending in endings)
+    root = os.path.realpath(folder)
+    results = (os.path.realpath(os.path.join(root, f"{name}{ending}")) for name in names for ending in endings)
     return next((taken[result] for result in results if result in taken), None)
 
 

@@ -20,6 +20,8 @@ Box = tuple[float, float, float, float]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 FITS = ("crop", "squash")
+LARGEST = 2**14
+"""Pixels of a side, which no encoder comes near."""
 
 
 class Transform:
@@ -63,6 +65,8 @@ class Transform:
     def _check(self) -> None:
         if int(self.height) != self.height or int(self.width) != self.width or min(self.height, self.width) < 1:
             raise ValueError(f"size is in pixels, whole and positive, not {[self.height, self.width]}")
+        if max(self.height, self.width) > LARGEST:
+            raise ValueError(f"size is in pixels and at most {LARGEST}, not {[self.height, self.width]}")
         if self.fit not in FITS:
             raise ValueError(f"fit is one of {', '.join(FITS)}, not {self.fit!r}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:

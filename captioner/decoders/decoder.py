@@ -58,11 +58,17 @@ def said(
     return torch.cat(log_probs), torch.cat(means)
 
 
+DEEPEST = 1000
+"""Layers: more would be built for hours before anything refused them."""
+
+
 def check_choices(dropout: float, **sizes: int) -> None:
     """Raise ValueError, by name, unless each size is a number of units or layers and `dropout` a probability below one."""
     for name, size in sizes.items():
         if size < 1:
             raise ValueError(f"{name} is a number of {'layers' if name == 'layers' else 'units'} and must be positive, not {size}")
+    if sizes.get("layers", 1) > DEEPEST:
+        raise ValueError(f"layers is a number of layers and at most {DEEPEST}, not {sizes['layers']}")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout is a probability in [0, 1), not {dropout}")
 

@@ -61,6 +61,8 @@ class SmallConv(Encoder):
 
 
 COORDINATES = 10
+DEEPEST = 1000
+"""Blocks of a stage: more would be built for hours before anything refused them."""
 
 
 def place_features(cells: Float[Tensor, "regions 2"]) -> Float[Tensor, "regions places"]:
@@ -77,6 +79,8 @@ def _check(channels: Sequence[int], kernels: Sequence[int], strides: Sequence[in
     for name, values, least in (("kernels", kernels, 1), ("strides", strides, 1), ("blocks", blocks, 0)):
         if len(values) != len(channels) or min(values) < least:
             raise ValueError(f"{name} must be {len(channels)} numbers from {least}, one a stage, not {list(values)}")
+    if max(blocks) > DEEPEST:
+        raise ValueError(f"blocks are numbers of residual blocks and at most {DEEPEST}, not {list(blocks)}")
     if any(kernel < stride for kernel, stride in zip(kernels, strides, strict=True)):
         raise ValueError(f"kernels must be at least the strides {list(strides)}, or pixels go unseen, not {list(kernels)}")
 

@@ -1,7 +1,6 @@
 """In how many images' references each n-gram stands: counted, saved and loaded."""
 
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -57,8 +56,9 @@ class Frequencies:
                 return cls._from_arrays(dict(arrays))
         except FileNotFoundError:
             raise InputError(f"{path}: document frequencies not found; check the path") from None
-        except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, BadZipFile) as error:
-            raise InputError(f"{path}: not a file of document frequencies ({error}); write one with Frequencies.save") from None
+        except Exception as error:  # a damaged archive fails in every way there is
+            why = str(error) or type(error).__name__
+            raise InputError(f"{path}: not a file of document frequencies ({why}); write one with Frequencies.save") from None
 
     @classmethod
     def _from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Frequencies":

@@ -26,7 +26,7 @@ class Search(ABC):
             raise ValueError(f"normalisation is one of {', '.join(NORMALISATIONS)}, not {normalisation!r}")
         if not math.isfinite(alpha):
             raise ValueError(f"alpha is the exponent of a length and finite, not {alpha}")
-        self.max_length, self.normalisation, self.alpha = max_length, normalisation, alpha
+        self.max_length, self.normalisation, self.alpha = max_length, normalisation, float(alpha)
         self.constraints = constraints or Constraints()
         if self.constraints.min_length > max_length:
             raise ValueError(f"min_length is a number of words and at most max_length, {max_length}, not {self.constraints.min_length}")

@@ -38,9 +38,12 @@ LOSS = "train/loss"
 
 def check_values(config: Mapping[str, Any]) -> None:
     """Raises: InputError, names the key, what it takes and what it was given."""
-    check_counts(config)
-    check_trainer(config["trainer"])
-    check_monitors(config["callbacks"])
+    try:
+        check_counts(config)
+        check_trainer(config["trainer"])
+        check_monitors(config["callbacks"])
+    except KeyError as error:  # a recorded configuration that was edited
+        raise InputError(f"{error.args[0]}: the configuration has no such key; put it back, or begin the run anew") from None
 
 
 def check_counts(config: Mapping[str, Any]) -> None:

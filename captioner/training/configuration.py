@@ -138,6 +138,8 @@ def choose(group: str, override: Override) -> Any:
 
 def _check_choice(override: Override, choices: Mapping[str, Sequence[str]]) -> None:
     group, value = override.key_or_group, override.value()
+    if override.is_delete() and group not in OPTIONAL:
+        raise InputError(f"{override.input_line}: a configuration keeps its keys; {group}=null empties one that may be empty")
     if group not in choices or override.is_delete():
         return
     if value is None:
@@ -179,8 +181,6 @@ def check_value(override: Override, base: DictConfig, known: Iterable[str]) -> N
         return
     if not _exists(base, key):
         raise InputError(f"{key}: there is no such key{near(key, known)}; --cfg job shows all (+{key}=... adds one)")
-    if override.is_delete():
-        return
     _check_kind(key, _select(base, key), override.value())
 
 

@@ -196,6 +196,8 @@ def test_init_keeps_every_word_at_its_id_and_adds_the_frequent_new_ones(coco: Pa
 
 
 MISTAKES = {
+    "~trainer.limit_val_batches": "a configuration keeps its keys",
+    "~scheduler": "a configuration keeps its keys",
     "optimzer.lr=3": "did you mean optimizer.lr",
     "decoder.droput=0.1": "did you mean decoder.dropout",
     "encoder=resnet51": "did you mean resnet50",

@@ -79,6 +79,20 @@ def test_a_bad_file_is_one_clear_line(tmp_path, name):
         Frequencies.load(path)
 
 
+def test_a_file_with_any_byte_flipped_is_read_or_refused_in_one_line(tmp_path):
+    path = tmp_path / "frequencies.npz"
+    Frequencies.of(References([[["a", "dog", "runs", "off", "now"]], [["a", "dog", "sat", "on", "mats"]]])).save(path)
+    whole, refused = path.read_bytes(), []
+    for at in range(0, len(whole), 7):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+        try:
+            Frequencies.load(path)
+        except InputError as error:
+            refused.append(str(error))
+    assert len(refused) > len(whole) // 14
+    assert all(line.startswith(f"{path}: ") for line in refused)
+
+
 def test_numbers_are_translated_by_what_they_stand_for():
     mine, _ = Numbering.of([["a", "b", "c"], ["b", "c", "a"]], 3)
     other, _ = Numbering.of([["x", "b", "c", "a"]], 3)

@@ -1,0 +1,90 @@
+"""Values of a configuration are held to the annotations of the constructor that gets them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import pytest
+
+from captioner import bundle
+from captioner.arguments import fits, misfit, told
+from captioner.errors import InputError
+
+
+class Part(NamedTuple):
+    size: int
+
+
+@pytest.mark.parametrize(
+    ("hint", "good", "bad"),
+    [
+        (int, [0, -3, 10**30], [1.0, True, "1", None, [1]]),
+        (float, [1, 0.5, float("nan")], [True, "0.5", None, {}]),
+        (bool, [True, False], [0, 1, "true", None]),
+        (str, ["", "a"], [1, None, ["a"], b"a"]),
+        (int | None, [1, None], ["null", 1.5]),
+        (Literal["a", "b"], ["a"], ["c", None, ["a"]]),
+        (Sequence[int], [[], [1, 2], (3,)], ["12", [1, "2"], {1: 2}, 3]),
+        (tuple[float, float], [[0.5, 1], (1, 2)], [[1], [1, 2, 3], "ab", [1, "2"]]),
+        (tuple[int, ...], [[], [1, 2, 3]], [[1.5]]),
+        (list, [[], ["a", 1]], ["a", {}]),
+        (Mapping[str, int], [{}, {"a": 1}], [[], {"a": "b"}, "a"]),
+        (int | Sequence[int], [3, [3, 4]], ["3", [None]]),
+        (Part, [Part(3)], [{"size": 3}, (3,), None, 3]),
+        (Part | None, [None, Part(3)], [{}]),
+        (Any, [None, {}, print], []),
+        (Callable[[int], int], [print, 3], []),
+    ],
+    ids=str,
+)
+def test_a_value_fits_an_annotation_or_does_not(hint: Any, good: list[Any], bad: list[Any]) -> None:
+    assert [value for value in good if not fits(value, hint)] == []
+    assert [value for value in bad if fits(value, hint)] == []
+
+
+@pytest.mark.parametrize(
+    ("hint", "words"),
+    [
+        (int, "a whole number"),
+        (int | None, "a whole number or null"),
+        (int | Sequence[int], "a whole number or a list of whole numbers"),
+        (tuple[float, float], "a list of numbers"),
+        (Literal["crop", "squash"], "one of crop, squash"),
+        (Part, "a section whose _target_ makes a Part"),
+    ],
+    ids=str,
+)
+def test_what_an_annotation_asks_for_is_said_in_words(hint: Any, words: str) -> None:
+    assert told(hint) == words
+
+
+def test_the_first_argument_that_does_not_fit_is_named_with_a_short_value() -> None:
+    def make(size: int, name: str = "", *, free: Any = None) -> None: ...
+
+    assert misfit(make, {"free": 3, "size": 2, "unknown": 5}) is None
+    assert misfit(make, {"size": 2, "name": 3}) == "name has to be a string, not 3"
+    assert misfit(make, {"size": "x" * 1000}) == f"size has to be a whole number, not '{'x' * 59}..."
+
+
+BEAM: dict[str, Any] = {"_target_": "captioner.search.beam.BeamSearch"}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"beams": "3"}, "beams has to be a whole number, not '3'"),
+        ({"beams": None}, "beams has to be a whole number, not None"),
+        ({"alpha": "nan"}, "alpha has to be a number, not 'nan'"),
+        ({"constraints": {"min_length": 3}}, r"constraints has to be a section whose _target_ makes a Constraints or null, not \{"),
+        ({"constraints": [3]}, r"constraints has to be .*, not \[3\]"),
+    ],
+    ids=str,
+)
+def test_what_is_built_says_which_argument_is_of_another_kind(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=rf"^captioner\.search\.beam\.BeamSearch: {message}"):
+        bundle.build({**BEAM, **more})
+
+
+@pytest.mark.parametrize("size", [2**62, 10**30])
+def test_a_part_that_is_too_large_for_the_machine_is_refused_in_one_line(size: int) -> None:
+    with pytest.raises(InputError, match=r"^captioner\.encoders\.small\.SmallConv: \S.*"):
+        bundle.build({"_target_": "captioner.encoders.small.SmallConv", "channels": [size, size], "features": size}, "encoder")
