@@ -277,6 +277,9 @@ def _unpacked(path: Path, mmap: bool = False) -> Any:
     """
     if zipfile.is_zipfile(path):  # files of old versions of torch are not
         with zipfile.ZipFile(path) as archive:
+            claimed, held = sum(record.file_size for record in archive.infolist()), path.stat().st_size
+            if claimed > held:  # torch compresses nothing: 20 GB of packed zeros fit into a file of 20 MB
+                raise zipfile.BadZipFile(f"its records claim {claimed:,} bytes, of which a file of {held:,} cannot hold all")
             damaged = archive.testzip()
         if damaged is not None:
             raise zipfile.BadZipFile(f"by its checksum, {damaged} in it is not what was written")

@@ -296,7 +296,7 @@ class Captioner(nn.Module):
         missing, damaged, of another format, or configured with anything outside this package.
         """
         path, device = Path(model), chosen_device(device)
-        if path.suffix == ".ckpt":
+        if path.suffix == ".ckpt" and not path.is_dir():
             config, vocabulary, tensors = read_checkpoint(path)
         else:
             path = path / "model" if standing(path / "model").is_dir() else path

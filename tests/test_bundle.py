@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,23 @@ def test_any_flipped_bit_of_a_checkpoint_is_noticed_or_changes_nothing(tmp_path:
             assert found == {"b": {"c": "text", "d": 3}}
     assert len(refused) > 50
     assert all("damaged" in message and "best.ckpt" in message for message in refused)
+
+
+def test_a_checkpoint_whose_records_claim_more_than_its_file_holds_is_refused_before_they_are_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, packed = tmp_path / "plain.pth", tmp_path / "packed.ckpt"
+    torch.save({"a": torch.arange(3.0)}, plain)
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(packed, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+        new.writestr("plain/data/7", bytes(1_000_000), zipfile.ZIP_DEFLATED)
+    assert packed.stat().st_size < 10_000
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", lambda _: pytest.fail("unpacked"))
+    with pytest.raises(InputError, match=r"packed\.ckpt: damaged.*records claim 1,00"):
+        read_checkpoint(packed)
+    monkeypatch.undo()
+    assert torch.equal(read_checkpoint(plain)["a"], torch.arange(3.0))
 
 
 def test_a_folder_of_other_files_is_not_replaced(tmp_path: Path) -> None:

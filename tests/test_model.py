@@ -93,8 +93,9 @@ def test_regions_of_the_trunk_are_as_good_as_pixels_where_layers_come_after_it(t
 def test_a_saved_model_says_the_same_caption_and_looks_the_same_way(tmp_path):
     model = small()
     model.save(tmp_path / "run" / "model")
+    model.save(tmp_path / "folder.ckpt")
     said = model.caption(photos())
-    for where in (tmp_path / "run" / "model", tmp_path / "run"):
+    for where in (tmp_path / "run" / "model", tmp_path / "run", tmp_path / "folder.ckpt"):
         again = Captioner.load(where).caption(photos())
         assert all(same(one, other) for one, other in zip(said, again, strict=True))
 

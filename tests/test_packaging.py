@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 RUN_TIME = "torch torchvision pycocotools nltk pillow lightning hydra-core safetensors jaxtyping numpy"
-COME_ALONG = {"torchmetrics": "lightning", "omegaconf": "hydra-core", "tqdm": "nltk"}
+COME_ALONG = {"torchmetrics": "lightning", "omegaconf": "hydra-core", "pyyaml": "omegaconf", "tqdm": "nltk"}
 """Packages that we import and that one of RUN_TIME brings: declared as well, so that no change of theirs takes them away."""
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from captioner import kinds
@@ -50,13 +51,16 @@ SECTIONS = tuple(name for name in WHOLE if "." not in name and name != "attentio
 
 def recorded_run(path: Path) -> dict[str, Any]:
     """The configuration of a run's folder (config.yaml) or of a checkpoint. Raises: InputError, missing, damaged, or of something else."""
-    if path.suffix == ".ckpt":
+    if path.suffix == ".ckpt" and not path.is_dir():
         return recorded_checkpoint(path)
     file = path / "config.yaml" if path.is_dir() else path
+    if not file.is_file():  # a named pipe would wait for ever
+        raise InputError(f"{file}: no such run; give a run's folder, the one with config.yaml")
     try:
-        found = OmegaConf.to_container(OmegaConf.load(file))
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such run; give a run's folder, the one with config.yaml") from None
+        text = file.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise ValueError("it holds a YAML alias, which no record has: a few of them can stand for more than a memory holds")
+        found = OmegaConf.to_container(OmegaConf.create(text))
     except Exception as error:  # whatever a damaged file makes the YAML reader raise
         raise InputError(f"{file}: not a run's configuration ({first_line(error)})") from None
     return checked(found, file)
@@ -173,7 +177,7 @@ def _drawn(data: Mapping[str, Any]) -> bool:
 
 def _outputs_of(path: Path) -> Path | None:
     """The folder of all runs that a run's folder, its config.yaml or its checkpoint lies in."""
-    folder = run_of(path) if path.suffix == ".ckpt" else path if path.is_dir() else path.parent
+    folder = path if path.is_dir() else run_of(path) if path.suffix == ".ckpt" else path.parent
     return None if folder is None else folder.resolve().parent.parent
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,6 +173,25 @@ def test_a_strangers_record_writes_nowhere_and_runs_nothing(
         assert not acted
         assert not out.exists()
         assert not Path("new").exists()
+
+
+@pytest.mark.parametrize("levels", [1, 30])
+def test_a_strangers_record_with_yaml_aliases_is_refused_before_they_are_followed(
+    levels: int, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    poisoned("seed", 0)
+    file = Path("given/config.yaml")
+    lines = ["a0: &a0 [1, 2]", *(f"a{level}: &a{level} [*a{level - 1}, *a{level - 1}, *a{level - 1}]" for level in range(1, levels + 1))]
+    file.write_text("\n".join([*lines, file.read_text()]))
+    assert train("rerun=given", "run_folder=new") == 2
+    assert "given/config.yaml: not a run's configuration (it holds a YAML alias" in error(capsys)
+    assert not Path("new").exists()
+
+
+def test_a_record_that_is_no_file_is_no_run(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "config.yaml")
+    assert train(f"rerun={tmp_path}", "run_folder=new") == 2
+    assert "config.yaml: no such run; give a run's folder" in error(capsys)
 
 
 def test_a_strangers_value_is_the_users_own_once_it_is_said_again(here: Path, tmp_path: Path) -> None:
