@@ -25,7 +25,8 @@ WIDTH = 112
 BEGINNING = """# Commands
 
 `captioner COMMAND --help` says the same in a terminal. This page is written by `python docs/commands.py` from the commands themselves.
-Exit codes everywhere: 0 done; 1 some inputs failed and are named on standard error, the rest is done; 2 usage or configuration; 130 interrupted.
+Exit codes everywhere: 0 done; 1 some inputs failed and are named on standard error, the rest is done; 2 usage or configuration; \
+130 interrupted.
 `python train.py` and `python predict.py` in a checkout are `captioner train` and `captioner predict`.
 
 | command | what it does |
