@@ -301,8 +301,15 @@ def _instead_of(path: Path) -> str:
 def load_state(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Path) -> None:
     """Copy `tensors` into `module`; every name and shape must fit. `where` is named in the error.
 
-    Raises: InputError, names missing, unexpected or of another shape, numbers that are not finite; nothing is copied then.
+    Raises: InputError, as `check_shapes`, or numbers that are not finite; nothing is copied then.
     """
+    check_shapes(module, tensors, where)
+    check_finite(tensors, where)
+    module.load_state_dict(dict(tensors))
+
+
+def check_shapes(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Path) -> None:
+    """Raises: InputError, names missing, unexpected or of another shape than in `module`; `where` is named in the error."""
     own = module.state_dict()
     troubles = []
     missing = [name for name in own if name not in tensors]
@@ -317,8 +324,6 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Pa
             troubles.append(f"{title}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}")
     if troubles:
         raise InputError(f"{where}: the tensors do not fit the model; {'; '.join(troubles)}")
-    check_finite(tensors, where)
-    module.load_state_dict(dict(tensors))
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str | Path) -> None:

@@ -305,9 +305,20 @@ class Captioner(nn.Module):
             config["encoder"] = portable(config["encoder"])
         folder = path.is_dir()
         words = named(path / bundle.VOCABULARY if folder else path, Vocabulary.from_json, vocabulary)
+        if (outline := without_memory(cls.from_config, config, words)) is not None:
+            bundle.check_shapes(outline, tensors, path)  # a damaged size may ask for more memory than there is
         captioner = named(path / bundle.CONFIG if folder else path, cls.from_config, config, words)
         bundle.load_state(captioner, tensors, path)
         return captioner.to(device).eval()
+
+
+def without_memory(make: Callable[..., Made], *given: Any) -> Made | None:
+    """What `make` gives, its tensors without memory; None where it refuses, or needs numbers to be made."""
+    try:
+        with torch.device("meta"):
+            return make(*given)
+    except (InputError, NotImplementedError, RuntimeError):
+        return None
 
 
 def own_search(config: Mapping[str, Any]) -> Search:

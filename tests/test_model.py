@@ -354,3 +354,13 @@ def test_probabilities_that_are_no_numbers_are_said_of_the_model(search):
         model.caption(photos(), search=search)
     with pytest.raises(BrokenModelError, match="the model's log-probabilities are not finite"):
         model.explain(photos()[0], "a red dog")
+
+
+def test_a_damaged_size_is_refused_before_memory_is_asked_for(tmp_path):
+    """A million units: to build such a layer would take terabytes."""
+    small().save(tmp_path / "model")
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    config["encoder"]["channels"] = [10**6, 10**6]
+    (tmp_path / "model/config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="the tensors do not fit the model"):
+        Captioner.load(tmp_path / "model")

@@ -76,6 +76,14 @@ def continued(command: str) -> str:
 class Parser(argparse.ArgumentParser):
     """Complains in one line: with so many flags the usage would bury it."""
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As ever; a word that would not be seen in a message, such as a space, is shown in quotes."""
+        found, strange = self.parse_known_args(args, namespace)
+        if strange:
+            shown = (word if word.isprintable() and word.strip() else ascii(word) for word in strange)
+            self.error(f"unrecognized arguments: {' '.join(shown)}")
+        return found
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"captioner: error: {message}; `{self.prog} --help` shows every option\n")
 
