@@ -49,6 +49,15 @@ OTHERS = (
 SECTIONS = tuple(name for name in WHOLE if "." not in name and name != "attention")
 
 
+class WithoutAliases(yaml.SafeLoader):
+    """Refuses aliases while it reads, and ends at a nesting that nobody writes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("it holds a YAML alias, which no record has: a few of them can stand for more than a memory holds")
+        return super().compose_node(parent, index)
+
+
 def recorded_run(path: Path) -> dict[str, Any]:
     """The configuration of a run's folder (config.yaml) or of a checkpoint. Raises: InputError, missing, damaged, or of something else."""
     if path.suffix == ".ckpt" and not path.is_dir():
@@ -58,8 +67,7 @@ def recorded_run(path: Path) -> dict[str, Any]:
         raise InputError(f"{file}: no such run; give a run's folder, the one with config.yaml")
     try:
         text = file.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise ValueError("it holds a YAML alias, which no record has: a few of them can stand for more than a memory holds")
+        yaml.compose(text, Loader=WithoutAliases)
         found = OmegaConf.to_container(OmegaConf.create(text))
     except Exception as error:  # whatever a damaged file makes the YAML reader raise
         raise InputError(f"{file}: not a run's configuration ({first_line(error)})") from None

@@ -188,6 +188,14 @@ def test_a_strangers_record_with_yaml_aliases_is_refused_before_they_are_followe
     assert not Path("new").exists()
 
 
+def test_a_record_nested_without_end_is_refused_and_read_no_further(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To look at each of these brackets before the first is understood takes minutes."""
+    Path("deep").mkdir()
+    Path("deep/config.yaml").write_text('{"seed": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    assert train("rerun=deep", "run_folder=new") == 2
+    assert "deep/config.yaml: not a run's configuration (" in error(capsys)
+
+
 def test_a_record_that_is_no_file_is_no_run(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(tmp_path / "config.yaml")
     assert train(f"rerun={tmp_path}", "run_folder=new") == 2
