@@ -236,9 +236,10 @@ def keys_of(config: Any, prefix: str = "") -> list[str]:
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean optimizer.lr?" where something is near; the last part of a dotted name counts by itself too."""
+    """ "; did you mean optimizer.lr?" where something is near, first what differs in capitals only; the last part of a dotted name counts by itself too."""
     known = list(dict.fromkeys(known))
-    close = difflib.get_close_matches(name, known, n=2, cutoff=0.7)
+    same = [key for key in known if key.lower() == name.lower()]
+    close = same or difflib.get_close_matches(name, known, n=2, cutoff=0.7)
     last = name.rpartition(".")[2]
     close += [key for key in known if key.rpartition(".")[2] == last and key not in close][:3]
     return f"; did you mean {' or '.join(close[:3])}?" if close else ""

@@ -73,9 +73,10 @@ def test_what_has_none_is_refused_with_its_key_and_value(key: str, value: Any) -
     assert str(value) in str(caught.value)
 
 
-def test_a_mistyped_monitor_has_its_neighbour_named() -> None:
+@pytest.mark.parametrize("mistyped", ["val/CIDER", "val/cider", "val/Cidr"])
+def test_a_mistyped_monitor_has_its_neighbour_named(mistyped: str) -> None:
     with pytest.raises(InputError, match="did you mean val/CIDEr"):
-        check_values(with_value("callbacks.checkpoints.monitor", "val/CIDER"))
+        check_values(with_value("callbacks.checkpoints.monitor", mistyped))
 
 
 def test_no_validation_at_all_may_be_asked_for() -> None:
