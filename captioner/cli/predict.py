@@ -252,7 +252,8 @@ def captioned(
         except BrokenModelError as error:
             raise BrokenModelError(f"{', '.join(map(str, options.model or [LATEST]))}: {error}") from None
         except (RuntimeError, ValueError, MemoryError) as error:
-            alone = error
+            full = isinstance(error, MemoryError) or "allocate" in str(error)  # so torch's errors of both kinds of memory say
+            alone = MemoryError("out of memory while it was captioned; ask for fewer beams, or fewer --captions") if full else error
         yield path, name, image, alone
 
 

@@ -236,7 +236,7 @@ def keys_of(config: Any, prefix: str = "") -> list[str]:
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean optimizer.lr?" where something is near, first what differs in capitals only; the last part of a dotted name counts by itself too."""
+    """ "; did you mean optimizer.lr?" where something is near (capitals make no difference); the last part of a dotted name counts too."""
     known = list(dict.fromkeys(known))
     same = [key for key in known if key.lower() == name.lower()]
     close = same or difflib.get_close_matches(name, known, n=2, cutoff=0.7)

@@ -182,6 +182,25 @@ def test_the_rest_is_done_where_some_fail_and_each_failure_is_named(stand_in, ca
     assert [line["image"] for line in lines()] == ["in/a.png", "in/z.png"]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 400000000000 bytes"),
+        RuntimeError("CUDA out of memory. Tried to allocate 4.00 GiB"),
+    ],
+)
+def test_a_search_too_wide_for_the_memory_says_so_in_one_way(stand_in, error, capsys, monkeypatch):
+    def caption(*_, **__):
+        raise error
+
+    draw("a.png")
+    monkeypatch.setattr(type(stand_in), "caption", caption)
+    assert main(["predict", "a.png"]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "captioner: a.png: out of memory while it was captioned; ask for fewer beams, or fewer --captions"
+
+
 def test_two_predicts_do_not_write_into_one_folder_at_the_same_time(stand_in, capsys):
     draw("a.png", "b.png")
     assert main(["predict", "a.png", "--out", "out"]) == 0
