@@ -155,6 +155,13 @@ def test_one_epoch_then_resumed_to_two_is_two_epochs_where_the_schedule_was_told
     assert differing(straight / "checkpoints" / "last.ckpt", Path("whole/checkpoints/last.ckpt")) == []
 
 
+def test_a_run_without_validation_ends_after_its_last_epoch_and_leaves_its_model(coco: Path, here: Path) -> None:
+    run = small_run(coco, "run", "trainer.limit_val_batches=0", "trainer.max_epochs=2")
+    assert Captioner.load(run).caption(Image.new("RGB", (20, 20))).text is not None
+    assert not (run / "results").exists()
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 1
+
+
 def test_a_finished_run_resumed_for_no_epoch_keeps_its_best_model(coco: Path, here: Path) -> None:
     run = small_run(coco, "run")
     assert train(f"resume={run}/checkpoints/last.ckpt", "run_folder=again") == 0
