@@ -46,7 +46,7 @@ OTHERS = (
     (r".*", "begin a new run without resume="),
 )
 """(pattern of keys, why another value cannot act and what to do): whatever ACTS says, and where it says nothing."""
-SECTIONS = tuple(name for name in WHOLE if "." not in name and name != "attention")
+SECTIONS = (*(name for name in WHOLE if "." not in name and name != "attention"), "logger")
 
 
 class WithoutAliases(yaml.SafeLoader):
@@ -93,7 +93,21 @@ def checked(found: Any, file: Path) -> dict[str, Any]:
         kinds.check(found)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
+    for key in needed_keys():
+        section, _, name = key.rpartition(".")
+        if name not in (found[section] if section else found):
+            raise InputError(f"{file}: {key} is not there, and every run needs it; put it back, or begin a run anew")
     return {str(key): value for key, value in found.items()}
+
+
+def needed_keys() -> list[str]:
+    """The keys that every run reads by name: those of conf/train.yaml and of the trainer, but for what earlier versions did not record."""
+    folder = kinds.conf_folder()
+    table: Any = OmegaConf.to_container(OmegaConf.load(folder / f"{kinds.ROOT}.yaml"))
+    trainer: Any = OmegaConf.to_container(OmegaConf.load(folder / "trainer" / "default.yaml"))
+    read = {"": table, "data": table["data"], "validation": table["validation"], "trainer": trainer}
+    keys = [f"{section}.{name}" if section else name for section, values in read.items() for name in values]
+    return [key for key in keys if key not in ("defaults", "threads") and not key.endswith("_")]
 
 
 def override_run(recorded: Mapping[str, Any], words: Sequence[str], where: str) -> DictConfig:
@@ -148,8 +162,8 @@ def _check_keys(config: Mapping[str, Any], said: set[str], path: Path) -> None:
         if target.startswith("captioner."):
             continue
         section: Any = config
-        for part in place.split("."):
-            section = section[part]
+        for part in re.findall(r"[^.\[\]]+", place):
+            section = section[int(part)] if isinstance(section, list) else section[part]
         known = kinds.offered().keys[kinds.offered().name(place)]
         for name, value in section.items():
             plainly = value is None or (isinstance(value, bool | int | float) and not place.startswith("logger."))

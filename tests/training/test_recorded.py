@@ -188,6 +188,18 @@ def test_a_strangers_record_with_yaml_aliases_is_refused_before_they_are_followe
     assert not Path("new").exists()
 
 
+@pytest.mark.parametrize("key", ["logger", "data.cache_folder", "validation.images", "trainer.limit_val_batches", "seed"])
+def test_a_record_without_a_key_that_every_run_reads_is_refused(key: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    poisoned("seed", 0)
+    record = OmegaConf.load("given/config.yaml")
+    section, _, name = key.rpartition(".")
+    del (OmegaConf.select(record, section) if section else record)[name]
+    OmegaConf.save(record, "given/config.yaml")
+    assert train("rerun=given", "run_folder=new") == 2
+    assert key in error(capsys)
+    assert not Path("new").exists()
+
+
 def test_a_record_nested_without_end_is_refused_and_read_no_further(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """To look at each of these brackets before the first is understood takes minutes."""
     Path("deep").mkdir()
