@@ -7,9 +7,6 @@ PYTHON ?=
 STAMP := $(VENV)/.captioner-installed
 BIN := $(VENV)/bin
 
-# OpenMP's waiting threads sleep: where they spin on a busy machine, they take the time of the thread that works. Your own setting wins.
-export OMP_WAIT_POLICY ?= PASSIVE
-
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench kills install
 .DELETE_ON_ERROR:

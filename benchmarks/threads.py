@@ -14,14 +14,14 @@ import subprocess
 import sys
 import time
 
+from captioner import processor
+
 SPIN = "import time\nwhile True:\n    sum(range(100000))"
-ROWS = (("usual", "2"), ("PASSIVE", "2"), ("PASSIVE", "1"), ("PASSIVE", "chosen"))
+ROWS = (("usual", "2"), ("PASSIVE", "2"), ("ours", "2"), ("ours", "1"), ("ours", "chosen"))
 
 
 def measure(threads: str, steps: int) -> None:
     """Print the median milliseconds of a step of this process, and its threads."""
-    from captioner import processor
-
     before = processor.read_clocks()
     import torch
 
@@ -57,7 +57,9 @@ def row(policy: str, threads: str, steps: int) -> tuple[str, str]:
     """(milliseconds, threads) of a process that is told so."""
     environment = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")}
     if policy != "usual":
-        environment["OMP_WAIT_POLICY"] = policy
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"
+    if policy == "ours":
+        environment["GOMP_SPINCOUNT"] = processor.SHORT_WAIT
     command = [sys.executable, __file__, "--one", threads, "--steps", str(steps)]
     told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
     return told[0], told[1]
