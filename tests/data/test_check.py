@@ -7,24 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from runs import SMALL
 
 from captioner.cli.main import main
 from captioner.data.captions import CaptionSet
 from captioner.data.check import readable
 from captioner.errors import InputError
-
-SMALL = [
-    "encoder=small",
-    "encoder.channels=[5,7]",
-    "encoder.features=7",
-    "encoder.coordinates=false",
-    "encoder.blocks=[0,1]",
-    "transform.size=24",
-    "decoder.embedding_size=8",
-    "decoder.hidden_size=12",
-    "attention.score.attention_size=10",
-    "trainer.accelerator=cpu",
-]
 
 
 def cut(path: Path) -> None:
