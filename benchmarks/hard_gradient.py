@@ -78,15 +78,15 @@ def draw_images(looks: Float[Tensor, "kinds features"], images: int, regions: in
     return Batch(Regions(features, grid), captions, torch.arange(images))
 
 
-def build(baseline: str, draws: int, expect_first: int = 0, to_go: bool = True) -> tuple[Decoder, Objective]:
+def build(baseline: str, draws: int, expectation_batches: int = 0, reward_to_go: bool = True) -> tuple[Decoder, Objective]:
     words = [
         "attention=hard",
         "objective=hard",
         f"objective/baseline={baseline}",
         f"encoder.features={FEATURES}",
-        f"objective.draws={draws}",
-        f"objective.expect_first={expect_first}",
-        f"objective.terms.reinforce.to_go={to_go}",
+        f"objective.samples={draws}",
+        f"objective.expectation_batches={expectation_batches}",
+        f"objective.terms.reinforce.reward_to_go={reward_to_go}",
         *SIZES,
     ]
     config = plain(compose_run(words))
@@ -95,7 +95,7 @@ def build(baseline: str, draws: int, expect_first: int = 0, to_go: bool = True) 
 
 def plainly(objective: Objective) -> Objective:
     """Likelihood and REINFORCE alone, without the coin."""
-    return Objective({name: objective.terms[name] for name in ("likelihood", "reinforce")}, 0.0, objective.draws)  # type: ignore[misc]
+    return Objective({name: objective.terms[name] for name in ("likelihood", "reinforce")}, 0.0, objective.samples)  # type: ignore[misc]
 
 
 def train(toy: Toy, objective: Objective, draw: Callable[[], Batch], steps: int) -> float:
@@ -143,7 +143,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     draw = partial(draw_images, torch.randn(KINDS, FEATURES), options.images, options.regions, options.objects)
     batch = draw()
-    decoder, trained = build("leave_one_out", options.draws, options.expect_first)
+    decoder, trained = build("leave_one_out", options.draws, options.expectation_batches)
     toy, done = Toy(decoder).train(), 0
     print(f"{options.images} images of {options.regions} regions, {options.draws} draws an image, {options.repeats} gradients a baseline")
     for steps in sorted(options.steps):
@@ -155,13 +155,13 @@ def report(toy: Toy, batch: Batch, options: argparse.Namespace, title: str) -> N
     """A line a baseline, the variance with the moving average and whole captions as the unit of all."""
     found = {}
     kinds = ["none", *sorted(groups(conf_folder())["objective/baseline"], key=lambda name: name != "moving_average")]
-    for kind, to_go in itertools.product(kinds, (False, True)):
-        objective = plainly(build("moving_average" if kind == "none" else kind, options.draws, to_go=to_go)[1])
+    for kind, reward_to_go in itertools.product(kinds, (False, True)):
+        objective = plainly(build("moving_average" if kind == "none" else kind, options.draws, reward_to_go=reward_to_go)[1])
         if kind == "none":
             objective.terms["reinforce"].baseline = Nothing()
         torch.manual_seed(options.seed + 1)
-        found[f"{kind}, to go" if to_go else kind] = (
-            options.draws + objective.needs_peaks,
+        found[f"{kind}, to go" if reward_to_go else kind] = (
+            options.draws + objective.needs_argmax,
             *spread(toy, objective, batch, options.repeats),
         )
     unit = found["moving_average"]

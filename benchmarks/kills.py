@@ -183,9 +183,7 @@ def differing(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return [key for key in one.keys() | other.keys() if key not in one or key not in other or not same(one[key], other[key])]
 
 
-def trial(
-    folder: Path, temporary: Path, moment: float, composed: DictConfig, straight: dict[str, Any]
-) -> tuple[str, list[str]]:
+def trial(folder: Path, temporary: Path, moment: float, composed: DictConfig, straight: dict[str, Any]) -> tuple[str, list[str]]:
     """(when the kill came, what was wrong)."""
     child = begin(folder, temporary, anew(composed))
     time.sleep(moment)

@@ -31,7 +31,7 @@ def measure(threads: str, steps: int) -> None:
     from captioner.attention.readout import Expectation
     from captioner.attention.score import ScaledDot
     from captioner.decoders.lstm import LSTMDecoder
-    from captioner.records import EXPECT, Regions
+    from captioner.records import AttentionMode, Regions
 
     number = processor.free_cores(before) if threads == "chosen" else int(threads)
     torch.set_num_threads(number)
@@ -42,7 +42,7 @@ def measure(threads: str, steps: int) -> None:
     captions = torch.randint(3, 100, (32, 3, 16))
     captions[..., 0], captions[..., -1] = 1, 2
     optimizer = torch.optim.AdamW(decoder.parameters())
-    mode = torch.full((32, 3), EXPECT)
+    mode = torch.full((32, 3), AttentionMode.EXPECTATION)
     seconds = []
     for _ in range(steps):
         begun = time.perf_counter()

@@ -1,7 +1,7 @@
 """A folder of tensors and JSON, written whole or not at all; knows no model.
 
     model.safetensors   tensors by name
-    config.json         {"format": 1, "files": {name: {"sha256": ...}}, ...}: what `build` needs to make the model again
+    config.json         {"format": 2, "files": {name: {"sha256": ...}}, ...}: what `build` needs to make the model again
     vocabulary.json     words
     README.md           the model card
 
@@ -29,8 +29,8 @@ from captioner import kinds
 from captioner.arguments import misfit
 from captioner.errors import BrokenModelError, InputError
 from captioner.files import read_json, standing, whole_folder
+from captioner.formats import FORMAT, READABLE, upgraded
 
-FORMAT = 1
 REFUSALS = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, MemoryError, RuntimeError)
 """What constructors raise by values that they cannot take."""
 TENSORS, CONFIG, VOCABULARY, CARD = "model.safetensors", "config.json", "vocabulary.json", "README.md"
@@ -191,10 +191,11 @@ def _load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, An
         if not (folder / name).is_file():
             raise InputError(f"{folder / name}: missing, so {folder} is not a whole model; copy or train it again")
     config = _read_object(folder / CONFIG, "model configuration")
-    if config.get("format") != FORMAT:
+    if config.get("format") not in READABLE:
         found = repr(config["format"]) if "format" in config else "none"
         raise InputError(
-            f'{folder / CONFIG}: "format" is {found}, but this captioner reads {FORMAT}; use the version that wrote it, or train again'
+            f'{folder / CONFIG}: "format" is {found}, but this captioner reads {READABLE[0]} to {FORMAT}; '
+            "use the version that wrote it, or train again"
         )
     sums = config.pop("files", {})
     del config["format"]
@@ -209,7 +210,7 @@ def _load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, An
 
 def _read_object(path: Path, what: str) -> dict[str, Any]:
     try:
-        value = read_json(path, what)
+        value = upgraded(read_json(path, what)) if path.name == CONFIG else read_json(path, what)
     except RecursionError:
         raise InputError(f"{path}: {what} is nested too deep to be one") from None
     if not isinstance(value, dict):

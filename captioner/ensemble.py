@@ -13,7 +13,7 @@ from captioner.data.given import as_image
 from captioner.data.transforms import Box, Transform
 from captioner.errors import InputError
 from captioner.model import AnySearch, Caption, Captioner, Hypothesis, One, Steps, caption_all, forced, searched, searching
-from captioner.records import Regions, Step, Trace
+from captioner.records import Regions, Step, StepRecord
 from captioner.search.search import Search
 from captioner.tokenizer import tokenize
 from captioner.vocabulary import Vocabulary
@@ -72,29 +72,29 @@ class Ensemble:
             member.eval()
         return caption_all(self, images, batch_size, search or searching(self.search, beam))
 
-    def explain(self, image: Any, caption: str) -> Caption:
-        """As `Captioner.explain`: each word's probability is the mean of the members'."""
+    def align(self, image: Any, caption: str) -> Caption:
+        """As `Captioner.align`: each word's probability is the mean of the members'."""
         tokens = tokenize(caption)
         if not tokens:
             raise InputError(f"the caption {caption!r} holds no word to explain")
         for member in self.members:
             member.eval()
         picture = as_image(image)
-        seen, (box,) = self.see([picture])
-        said = [member.force(regions, tokens) for member, regions in zip(self.members, seen, strict=True)]
-        trace = mean_trace([said[m][1] for m in self.shown(seen)])
-        hypothesis = forced(log_mean([log_probs for log_probs, _ in said]), trace, self.vocabulary.encode(tokens)[1:-1])
-        explained = self.read([hypothesis], seen, picture, box)
+        seen, (box,) = self.prepare([picture])
+        said = [member.teacher_force(regions, tokens) for member, regions in zip(self.members, seen, strict=True)]
+        record = mean_record([said[m][1] for m in self.shown(seen)])
+        hypothesis = forced(log_mean([log_probs for log_probs, _ in said]), record, self.vocabulary.encode(tokens)[1:-1])
+        explained = self.to_caption([hypothesis], seen, picture, box)
         explained.words, explained.text = tokens, " ".join(tokens)
         return explained
 
-    def see(self, images: Sequence[Image.Image]) -> tuple[list[Regions], tuple[Box, ...]]:
+    def prepare(self, images: Sequence[Image.Image]) -> tuple[list[Regions], tuple[Box, ...]]:
         """Each member's regions; the boxes are the first's."""
-        seen, boxes = zip(*(member.see(images) for member in self.members), strict=True)
+        seen, boxes = zip(*(member.prepare(images) for member in self.members), strict=True)
         return list(seen), boxes[0]
 
     @torch.no_grad()
-    def describe(self, images: Sequence[Any], search: AnySearch | None = None) -> list[list[Hypothesis]]:
+    def generate(self, images: Sequence[Any], search: AnySearch | None = None) -> list[list[Hypothesis]]:
         """Captions of images that each member has prepared for itself (pixels or regions, one entry a member), the best first."""
         regions = [member.encode(own) for member, own in zip(self.members, images, strict=True)]
         begun = [member.decoder.start(own) for member, own in zip(self.members, regions, strict=True)]
@@ -105,7 +105,7 @@ class Ensemble:
             parts = zip(self.members, memories, state, self.ids, strict=True)
             steps = [member.decoder.step(memory, own, ids[words]) for member, memory, own, ids in parts]
             log_probs = log_mean([one.log_probs[..., ids] for one, ids in zip(steps, self.ids, strict=True)])
-            return Step(log_probs, tuple(one.state for one in steps), mean_trace([steps[m].trace for m in shown]))
+            return Step(log_probs, tuple(one.state for one in steps), mean_record([steps[m].record for m in shown]))
 
         return searched(search or self.search, Steps(step, tuple(memories)), tuple(states), regions[0].features.shape[0], self.vocabulary)
 
@@ -118,15 +118,15 @@ class Ensemble:
             if same_view(member.transform, view) and torch.equal(regions.cells, first)
         ]
 
-    def read(self, found: list[Hypothesis], seen: Sequence[Regions], image: Image.Image, box: Box) -> Caption:
-        return self.members[0].read(found, seen[0], image, box)
+    def to_caption(self, found: list[Hypothesis], seen: Sequence[Regions], image: Image.Image, box: Box) -> Caption:
+        return self.members[0].to_caption(found, seen[0], image, box)
 
-    def rest(self, how: str) -> None:
+    def set_attention_mode(self, how: str) -> None:
         """As `Captioner.rest`, for every member that has hard attention. Raises: InputError, none has."""
         refused = 0
         for member in self.members:
             try:
-                member.rest(how)
+                member.set_attention_mode(how)
             except InputError:
                 refused += 1
                 if refused == len(self.members):
@@ -149,18 +149,18 @@ def log_mean(log_probs: Sequence[Float[Tensor, "*lead"]]) -> Float[Tensor, "*lea
     return torch.stack(list(log_probs)).logsumexp(0) - count.log().to(log_probs[0])
 
 
-def mean_trace(traces: Sequence[Trace]) -> Trace:
-    """One trace of several on the same grid."""
-    first = traces[0]
-    if len(traces) == 1:
+def mean_record(records: Sequence[StepRecord]) -> StepRecord:
+    """One record of several on the same grid."""
+    first = records[0]
+    if len(records) == 1:
         return first
-    gates = [trace.gate for trace in traces if trace.gate is not None]
-    sentinels = [torch.zeros_like(trace.log_prob) if trace.sentinel is None else trace.sentinel for trace in traces]
-    return Trace(
-        torch.stack([trace.alphas for trace in traces]).mean(0),
-        torch.stack([trace.log_prob for trace in traces]).sum(0),
-        torch.stack(gates).mean(0) if len(gates) == len(traces) else None,
-        torch.stack(sentinels).mean(0) if any(trace.sentinel is not None for trace in traces) else None,
+    gates = [record.gate for record in records if record.gate is not None]
+    sentinels = [torch.zeros_like(record.log_prob) if record.sentinel is None else record.sentinel for record in records]
+    return StepRecord(
+        torch.stack([record.alphas for record in records]).mean(0),
+        torch.stack([record.log_prob for record in records]).sum(0),
+        torch.stack(gates).mean(0) if len(gates) == len(records) else None,
+        torch.stack(sentinels).mean(0) if any(record.sentinel is not None for record in records) else None,
     )
 
 

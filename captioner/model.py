@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captioner import bundle
-from captioner.attention.readout import Readout, mode_named
+from captioner.attention.readout import Readout, attention_mode
 from captioner.data.given import as_image, as_images
 from captioner.data.images import original_size
 from captioner.data.transforms import Box, Transform
@@ -24,12 +24,13 @@ from captioner.devices import chosen_device
 from captioner.encoders.encoder import Encoder, portable
 from captioner.errors import BrokenModelError, InputError
 from captioner.files import standing
+from captioner.formats import upgraded
 from captioner.maps.animation import frames, write_animation
 from captioner.maps.geometry import scaled_box
 from captioner.maps.heads import head_sheet
 from captioner.maps.matrix import alignment_matrix
 from captioner.maps.sheet import contact_sheet
-from captioner.records import DRAW, Batch, Memory, Regions, Rollout, Step, grid_size, map_tensors
+from captioner.records import AttentionMode, Batch, Memory, Regions, Rollout, Step, grid_size, map_tensors
 from captioner.search.beam import BeamSearch
 from captioner.search.hypotheses import Found, Say
 from captioner.search.search import Search
@@ -75,7 +76,7 @@ BROKEN = "the model's log-probabilities are not finite numbers: its training ove
 
 
 class Hypothesis(NamedTuple):
-    """One caption a search found; `log_prob` is the sum with `<end>`, `trace` a `Trace` of numpy arrays that begin (words, ...).
+    """One caption a search found; `log_prob` is the sum with `<end>`, `record` a `StepRecord` of numpy arrays that begin (words, ...).
 
     `satisfied`: see `search.hypotheses.Found`.
     """
@@ -85,7 +86,7 @@ class Hypothesis(NamedTuple):
     end_log_prob: float
     log_prob: float
     score: float
-    trace: Any
+    record: Any
     satisfied: bool = True
 
 
@@ -188,11 +189,11 @@ class Captioner(nn.Module):
     def rollout(self, batch: Batch, mode: Int[Tensor, "images captions"] | None = None) -> Rollout:
         """The batch's captions run through the decoder, all captions of an image against one encoder pass."""
         if mode is None:
-            mode = torch.full(batch.captions.shape[:2], DRAW, device=batch.captions.device)
+            mode = torch.full(batch.captions.shape[:2], AttentionMode.SAMPLE, device=batch.captions.device)
         return self.decoder.rollout(self.encode(batch.images), batch.captions, mode)
 
     @torch.no_grad()
-    def describe(self, images: Float[Tensor, "images 3 height width"] | Regions, search: AnySearch | None = None) -> list[list[Hypothesis]]:
+    def generate(self, images: Float[Tensor, "images 3 height width"] | Regions, search: AnySearch | None = None) -> list[list[Hypothesis]]:
         """Captions of prepared images, free-running, the best first; found by the model's own search where none is given."""
         regions = self.encode(images)
         memory, state = self.decoder.start(regions)
@@ -222,7 +223,7 @@ class Captioner(nn.Module):
         self.eval()
         return caption_all(self, images, batch_size, search or searching(self.search, beam))
 
-    def explain(self, image: Any, caption: str) -> Caption:
+    def align(self, image: Any, caption: str) -> Caption:
         """Where the model looks, and how likely it finds each word, when it is made to say `caption`.
 
         image: as `caption` takes it. Raises: InputError, no words, or an image that is none or cannot be read.
@@ -232,47 +233,47 @@ class Captioner(nn.Module):
         if not tokens:
             raise InputError(f"the caption {caption!r} holds no word to explain")
         picture = as_image(image)
-        seen, (box,) = self.see([picture])
-        hypothesis = forced(*self.force(seen, tokens), self.vocabulary.encode(tokens)[1:-1])
-        explained = self.read([hypothesis], seen, picture, box)
+        seen, (box,) = self.prepare([picture])
+        hypothesis = forced(*self.teacher_force(seen, tokens), self.vocabulary.encode(tokens)[1:-1])
+        explained = self.to_caption([hypothesis], seen, picture, box)
         explained.words, explained.text = tokens, " ".join(tokens)
         return explained
 
     @torch.no_grad()
-    def force(self, seen: Regions, tokens: Sequence[str]) -> tuple[Float[Tensor, " steps"], Any]:
-        """log p of each token, then of `<end>`, on one image; and the trace, whose leaves begin (steps, ...)."""
+    def teacher_force(self, seen: Regions, tokens: Sequence[str]) -> tuple[Float[Tensor, " steps"], Any]:
+        """log p of each token, then of `<end>`, on one image; and the record, whose leaves begin (steps, ...)."""
         ids = torch.tensor([[self.vocabulary.encode(tokens)]], device=self.device)
         rollout = self.rollout(Batch(seen, ids, torch.zeros(1, dtype=torch.long)))
-        return rollout.log_probs[0, 0], map_tensors(lambda leaf: leaf[0, 0], rollout.trace)
+        return rollout.log_probs[0, 0], map_tensors(lambda leaf: leaf[0, 0], rollout.record)
 
-    def see(self, images: Sequence[Image.Image]) -> tuple[Regions, tuple[Box, ...]]:
-        """What `describe` takes of RGB images, and the pixels that their grids cover."""
+    def prepare(self, images: Sequence[Image.Image]) -> tuple[Regions, tuple[Box, ...]]:
+        """What `generate` takes of RGB images, and the pixels that their grids cover."""
         prepared, boxes = zip(*(self.transform.evaluate(image) for image in images), strict=True)
         return self.encode_still(torch.stack(prepared)), boxes
 
-    def rest(self, how: str) -> None:
+    def set_attention_mode(self, how: str) -> None:
         """How hard attention looks in evaluation from now on: by expectation ("expect"), at the "peak", or by a "draw" (torch's seed
         decides, and the batch). Raises: InputError, this model has no hard attention; ValueError, another word."""
-        mode = mode_named(how)
-        if not self.drawing:
+        mode = attention_mode(how)
+        if not self.sampling_readouts:
             raise InputError(f"this model's attention draws nothing: it cannot be made to look by {how}")
-        for readout in self.drawing:
-            readout.at_rest = mode
+        for readout in self.sampling_readouts:
+            readout.eval_mode = mode
 
     @property
-    def drawing(self) -> list[Any]:
+    def sampling_readouts(self) -> list[Any]:
         """The readouts that draw regions; none where attention is soft."""
-        return [part for part in self.modules() if isinstance(part, Readout) and hasattr(part, "at_rest")]
+        return [part for part in self.modules() if isinstance(part, Readout) and hasattr(part, "eval_mode")]
 
     @torch.no_grad()
     def encode_still(self, prepared: Float[Tensor, "images 3 height width"]) -> Regions:
         """What the encoder's base makes of images, on the captioner's device."""
         return self.encoder.base(prepared.to(self.device))
 
-    def read(self, found: list[Hypothesis], regions: Regions, image: Image.Image, box: Box) -> Caption:
+    def to_caption(self, found: list[Hypothesis], regions: Regions, image: Image.Image, box: Box) -> Caption:
         """The best hypothesis in words and maps, the others as alternatives."""
         grid = grid_size(regions.cells)
-        best, *others = ({**self.said(one), **looks(one.trace, *grid)} for one in found)
+        best, *others = ({**self.said(one), **looks(one.record, *grid)} for one in found)
         width, height = original_size(image)
         return Caption(**best, box=box, width=width, height=height, alternatives=others, image=image)
 
@@ -337,14 +338,14 @@ def searching(own: Search, beam: int | None) -> Search:
     return own if beam is None else BeamSearch.like(own, beams=beam)
 
 
-def looks(trace: Any, rows: int, cols: int) -> dict[str, np.ndarray | None]:
-    """What a hypothesis' trace says of where it looked, on the grid."""
-    if trace is None:
+def looks(record: Any, rows: int, cols: int) -> dict[str, np.ndarray | None]:
+    """What a hypothesis' record says of where it looked, on the grid."""
+    if record is None:
         return {"alphas": np.zeros((0, rows, cols), np.float32)}
-    heads = trace.head_alphas
+    heads = record.head_alphas
     heads = None if heads is None else heads.reshape(*heads.shape[:2], rows, cols)
-    alphas = trace.alphas.reshape(-1, rows, cols).astype(np.float32)
-    return {"alphas": alphas, "gate": trace.gate, "sentinel": trace.sentinel, "head_alphas": heads}
+    alphas = record.alphas.reshape(-1, rows, cols).astype(np.float32)
+    return {"alphas": alphas, "gate": record.gate, "sentinel": record.sentinel, "head_alphas": heads}
 
 
 def named(path: Path, make: Callable[..., Made], *given: Any) -> Made:
@@ -360,9 +361,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[st
     checkpoint = bundle.read_checkpoint(path)
     try:
         record = checkpoint["captioner"]
-        config, vocabulary = json.loads(record["config"]), json.loads(record["vocabulary"])
+        config, vocabulary = upgraded(json.loads(record["config"])), json.loads(record["vocabulary"])
         tensors = {name.removeprefix(PREFIX): value for name, value in checkpoint["state_dict"].items() if name.startswith(PREFIX)}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not a checkpoint of this captioner ({type(error).__name__}: {error})") from None
     return config, vocabulary, tensors
 
@@ -376,22 +377,22 @@ def searched(search: AnySearch, step: Say, state: Any, images: int, vocabulary: 
 
 
 def caption_all(model: Any, images: Any, batch_size: int, search: AnySearch) -> Any:
-    """One image's caption, or a list of them, by a model that can `see`, `describe` and `read`."""
+    """One image's caption, or a list of them, by a model that can `prepare`, `generate` and `to_caption`."""
     opened, is_one = as_images(images)
     captions: list[Caption] = []
     for batch in batches(opened, batch_size):
-        seen, boxes = model.see(batch)
-        for image, box, found in zip(batch, boxes, model.describe(seen, search), strict=True):
-            captions.append(model.read(found, seen, image, box))
+        seen, boxes = model.prepare(batch)
+        for image, box, found in zip(batch, boxes, model.generate(seen, search), strict=True):
+            captions.append(model.to_caption(found, seen, image, box))
     return captions[0] if is_one else captions
 
 
-def forced(log_probs: Float[Tensor, " steps"], trace: Any, ids: list[int]) -> Hypothesis:
+def forced(log_probs: Float[Tensor, " steps"], record: Any, ids: list[int]) -> Hypothesis:
     """Given words as a hypothesis; its score is the mean. Raises: BrokenModelError, the model gives them no probability."""
     values = log_probs.tolist()
     if np.isnan(values).any():
         raise BrokenModelError(BROKEN)
-    own = numpied(map_tensors(lambda leaf: leaf[: len(ids)].cpu(), trace))
+    own = numpied(map_tensors(lambda leaf: leaf[: len(ids)].cpu(), record))
     return Hypothesis(ids, values[:-1], values[-1], sum(values), sum(values) / len(values), own)
 
 
@@ -400,7 +401,7 @@ def hypotheses(found: Found) -> list[list[Hypothesis]]:
 
     Raises: BrokenModelError, an image got no caption, or one without a probability.
     """
-    trace = None if found.trace is None else numpied(map_tensors(lambda leaf: leaf.cpu(), found.trace))
+    record = None if found.record is None else numpied(map_tensors(lambda leaf: leaf.cpu(), found.record))
     lengths, scores, totals = found.lengths.tolist(), found.score.tolist(), found.log_prob.tolist()
     satisfied, words, log_probs, ends = (
         found.satisfied.tolist(),
@@ -414,7 +415,7 @@ def hypotheses(found: Found) -> list[list[Hypothesis]]:
         for k, length in enumerate(row):
             if scores[i][k] == -np.inf:
                 continue
-            own = None if trace is None else trace._make(None if leaf is None else leaf[i, k, :length] for leaf in trace)
+            own = None if record is None else record._make(None if leaf is None else leaf[i, k, :length] for leaf in record)
             numbers = (log_probs[i][k][:length], ends[i][k], totals[i][k], scores[i][k])
             listed[-1].append(Hypothesis(words[i][k][:length], *numbers, own, satisfied[i][k]))
     if any(not found_here or np.isnan(found_here[0].log_prob) for found_here in listed):
@@ -422,9 +423,9 @@ def hypotheses(found: Found) -> list[list[Hypothesis]]:
     return listed
 
 
-def numpied(trace: Any) -> Any:
+def numpied(record: Any) -> Any:
     """The same record of numpy arrays."""
-    return trace._make(None if leaf is None else leaf.float().numpy() for leaf in trace)
+    return record._make(None if leaf is None else leaf.float().numpy() for leaf in record)
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

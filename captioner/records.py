@@ -5,14 +5,20 @@ Axis words: images queries captions regions features keys hidden heads steps voc
 """
 
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-DRAW, EXPECT, PEAK = 0, 1, 2
-"""How a query looks (`Trail.mode`): DRAW as its readout does, EXPECT by expectation, PEAK at the highest region."""
+
+class AttentionMode(IntEnum):
+    """How a query looks: SAMPLE as its readout does, EXPECTATION by expectation, ARGMAX at the highest region."""
+
+    SAMPLE = 0
+    EXPECTATION = 1
+    ARGMAX = 2
 
 
 class Regions(NamedTuple):
@@ -43,17 +49,17 @@ class Memory(NamedTuple):
     mask: Bool[Tensor, "images regions"] | None = None
 
 
-class Trail(NamedTuple):
+class AttentionHistory(NamedTuple):
     """What belongs to a query: where it has looked so far."""
 
     alphas: Float[Tensor, "images queries regions"]
     """The last look's weights; zeros before the first."""
-    seen: Float[Tensor, "images queries regions"]
+    cumulative: Float[Tensor, "images queries regions"]
     """The sum of all weights so far."""
     step: Int[Tensor, "images queries"]
     """How many looks were taken."""
     mode: Int[Tensor, "images queries"]
-    """DRAW, EXPECT or PEAK, a row of its own: the paper's coin and the self-critical baseline alike."""
+    """SAMPLE, EXPECTATION or ARGMAX, a row of its own: the paper's coin and the self-critical baseline alike."""
 
 
 class Glimpse(NamedTuple):
@@ -67,7 +73,7 @@ class Glimpse(NamedTuple):
     """Of what was drawn; zero for an expectation, so the REINFORCE term vanishes by itself."""
 
 
-class Trace(NamedTuple):
+class StepRecord(NamedTuple):
     """What a decoder keeps of a step for the reader; search backtracks it, sheets and arrays show it.
 
     From a step the leaves begin (images queries ...); from a rollout (images captions steps ...), zero at padding.
@@ -85,7 +91,7 @@ class Step(NamedTuple):
     log_probs: Float[Tensor, "images queries vocab"]
     state: Any
     """A record whose leaves all begin (images queries ...)."""
-    trace: Any
+    record: Any
 
 
 class Rollout(NamedTuple):
@@ -98,15 +104,15 @@ class Rollout(NamedTuple):
     mask: Bool[Tensor, "images captions steps"]
     """True where a word was predicted."""
     mode: Int[Tensor, "images captions"]
-    trace: Any
+    record: Any
 
 
-class Aims(NamedTuple):
+class BoxTargets(NamedTuple):
     """Where words that name objects should look: a row a box; a word with several boxes may look into any of them."""
 
-    words: Int[Tensor, "aims 3"]
+    words: Int[Tensor, "boxes 3"]
     """(image, caption, step) of the word: step t is of `captions[..., t + 1]`, and of a rollout's entry t."""
-    boxes: Float[Tensor, "aims 4"]
+    boxes: Float[Tensor, "boxes 4"]
     """(left, top, right, bottom) as shares of what the model sees; part of it may lie outside."""
 
 
@@ -115,7 +121,7 @@ class Shares(NamedTuple):
 
     words: float
     captions: float
-    aims: float
+    box_targets: float
     """Words that a box in sight belongs to."""
     last: bool
     """Whether the group's step follows."""
@@ -129,7 +135,7 @@ class Batch(NamedTuple):
     captions: Int[Tensor, "images captions words"]
     indices: Int[Tensor, " images"]
     """Which images of their data set: ids are of any size, or strings, and stay there."""
-    aims: Aims | None = None
+    box_targets: BoxTargets | None = None
     """None where nobody asked for them."""
     shares: Shares | None = None
     """None where every batch has a step of its own."""

@@ -148,7 +148,7 @@ def recipe(name: str, epochs: int, more: Sequence[str]) -> list[str]:
     words = ["experiment=scenes", *PICTURES[name], f"trainer.max_epochs={epochs}", *more]
     if "objective=hard" in words:
         data = compose_run(words).data
-        words.append(f"objective.expect_first={-(-data.train // data.batch_size) * epochs // 3}")
+        words.append(f"objective.expectation_batches={-(-data.train // data.batch_size) * epochs // 3}")
     return words
 
 
@@ -174,7 +174,7 @@ def picture(name: str, folder: Path, scene: Scene) -> Image.Image:
     captioner: Any = Captioner.load(folder)
     if name == "peak":
         captioner.decoder.attention.readout = Peak()
-    said = captioner.explain(scene.image, scene.caption)
+    said = captioner.align(scene.image, scene.caption)
     if name == "multi_head":
         word = telling(said.words)[-1]
         heads = said.head_alphas[word]
@@ -244,7 +244,7 @@ def draw_readme(options: argparse.Namespace) -> int:
 
     scene = chosen_scene(options)
     runs = {name: getattr(options, name) or kept(name, 0, options.out) for name in COMPARED}
-    said = {name: Captioner.load(run).explain(scene.image, scene.caption) for name, run in runs.items()}
+    said = {name: Captioner.load(run).align(scene.image, scene.caption) for name, run in runs.items()}
     save(stacked([words_strip(scene, one, name) for name, one in said.items()]), options.pictures / "kinds.png")
     soft, shown = said["soft"], telling(said["soft"].words)
     words = [soft.words[word] for word in shown]

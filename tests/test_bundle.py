@@ -52,7 +52,7 @@ def test_what_is_saved_comes_back(model: Path) -> None:
         assert found[name].dtype == tensor.dtype
     assert (config, vocabulary) == (CONFIG, WORDS)
     assert (model / "README.md").read_text() == "# Card\n"
-    assert json.loads((model / "config.json").read_text())["format"] == 1
+    assert json.loads((model / "config.json").read_text())["format"] == 2
     assert sorted(path.name for path in model.parent.iterdir()) == ["model"]
 
 
@@ -224,7 +224,7 @@ def test_a_damaged_file_is_named(model: Path, data: st.DataObject) -> None:
 
 def test_another_format_is_refused(model: Path) -> None:
     config = json.loads((model / "config.json").read_text())
-    for other in ({"format": 2}, {"format": "1"}, {"format": None}):
+    for other in ({"format": 3}, {"format": 0}, {"format": "1"}, {"format": None}):
         (model / "config.json").write_text(json.dumps(config | other))
         assert 'config.json: "format" is' in one_line(model)
     (model / "config.json").write_text(json.dumps({key: value for key, value in config.items() if key != "format"}))

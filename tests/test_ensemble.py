@@ -56,7 +56,7 @@ def test_a_caption_s_log_prob_is_of_the_mean_of_the_members_probabilities():
     for photo, caption in zip(
         photos(), Ensemble(members).caption(photos(), search=BeamSearch(2, 5, constraints=Constraints(min_length=2))), strict=True
     ):
-        alone = [member.explain(photo, caption.text) for member in members]
+        alone = [member.align(photo, caption.text) for member in members]
         for t in range(len(caption.words)):
             mean = np.mean([np.exp(one.log_probs[t]) for one in alone])
             assert caption.log_probs[t] == pytest.approx(np.log(mean), abs=1e-4)
@@ -69,11 +69,11 @@ def test_what_an_ensemble_said_is_explained_as_it_was_said():
     ensemble = Ensemble([talkative(4), talkative(5)])
     said = ensemble.caption(photos()[0], search=BeamSearch(4, 6, constraints=Constraints(min_length=3)))
     assert len(said.words) >= 3
-    explained = ensemble.explain(photos()[0], said.text)
+    explained = ensemble.align(photos()[0], said.text)
     assert explained.log_probs == pytest.approx(said.log_probs, abs=1e-4)
     assert np.allclose(explained.alphas, said.alphas, atol=1e-5)
     with pytest.raises(InputError, match="no word"):
-        ensemble.explain(photos()[0], " . ")
+        ensemble.align(photos()[0], " . ")
 
 
 def test_members_may_see_the_image_each_in_its_own_way_and_the_first_s_maps_are_shown():
@@ -83,7 +83,7 @@ def test_members_may_see_the_image_each_in_its_own_way_and_the_first_s_maps_are_
     members = [talkative(7), Captioner.from_config(other, WORDS).eval()]
     for one, two in itertools.permutations(members):
         caption = Ensemble([one, two]).caption(photos()[0], search=BeamSearch(2, 5, constraints=Constraints(min_length=2)))
-        alone = one.explain(photos()[0], caption.text)
+        alone = one.align(photos()[0], caption.text)
         assert caption.box == alone.box
         assert np.allclose(caption.alphas, alone.alphas, atol=1e-5)
 
@@ -120,8 +120,8 @@ def test_an_ensemble_takes_what_a_captioner_takes(tmp_path):
     both, picture = Ensemble([talkative(0), talkative(1)]), photos()[0]
     picture.save(tmp_path / "a.png")
     assert same(both.caption(tmp_path / "a.png"), both.caption(picture))
-    assert same(both.explain(str(tmp_path / "a.png"), "a dog"), both.explain(picture, "a dog"))
+    assert same(both.align(str(tmp_path / "a.png"), "a dog"), both.align(picture, "a dog"))
     assert both.caption([]) == []
-    for ask in (both.caption, lambda image: both.explain(image, "a dog")):
+    for ask in (both.caption, lambda image: both.align(image, "a dog")):
         with pytest.raises(InputError, match="image is None; expected a path"):
             ask(None)

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "captioner"
 FLOORS = {
     0: [
         "arguments",
-        *("records", "vocabulary", "tokenizer", "errors", "files", "ids", "locks", "processes"),
+        *("records", "formats", "vocabulary", "tokenizer", "errors", "files", "ids", "locks", "processes"),
         *("kinds", "processor", "progress", "devices"),
     ],
     1: ["bundle", "attention", "objectives", "search", "metrics", "maps", "data"],

@@ -11,7 +11,7 @@ from captioner import bundle
 from captioner.errors import BrokenModelError, InputError
 from captioner.model import Caption, Captioner
 from captioner.objectives.likelihood import Likelihood
-from captioner.objectives.term import Given
+from captioner.objectives.term import CollectedRollouts
 from captioner.records import Batch
 from captioner.search.beam import BeamSearch
 from captioner.search.constraints import Constraints
@@ -58,7 +58,7 @@ def test_two_images_can_be_overfitted():
     optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
     for _ in range(150):
         optimizer.zero_grad()
-        Likelihood()(Given(model.rollout(batch))).backward()
+        Likelihood()(CollectedRollouts(model.rollout(batch))).backward()
         optimizer.step()
     model.encoder.train(False)
     with torch.no_grad():  # two images are too few for the running statistics of batch norm: take theirs
@@ -83,7 +83,7 @@ def test_regions_of_the_trunk_are_as_good_as_pixels_where_layers_come_after_it(t
     pixels = torch.stack([model.transform.evaluate(photo)[0] for photo in photos()])
     with torch.no_grad():
         whole = model.encoder(pixels)
-        for seen in (pixels, model.encoder.base(pixels), model.see(photos())[0]):
+        for seen in (pixels, model.encoder.base(pixels), model.prepare(photos())[0]):
             assert torch.equal(model.encode(seen).features, whole.features)
     model.save(tmp_path / "model")
     loaded = Captioner.load(tmp_path / "model")
@@ -148,7 +148,7 @@ def test_a_photo_held_sideways_is_captioned_and_measured_upright():
     data = io.BytesIO()
     photo.transpose(Image.Transpose.ROTATE_90).save(data, "PNG", exif=exif)
     model = small()
-    for caption in (model.caption(Image.open(data)), model.explain(Image.open(data), "a dog")):
+    for caption in (model.caption(Image.open(data)), model.align(Image.open(data), "a dog")):
         assert (caption.width, caption.height) == photo.size
         assert caption.image.size == photo.size
     assert same(model.caption(Image.open(data)), model.caption(photo))
@@ -159,7 +159,7 @@ def test_explaining_what_was_said_gives_its_own_maps_and_log_probs():
     model.decoder.output.bias.data[WORDS.end] = -1.0  # or an untrained model ends at once
     said = model.caption(photo, search=BeamSearch(4, 6))
     assert len(said.words) > 1
-    explained = model.explain(photo, said.text)
+    explained = model.align(photo, said.text)
     assert explained.words == said.words
     assert np.allclose(explained.alphas, said.alphas, atol=1e-5)
     assert explained.log_probs == pytest.approx(said.log_probs, abs=1e-5)
@@ -167,10 +167,10 @@ def test_explaining_what_was_said_gives_its_own_maps_and_log_probs():
 
 
 def test_a_word_the_model_does_not_know_is_explained_as_unknown_and_kept_as_written():
-    explained = small().explain(photos()[0], "A zebra runs .")
+    explained = small().align(photos()[0], "A zebra runs .")
     assert explained.words == ["a", "zebra", "runs"]
     with pytest.raises(InputError, match="no word"):
-        small().explain(photos()[0], " . ")
+        small().align(photos()[0], " . ")
 
 
 @pytest.mark.parametrize("target", ["os.system", "captioner.files.write_whole", "captioner.data.scenes.scenes.Scenes"])
@@ -232,7 +232,7 @@ def test_several_captions_of_an_image_come_with_their_log_probs():
     assert len(caption.alternatives) == 4
     for said in caption.alternatives:
         if said["text"]:
-            assert model.explain(photos()[0], said["text"]).log_prob == pytest.approx(said["log_prob"], abs=1e-4)
+            assert model.align(photos()[0], said["text"]).log_prob == pytest.approx(said["log_prob"], abs=1e-4)
 
 
 def test_hard_attention_rests_as_it_is_told_and_soft_attention_cannot():
@@ -242,20 +242,20 @@ def test_hard_attention_rests_as_it_is_told_and_soft_attention_cannot():
     with torch.no_grad():
         for parameter in model.decoder.parameters():
             parameter.normal_(std=0.7)
-    expected = model.explain(photos()[0], "a red dog")
-    model.rest("peak")
-    peak = model.explain(photos()[0], "a red dog")
+    expected = model.align(photos()[0], "a red dog")
+    model.set_attention_mode("argmax")
+    peak = model.align(photos()[0], "a red dog")
     assert peak.log_prob != pytest.approx(expected.log_prob, abs=1e-6)
-    model.rest("draw")
+    model.set_attention_mode("sample")
     drawn = []
     for seed in (1, 2, 1):
         torch.manual_seed(seed)
-        drawn.append(model.explain(photos()[0], "a red dog").log_prob)
+        drawn.append(model.align(photos()[0], "a red dog").log_prob)
     assert drawn[0] == drawn[2] != drawn[1]
-    model.rest("expect")
-    assert model.explain(photos()[0], "a red dog").log_prob == pytest.approx(expected.log_prob, abs=1e-6)
+    model.set_attention_mode("expectation")
+    assert model.align(photos()[0], "a red dog").log_prob == pytest.approx(expected.log_prob, abs=1e-6)
     with pytest.raises(InputError, match="draws nothing"):
-        small().rest("peak")
+        small().set_attention_mode("argmax")
 
 
 def test_a_model_remembers_its_search_and_a_beam_given_keeps_its_other_settings(tmp_path):
@@ -273,7 +273,7 @@ def test_a_model_remembers_its_search_and_a_beam_given_keeps_its_other_settings(
         assert 3 <= len(said.words) <= 6
         assert len(said.alternatives) == search.beams - 1
     pixels = model.transform.evaluate(photo)[0][None]
-    assert model.describe(pixels)[0][0].words == model.describe(pixels, same_search)[0][0].words
+    assert model.generate(pixels)[0][0].words == model.generate(pixels, same_search)[0][0].words
 
 
 def test_a_model_without_a_search_finds_captions_by_a_beam_of_three():
@@ -294,7 +294,7 @@ def test_paths_arrays_and_pictures_are_captioned_alike_and_an_empty_list_gives_n
     expected = model.caption(picture)
     for given in (tmp_path / "a.png", str(tmp_path / "a.png"), np.asarray(picture), torch.from_numpy(np.array(picture)).permute(2, 0, 1)):
         assert same(model.caption(given), expected)
-        assert same(model.explain(given, "a dog"), model.explain(picture, "a dog"))
+        assert same(model.align(given, "a dog"), model.align(picture, "a dog"))
         assert same(model.caption([given, given])[1], expected)
     assert model.caption([]) == []
     assert model.caption(()) == []
@@ -302,7 +302,7 @@ def test_paths_arrays_and_pictures_are_captioned_alike_and_an_empty_list_gives_n
 
 @pytest.mark.parametrize("given", [None, 3, b"photo", {"photo": 1}, io.BytesIO()])
 def test_what_is_no_image_is_refused_by_name(given):
-    for ask in (small().caption, lambda image: small().explain(image, "a dog")):
+    for ask in (small().caption, lambda image: small().align(image, "a dog")):
         with pytest.raises(InputError, match=r"image is (None|of type \w+); expected a path, a PIL image, an array"):
             ask(given)
 
@@ -353,7 +353,7 @@ def test_probabilities_that_are_no_numbers_are_said_of_the_model(search):
     with pytest.raises(BrokenModelError, match="the model's log-probabilities are not finite"):
         model.caption(photos(), search=search)
     with pytest.raises(BrokenModelError, match="the model's log-probabilities are not finite"):
-        model.explain(photos()[0], "a red dog")
+        model.align(photos()[0], "a red dog")
 
 
 def test_a_damaged_size_is_refused_before_memory_is_asked_for(tmp_path):

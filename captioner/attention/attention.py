@@ -8,13 +8,13 @@ from captioner.attention.distribution import Distribution
 from captioner.attention.locality import Locality
 from captioner.attention.readout import Readout
 from captioner.attention.score import Score
-from captioner.records import DRAW, Glimpse, Memory, Regions, Trail
+from captioner.records import AttentionHistory, AttentionMode, Glimpse, Memory, Regions
 
 
 class Attention(nn.Module):
     """Choose where to look.
 
-        scores  = score(queries, keys) + locality(queries, cells, trail)
+        scores  = score(queries, keys) + locality(queries, cells, history)
         alphas  = distribution(scores)            >= 0, sum to one over regions (with the sentinel, where there is one)
         context = sum_i w_i v_i,  w = readout(alphas)      soft: w = alphas; hard: w is one draw
 
@@ -23,7 +23,7 @@ class Attention(nn.Module):
     one step back (which state is asked is the decoder's choice: Luong's and Lu's decoders ask with the current one).
 
     Where the score has several heads the values are split as the keys are, each head reads its part, and the contexts are put side by
-    side and projected (Vaswani et al. 2017, sec. 3.2.2). All heads share one locality, and the trail follows their mean.
+    side and projected (Vaswani et al. 2017, sec. 3.2.2). All heads share one locality, and the history follows their mean.
 
     With `sentinel_size` there is one thing more to look at: a vector that the decoder hands over at every step, projected to the size of a
     region and from there on treated as one. Source: Lu et al. 2017, eqs. 11 and 12; departures: there its value is the vector
@@ -63,30 +63,30 @@ class Attention(nn.Module):
             raise ValueError("an image's mask allows no region: there is nothing to look at")
         return Memory(self.score.keys(regions.features), self.value(regions.features), regions.cells, regions.mask)
 
-    def begin(self, memory: Memory, queries: int) -> Trail:
-        """The trail of queries that have not looked yet."""
+    def begin(self, memory: Memory, queries: int) -> AttentionHistory:
+        """The history of queries that have not looked yet."""
         images, regions, _ = memory.values.shape
         nothing = memory.values.new_zeros(images, queries, regions)
         step = torch.zeros(images, queries, dtype=torch.long, device=nothing.device)
-        return Trail(nothing, nothing, step, torch.full_like(step, DRAW))
+        return AttentionHistory(nothing, nothing, step, torch.full_like(step, AttentionMode.SAMPLE))
 
     def forward(
         self,
         queries: Float[Tensor, "images queries hidden"],
         memory: Memory,
-        trail: Trail,
+        history: AttentionHistory,
         sentinel: Float[Tensor, "images queries state"] | None = None,
     ) -> Glimpse:
         if (sentinel is None) != (self.sentinel is None):
             raise ValueError(f"sentinel_size is {self.sentinel_size}, and a sentinel was {'not ' if sentinel is None else ''}handed over")
-        scores = self.score(queries, memory.keys) + self.locality(queries, memory.cells, trail)[:, :, None]
+        scores = self.score(queries, memory.keys) + self.locality(queries, memory.cells, history)[:, :, None]
         if memory.mask is not None:
             scores = scores.masked_fill(~memory.mask[:, None, None], -torch.inf)
         besides = None if self.sentinel is None else self.sentinel(sentinel)
         if besides is not None:
             scores = torch.cat([scores, self.answer(queries, besides)], -1)
         alphas = self.distribution(scores)
-        weights, log_prob = self.readout(alphas, trail.mode)
+        weights, log_prob = self.readout(alphas, history.mode)
         seen, unseen = alphas.tensor_split([memory.cells.shape[0]], -1)
         weights, shares = weights.tensor_split([memory.cells.shape[0]], -1)
         context = blend(weights, memory.values)
@@ -107,9 +107,9 @@ class Attention(nn.Module):
         keys = self.score.keys(besides.flatten(0, 1)[:, None])
         return self.score(queries.flatten(0, 1)[:, None], keys).view(*queries.shape[:2], self.score.heads, 1)
 
-    def follow(self, trail: Trail, glimpse: Glimpse) -> Trail:
-        """The trail after a look."""
-        return Trail(glimpse.alphas, trail.seen + glimpse.alphas, trail.step + 1, trail.mode)
+    def follow(self, history: AttentionHistory, glimpse: Glimpse) -> AttentionHistory:
+        """The history after a look."""
+        return AttentionHistory(glimpse.alphas, history.cumulative + glimpse.alphas, history.step + 1, history.mode)
 
 
 def blend(

@@ -6,16 +6,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from captioner.records import Trail
+from captioner.records import AttentionHistory
 
 
 class Locality(nn.Module, ABC):
-    needs_trail: bool = False
+    needs_history: bool = False
     """True where the past decides; decoders that run all steps at once refuse it at construction."""
 
     @abstractmethod
     def forward(
-        self, queries: Float[Tensor, "images queries hidden"], cells: Float[Tensor, "regions 2"], trail: Trail
+        self, queries: Float[Tensor, "images queries hidden"], cells: Float[Tensor, "regions 2"], history: AttentionHistory
     ) -> Float[Tensor, "images queries regions"]: ...
 
 
@@ -23,7 +23,7 @@ class Everywhere(Locality):
     """No preference: the paper's global attention. locality_i = 0."""
 
     def forward(
-        self, queries: Float[Tensor, "images queries hidden"], cells: Float[Tensor, "regions 2"], trail: Trail
+        self, queries: Float[Tensor, "images queries hidden"], cells: Float[Tensor, "regions 2"], history: AttentionHistory
     ) -> Float[Tensor, "images queries regions"]:
         return queries.new_zeros(*queries.shape[:2], cells.shape[0])
 
@@ -40,7 +40,7 @@ class MonotonicWindow(Locality):
     Raises: ValueError, reach below one cell, which would let no look move.
     """
 
-    needs_trail = True
+    needs_history = True
 
     def __init__(self, reach: float) -> None:
         super().__init__()
@@ -49,9 +49,9 @@ class MonotonicWindow(Locality):
         self.reach = reach
 
     def forward(
-        self, queries: Float[Tensor, "images queries hidden"], cells: Float[Tensor, "regions 2"], trail: Trail
+        self, queries: Float[Tensor, "images queries hidden"], cells: Float[Tensor, "regions 2"], history: AttentionHistory
     ) -> Float[Tensor, "images queries regions"]:
-        highest, peak = trail.alphas.max(-1, keepdim=True)
+        highest, peak = history.alphas.max(-1, keepdim=True)
         away = cells - cells[peak]
         outside = (away[..., 0] < 0) | (away.abs().amax(-1) > self.reach)
         return queries.new_zeros(outside.shape).masked_fill(outside & (highest > 0), -torch.inf)
@@ -75,7 +75,7 @@ class GaussianWindow(Locality):
         self.point = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, 2), nn.Sigmoid())
 
     def forward(
-        self, queries: Float[Tensor, "images queries hidden"], cells: Float[Tensor, "regions 2"], trail: Trail
+        self, queries: Float[Tensor, "images queries hidden"], cells: Float[Tensor, "regions 2"], history: AttentionHistory
     ) -> Float[Tensor, "images queries regions"]:
         centre = self.point(queries)[:, :, None] * cells.amax(0)
         return -(cells - centre).square().sum(-1) / (2 * self.sigma**2)
@@ -98,7 +98,7 @@ class Prior(Locality):
         self.weights = nn.Parameter(torch.zeros(waves, waves))
 
     def forward(
-        self, queries: Float[Tensor, "images queries hidden"], cells: Float[Tensor, "regions 2"], trail: Trail
+        self, queries: Float[Tensor, "images queries hidden"], cells: Float[Tensor, "regions 2"], history: AttentionHistory
     ) -> Float[Tensor, "images queries regions"]:
         places = (cells + 0.5) / (cells.amax(0) + 1)
         waves = torch.cos(torch.pi * places[..., None] * torch.arange(self.weights.shape[0], device=cells.device))
@@ -117,7 +117,7 @@ class Coverage(Locality):
     `stay` and `leave` are the biases that s and -c start from, in log-weights a unit of attention.
     """
 
-    needs_trail = True
+    needs_history = True
 
     def __init__(self, hidden_size: int, stay: float = 0.0, leave: float = 0.0) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class Coverage(Locality):
         self.weigh.bias.data.copy_(self.weigh.bias.new_tensor([stay, -leave]))
 
     def forward(
-        self, queries: Float[Tensor, "images queries hidden"], cells: Float[Tensor, "regions 2"], trail: Trail
+        self, queries: Float[Tensor, "images queries hidden"], cells: Float[Tensor, "regions 2"], history: AttentionHistory
     ) -> Float[Tensor, "images queries regions"]:
         last, seen = self.weigh(queries).split(1, -1)
-        return last * trail.alphas + seen * trail.seen
+        return last * history.alphas + seen * history.cumulative

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from captioner.records import DRAW, EXPECT, PEAK
+from captioner.records import AttentionMode
 
 Read = tuple[Float[Tensor, "images queries heads regions"], Float[Tensor, "images queries"]]
 """What each value weighs in the context, and the log-probability of what was drawn (zero where nothing was), summed over heads."""
@@ -49,23 +49,24 @@ class TopK(Readout):
 class Sample(Readout):
     """Hard attention: one region, drawn with probability alpha_i; each head draws its own.
 
-    In training each query follows its mode: DRAW draws, EXPECT takes the expectation, PEAK the highest. In evaluation EXPECT and PEAK do
-    the same, and DRAW rests: `at_rest` is "expect", "peak" or "draw" (torch's seed decides). The log-probability of a draw carries the
-    gradient that REINFORCE weighs; the draw itself passes gradient to the region drawn only.
+    In training each query follows its mode: SAMPLE draws, EXPECTATION takes the expectation, ARGMAX
+    takes the highest region. In evaluation EXPECTATION and ARGMAX do the same, and a query of mode
+    SAMPLE follows `eval_mode`, which is "expectation", "argmax" or "sample" (torch's seed decides).
+    The log-probability of a draw carries the gradient that REINFORCE weighs; the draw itself passes gradient to the region drawn only.
     Source: Xu et al. 2015, sec. 4.1 (eqs. 8 and 9); our own: what it does in evaluation, and several heads.
-    Raises: ValueError, another `at_rest`.
+    Raises: ValueError, another `eval_mode`.
     """
 
-    def __init__(self, at_rest: str = "expect") -> None:
+    def __init__(self, eval_mode: str = "expectation") -> None:
         super().__init__()
-        self.at_rest = mode_named(at_rest)
+        self.eval_mode = attention_mode(eval_mode)
 
     def forward(self, alphas: Float[Tensor, "images queries heads regions"], mode: Int[Tensor, "images queries"]) -> Read:
         if not self.training:
-            mode = mode.masked_fill(mode == DRAW, self.at_rest)
+            mode = mode.masked_fill(mode == AttentionMode.SAMPLE, self.eval_mode)
         drawn = draw(alphas.detach())
         log_prob = alphas.gather(-1, drawn).squeeze(-1).clamp_min(torch.finfo(alphas.dtype).tiny).log().sum(-1)
-        return as_asked(mode, one_hot(drawn, alphas), alphas), torch.where(mode == DRAW, log_prob, 0.0)
+        return as_asked(mode, one_hot(drawn, alphas), alphas), torch.where(mode == AttentionMode.SAMPLE, log_prob, 0.0)
 
 
 class Gumbel(Readout):
@@ -74,19 +75,19 @@ class Gumbel(Readout):
         y = softmax((log alpha + g) / T),    g_i = -log(-log(u_i));    forward: one at the highest y_i; backward: the gradient of y
 
     Biased, less so for a lower `temperature` T, with more variance. Nothing is left for REINFORCE: the log-probability is zero. Modes and
-    `at_rest` as for `Sample`. Source: Jang et al. 2017, sec. 2.1 and 2.2 (straight-through).
-    Raises: ValueError, temperature not positive, or another `at_rest`.
+    `eval_mode` as for `Sample`. Source: Jang et al. 2017, sec. 2.1 and 2.2 (straight-through).
+    Raises: ValueError, temperature not positive, or another `eval_mode`.
     """
 
-    def __init__(self, temperature: float = 1.0, at_rest: str = "expect") -> None:
+    def __init__(self, temperature: float = 1.0, eval_mode: str = "expectation") -> None:
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature divides the perturbed log-weights and must be positive, not {temperature}")
-        self.temperature, self.at_rest = temperature, mode_named(at_rest)
+        self.temperature, self.eval_mode = temperature, attention_mode(eval_mode)
 
     def forward(self, alphas: Float[Tensor, "images queries heads regions"], mode: Int[Tensor, "images queries"]) -> Read:
         if not self.training:
-            mode = mode.masked_fill(mode == DRAW, self.at_rest)
+            mode = mode.masked_fill(mode == AttentionMode.SAMPLE, self.eval_mode)
         logs = alphas.clamp_min(torch.finfo(alphas.dtype).tiny).log().masked_fill(alphas == 0, -torch.inf)
         perturbed = logs - torch.empty_like(alphas).exponential_().log()
         soft = (perturbed / self.temperature).softmax(-1)
@@ -94,17 +95,18 @@ class Gumbel(Readout):
         return as_asked(mode, drawn, alphas), alphas.new_zeros(mode.shape)
 
 
-def mode_named(at_rest: str) -> int:
-    modes = {"draw": DRAW, "expect": EXPECT, "peak": PEAK}
-    if at_rest not in modes:
-        raise ValueError(f"at_rest is one of {', '.join(modes)}, not {at_rest!r}")
-    return modes[at_rest]
+def attention_mode(eval_mode: str) -> AttentionMode:
+    """The mode that "sample", "expectation" or "argmax" names. Raises: ValueError, another word."""
+    modes = {mode.name.lower(): mode for mode in AttentionMode}
+    if eval_mode not in modes:
+        raise ValueError(f"eval_mode is one of {', '.join(modes)}, not {eval_mode!r}")
+    return modes[eval_mode]
 
 
 def as_asked(mode: Tensor, drawn: Tensor, alphas: Tensor) -> Tensor:
     """The weights that each query's mode asks for."""
     mode = mode[..., None, None]
-    return torch.where(mode == DRAW, drawn, torch.where(mode == PEAK, peak(alphas), alphas))
+    return torch.where(mode == AttentionMode.SAMPLE, drawn, torch.where(mode == AttentionMode.ARGMAX, peak(alphas), alphas))
 
 
 def draw(weights: Float[Tensor, "*lead regions"]) -> Int[Tensor, "*lead 1"]:

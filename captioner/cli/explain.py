@@ -317,7 +317,7 @@ def tokens_of(captioner: Any, source: Source, indices: Sequence[int], pixels: An
     said: dict[str, Any] = {}
     if "generated" in options.of:
         captioner.eval()
-        found = captioner.describe(pixels.to(captioner.device), options.search)
+        found = captioner.generate(pixels.to(captioner.device), options.search)
         said["generated"] = [[captioner.vocabulary.decode(hypotheses[0].words)] for hypotheses in found]
     if "references" in options.of:
         said["references"] = [[tokenize(caption) for caption in source.captions.captions_of(index)] for index in indices]

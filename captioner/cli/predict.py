@@ -70,8 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     captioner = load_all(options.model, options.device)
     search = choose_search(captioner, options)
     searching = in_words_of(captioner, search)
-    if options.look:
-        look(captioner, options.look, options.seed)
+    if options.attention_mode:
+        set_attention_mode(captioner, options.attention_mode, options.seed)
     results = Results(options.out, options.save, references, "Captions") if options.out else None
     with results or nullcontext():
         if options.caption is None:
@@ -106,9 +106,11 @@ def parser() -> argparse.ArgumentParser:
     add("--annotations", type=Path, metavar="FILE", help="COCO annotations: file names to ids; writes results.json, shows references")
     add("--recursive", action="store_true", help="look below folders too")
     add(
-        "--look", choices=("expect", "peak", "draw"), help="how hard attention looks: at the mean, the highest, a drawn region (as trained)"
+        "--attention-mode",
+        choices=("expectation", "argmax", "sample"),
+        help="how hard attention looks: at all regions by weight, at the highest, at a sampled one (default: as trained)",
     )
-    add("--seed", type=natural, metavar="N", help="of what --search sample and --look draw draw; left out: another one each time")
+    add("--seed", type=natural, metavar="N", help="seed of --search sample and of --attention-mode sample (default: another one each time)")
     add_search(asked, "print N captions of each image, each with its log-probability; they are ranked after normalisation by length")
     return asked
 
@@ -178,8 +180,8 @@ def load_all(models: list[Path] | None, device: str) -> Any:
 def choose_search(captioner: Any, options: argparse.Namespace) -> Any:
     """The model's own search with what the flags change. Raises: InputError, a flag is refused."""
     search = make_search(options, captioner.search)
-    if options.seed is not None and kind_of(search) != "sample" and options.look != "draw":
-        raise InputError("--seed belongs to --search sample or --look draw: nothing else draws")
+    if options.seed is not None and kind_of(search) != "sample" and options.attention_mode != "sample":
+        raise InputError("--seed belongs to --search sample or --attention-mode sample: nothing else is sampled")
     return search
 
 
@@ -192,14 +194,14 @@ def tell_search(captioner: Any, search: Any, options: argparse.Namespace) -> Non
     log.info("captions are found by %s", search)
 
 
-def look(captioner: Any, how: str, seed: int | None) -> None:
+def set_attention_mode(captioner: Any, mode: str, seed: int | None) -> None:
     """Raises: InputError, no hard attention."""
     import torch
 
     try:
-        captioner.rest(how)
+        captioner.set_attention_mode(mode)
     except InputError as error:
-        raise InputError(f"--look {how}: {error}") from None
+        raise InputError(f"--attention-mode {mode}: {error}") from None
     if seed is not None:
         torch.manual_seed(seed)
 
@@ -248,7 +250,7 @@ def captioned(
             yield path, name, image, together[number]
             continue
         try:
-            alone = captioner.caption(image, search=search) if options.caption is None else captioner.explain(image, options.caption)
+            alone = captioner.caption(image, search=search) if options.caption is None else captioner.align(image, options.caption)
         except BrokenModelError as error:
             raise BrokenModelError(f"{', '.join(map(str, options.model or [LATEST]))}: {error}") from None
         except (RuntimeError, ValueError, MemoryError) as error:

@@ -16,7 +16,7 @@ from captioner.data.transforms import Transform
 from captioner.errors import InputError
 from captioner.ids import Key
 from captioner.progress import progress
-from captioner.records import Aims
+from captioner.records import BoxTargets
 from captioner.tokenizer import tokenize
 
 log = logging.getLogger(__name__)
@@ -58,14 +58,14 @@ class WordBoxes:
         self.boxes = np.array(boxes, np.float32).reshape(-1, 4)
         self.first = np.cumsum([0, *counts], dtype=np.int64)
 
-    def aims(self, rows: Int[np.ndarray, "images captions"], there: Bool[np.ndarray, "images captions"]) -> Aims:
+    def box_targets(self, rows: Int[np.ndarray, "images captions"], there: Bool[np.ndarray, "images captions"]) -> BoxTargets:
         """Of a batch whose place (image, caption) takes caption `rows` of the set, where `there`."""
         counts = np.where(there, self.first[rows + 1] - self.first[rows], 0) if len(self.first) > 1 else np.zeros(rows.shape, int)
         image, caption = (np.repeat(axis.ravel(), counts.ravel()) for axis in np.indices(rows.shape))
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts.ravel(), counts.ravel())
         taken = within + (np.repeat(self.first[rows.ravel()], counts.ravel()) if len(within) else 0)
         words = np.stack([image, caption, self.steps[taken]], 1).astype(np.int64)
-        return Aims(torch.from_numpy(words), torch.from_numpy(self.boxes[taken]))
+        return BoxTargets(torch.from_numpy(words), torch.from_numpy(self.boxes[taken]))
 
 
 def fits(captions: CaptionSet, index: int, told: tuple[int, int], misfits: list[str]) -> bool:

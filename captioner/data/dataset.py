@@ -19,7 +19,7 @@ from captioner.data.images import UnreadableImageError, open_image
 from captioner.data.transforms import Transform
 from captioner.errors import InputError
 from captioner.progress import progress
-from captioner.records import Aims, Batch, Regions
+from captioner.records import Batch, BoxTargets, Regions
 from captioner.tokenizer import tokenize
 from captioner.vocabulary import Vocabulary
 
@@ -37,7 +37,7 @@ class CaptionDataset(Dataset[Batch]):
         each worker process would keep its own, so use num_workers=0). Training crops are then cut from the kept view.
     features: regions computed beforehand, in the order of `captions`; then images are not read at all, and a training batch is
         mirrored with the transform's probability where the store holds the mirrored view.
-    boxes: of words that name objects, for the batch's `aims`.
+    boxes: of words that name objects, for the batch's `box_targets`.
 
     An image that can be read no longer is left out of its batch, with a warning the first time: what was trained so far is worth more.
     Raises: ValueError, an argument is not positive or the store has another number of images. InputError, by a batch of which no image
@@ -80,8 +80,8 @@ class CaptionDataset(Dataset[Batch]):
         indices, pixels = self._images(np.asarray(images, dtype=np.int64))
         rows, there = self._rows(indices)
         captions = torch.from_numpy(self._gather(rows, there))
-        aims = None if self.boxes is None else self.boxes.aims(rows, there)
-        return Batch(pixels, captions, torch.from_numpy(indices), aims)
+        box_targets = None if self.boxes is None else self.boxes.box_targets(rows, there)
+        return Batch(pixels, captions, torch.from_numpy(indices), box_targets)
 
     def _images(
         self, indices: Int[np.ndarray, " images"]
@@ -159,17 +159,17 @@ def collate(items: Batch | Sequence[Batch]) -> Batch:
     words = max(item.captions.shape[2] for item in items)
     padded = [_pad(item.captions, captions, words) for item in items]
     images, ids = _join([item.images for item in items]), torch.cat([item.indices for item in items])
-    return Batch(images, torch.cat(padded), ids, None if items[0].aims is None else _join_aims(items))
+    return Batch(images, torch.cat(padded), ids, None if items[0].box_targets is None else _join_aims(items))
 
 
-def _join_aims(items: Sequence[Batch]) -> Aims:
+def _join_aims(items: Sequence[Batch]) -> BoxTargets:
     words, boxes, images = [], [], 0
     for item in items:
-        assert item.aims is not None
-        words.append(item.aims.words + torch.tensor([images, 0, 0]))
-        boxes.append(item.aims.boxes)
+        assert item.box_targets is not None
+        words.append(item.box_targets.words + torch.tensor([images, 0, 0]))
+        boxes.append(item.box_targets.boxes)
         images += len(item.indices)
-    return Aims(torch.cat(words), torch.cat(boxes))
+    return BoxTargets(torch.cat(words), torch.cat(boxes))
 
 
 def _pad(captions: Int[Tensor, "images fewer shorter"], number: int, words: int) -> Int[Tensor, "images captions words"]:

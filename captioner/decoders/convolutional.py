@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from captioner.attention.attention import Attention
 from captioner.decoders.decoder import check_choices
 from captioner.decoders.parallel import Layer, ParallelDecoder, Read, an_attention_each
-from captioner.records import Memory, Trail
+from captioner.records import AttentionHistory, Memory
 
 
 class Convolution(Layer):
@@ -34,12 +34,12 @@ class Convolution(Layer):
         words: Float[Tensor, "images queries steps hidden"],
         past: Float[Tensor, "images queries past units"],
         memory: Memory,
-        trail: Trail,
+        history: AttentionHistory,
     ) -> Read:
         read = torch.cat([past, self.drop(inputs)], 2)
         signal = self.convolution(read.flatten(0, 1).transpose(1, 2)).transpose(1, 2).unflatten(0, inputs.shape[:2])
         signal = nn.functional.glu(signal, -1)
-        seen, glimpse = self.look((self.ask(signal) + words) * 0.5**0.5, memory, trail, scale_of(memory) if self.scale_context else None)
+        seen, glimpse = self.look((self.ask(signal) + words) * 0.5**0.5, memory, history, scale_of(memory) if self.scale_context else None)
         outputs = ((signal + seen) * 0.5**0.5 + inputs) * 0.5**0.5
         return outputs, read[:, :, inputs.shape[2] :], glimpse
 

@@ -17,7 +17,10 @@ LOGITS_AT_ONCE = 2**25
 class Decoder(nn.Module, ABC):
     @abstractmethod
     def start(self, regions: Regions) -> tuple[Any, Any]:
-        """The memory of each image, and a state of one query an image: a record whose leaves begin (images queries ...), with a `trail`."""
+        """The memory of each image, and a state with one query per image.
+
+        The state is a record whose leaves begin (images queries ...), with an AttentionHistory named `history`.
+        """
 
     @abstractmethod
     def step(self, memory: Any, state: Any, words: Int[Tensor, "images queries"]) -> Step:

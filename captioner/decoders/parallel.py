@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from captioner.attention.attention import Attention
 from captioner.decoders.decoder import Decoder, last_layers, logits_of, said
-from captioner.records import Glimpse, Memory, Regions, Rollout, Step, Trace, Trail, map_tensors
+from captioner.records import AttentionHistory, Glimpse, Memory, Regions, Rollout, Step, StepRecord, map_tensors
 
 Read = tuple[Float[Tensor, "images queries steps hidden"], Float[Tensor, "images queries kept units"], Glimpse]
 """A layer's outputs, what of its past later words will need, and where it looked, all steps as queries."""
@@ -35,19 +35,19 @@ class Layer(nn.Module, ABC):
         words: Float[Tensor, "images queries steps hidden"],
         past: Float[Tensor, "images queries past units"],
         memory: Memory,
-        trail: Trail,
+        history: AttentionHistory,
     ) -> Read:
-        """`words` are the inputs of the first layer; `trail` holds a row a step."""
+        """`words` are the inputs of the first layer; `history` holds a row a step."""
 
     def look(
         self,
         queries: Float[Tensor, "images queries steps hidden"],
         memory: Memory,
-        trail: Trail,
+        history: AttentionHistory,
         scale: Float[Tensor, "images 1 1"] | None = None,
     ) -> tuple[Float[Tensor, "images queries steps hidden"], Glimpse]:
         """What each step sees, the context multiplied by `scale`, and its glimpse."""
-        glimpse = self.attention(queries.flatten(1, 2), memory, trail)
+        glimpse = self.attention(queries.flatten(1, 2), memory, history)
         context = glimpse.context if scale is None else glimpse.context * scale
         return self.see(context).unflatten(1, queries.shape[1:3]), glimpse
 
@@ -55,7 +55,7 @@ class Layer(nn.Module, ABC):
 class ParallelState(NamedTuple):
     past: tuple[Float[Tensor, "images queries past units"], ...]
     """Of each layer."""
-    trail: Trail
+    history: AttentionHistory
     """Its `step` and `mode`; where was looked before is not kept."""
 
 
@@ -68,7 +68,7 @@ class ParallelDecoder(Decoder):
 
     Positions are sines and cosines (Vaswani et al. 2017, sec. 3.5), so that a caption may be of any length; there is no projection where
     `embedding_size` is the hidden size. `tie`: L_o is a layer to the embedding's size and the embedding itself. Departures of ours: the
-    sines and the cosines lie side by side (there they alternate), and dropout before the output. In the trace, alphas are
+    sines and the cosines lie side by side (there they alternate), and dropout before the output. In the record, alphas are
     the mean over layers (and heads), head_alphas every layer's heads one after another, log_prob the sum over layers.
     """
 
@@ -102,9 +102,9 @@ class ParallelDecoder(Decoder):
         return memory, ParallelState(past, self.layers[0].attention.begin(memory[0], 1))
 
     def step(self, memory: tuple[Memory, ...], state: ParallelState, words: Int[Tensor, "images queries"]) -> Step:
-        outputs, state, trace = self.read(memory, state, words[..., None])
+        outputs, state, record = self.read(memory, state, words[..., None])
         log_probs = logits_of(self.output, outputs.squeeze(2)).log_softmax(-1)
-        return Step(log_probs, state, map_tensors(lambda leaf: leaf.squeeze(2), trace))
+        return Step(log_probs, state, map_tensors(lambda leaf: leaf.squeeze(2), record))
 
     def rollout(
         self,
@@ -115,32 +115,32 @@ class ParallelDecoder(Decoder):
         """Padding is read, being the last, by no word, and is not scored."""
         memory, state = self.start(regions)
         state = map_tensors(lambda leaf: leaf.expand(-1, captions.shape[1], *leaf.shape[2:]), state)
-        state = state._replace(trail=state.trail._replace(mode=mode))
-        outputs, _, trace = self.read(memory, state, captions[..., :-1])
+        state = state._replace(history=state.history._replace(mode=mode))
+        outputs, _, record = self.read(memory, state, captions[..., :-1])
         mask = captions[..., 1:] != 0
         log_probs, means = (
             scattered(values, mask) for values in said(self.output, outputs[mask], captions[..., 1:][mask], self.vocabulary_size)
         )
-        trace = map_tensors(lambda leaf: leaf * mask.view(*mask.shape, *[1] * (leaf.dim() - 3)), trace)
-        return Rollout(log_probs, means, mask, mode, trace)
+        record = map_tensors(lambda leaf: leaf * mask.view(*mask.shape, *[1] * (leaf.dim() - 3)), record)
+        return Rollout(log_probs, means, mask, mode, record)
 
     def read(
         self, memory: tuple[Memory, ...], state: ParallelState, words: Int[Tensor, "images queries steps"]
-    ) -> tuple[Float[Tensor, "images queries steps hidden"], ParallelState, Trace]:
+    ) -> tuple[Float[Tensor, "images queries steps hidden"], ParallelState, StepRecord]:
         """What is said from after each of `words`, which follow those that `state` has read."""
-        steps = state.trail.step[..., None] + torch.arange(words.shape[-1], device=words.device)
+        steps = state.history.step[..., None] + torch.arange(words.shape[-1], device=words.device)
         size = self.embedding.embedding_dim
         embedded = self.embedding(words) * size**0.5
         embedded = outputs = self.project(self.drop(embedded + positions(steps, size, embedded.dtype)))
-        trail = row_a_step(state.trail, steps)
+        history = one_query_per_step(state.history, steps)
         past, glimpses = [], []
         for layer, own, before in zip(self.layers, memory, state.past, strict=True):
-            outputs, kept, glimpse = layer(outputs, embedded, before, own, trail)
+            outputs, kept, glimpse = layer(outputs, embedded, before, own, history)
             past.append(kept)
             glimpses.append(glimpse)
-        trace = map_tensors(lambda leaf: leaf.unflatten(1, words.shape[1:]), together(glimpses))
-        trail = state.trail._replace(step=state.trail.step + words.shape[-1])
-        return self.narrow(self.drop(self.last(outputs))), ParallelState(tuple(past), trail), trace
+        record = map_tensors(lambda leaf: leaf.unflatten(1, words.shape[1:]), together(glimpses))
+        history = state.history._replace(step=state.history.step + words.shape[-1])
+        return self.narrow(self.drop(self.last(outputs))), ParallelState(tuple(past), history), record
 
 
 def an_attention_each(attention: Attention, layers: int) -> list[Attention]:
@@ -148,7 +148,7 @@ def an_attention_each(attention: Attention, layers: int) -> list[Attention]:
 
     Raises: ValueError, a locality that reads where was looked before, or a sentinel.
     """
-    if attention.locality.needs_trail:
+    if attention.locality.needs_history:
         raise ValueError(
             f"attention.locality is {type(attention.locality).__name__}, which reads where was looked before, and this decoder takes all "
             "steps at once; use everywhere, prior or gaussian_window, or the decoder lstm, gru or top_down"
@@ -173,21 +173,21 @@ def positions(steps: Int[Tensor, "*lead"], size: int, dtype: torch.dtype) -> Flo
     return torch.cat([angles.sin(), angles.cos()], -1)[..., :size]
 
 
-def row_a_step(trail: Trail, steps: Int[Tensor, "images queries steps"]) -> Trail:
-    """The trail with every step of a query as a query."""
+def one_query_per_step(history: AttentionHistory, steps: Int[Tensor, "images queries steps"]) -> AttentionHistory:
+    """The history with every step of a query as a query."""
 
     def repeated(leaf: Tensor) -> Tensor:
         return leaf[:, :, None].expand(*steps.shape, *leaf.shape[2:]).flatten(1, 2)
 
-    return Trail(repeated(trail.alphas), repeated(trail.seen), steps.flatten(1), repeated(trail.mode))
+    return AttentionHistory(repeated(history.alphas), repeated(history.cumulative), steps.flatten(1), repeated(history.mode))
 
 
-def together(glimpses: list[Glimpse]) -> Trace:
-    """One trace of every layer's glimpse."""
+def together(glimpses: list[Glimpse]) -> StepRecord:
+    """One record of every layer's glimpse."""
     if len(glimpses) == 1:
-        return Trace(glimpses[0].alphas, glimpses[0].log_prob, None, None, glimpses[0].head_alphas)
+        return StepRecord(glimpses[0].alphas, glimpses[0].log_prob, None, None, glimpses[0].head_alphas)
     heads = torch.cat([glimpse.alphas[:, :, None] if glimpse.head_alphas is None else glimpse.head_alphas for glimpse in glimpses], 2)
-    return Trace(heads.mean(2), torch.stack([glimpse.log_prob for glimpse in glimpses]).sum(0), None, None, heads)
+    return StepRecord(heads.mean(2), torch.stack([glimpse.log_prob for glimpse in glimpses]).sum(0), None, None, heads)
 
 
 def scattered(values: Float[Tensor, " spoken"], mask: Bool[Tensor, "images captions steps"]) -> Float[Tensor, "images captions steps"]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from captioner.attention.attention import Attention
 from captioner.decoders.decoder import Decoder, check_choices, last_layers, logits_of, mean_region, said
-from captioner.records import Glimpse, Memory, Regions, Rollout, Step, Trace, Trail, map_tensors, stack_records
+from captioner.records import AttentionHistory, Glimpse, Memory, Regions, Rollout, Step, StepRecord, map_tensors, stack_records
 
 GATES = {"none": 0, "scalar": 1, "vector": None}
 QUERIES = ("previous", "word", "current")
@@ -39,7 +39,7 @@ class RecurrentDecoder(Decoder):
     def shares(self, embedded: Float[Tensor, "*lead embedding"]) -> Shares: ...
 
     @abstractmethod
-    def look(self, memory: Any, state: Any, shares: Shares) -> tuple[Any, Trace, Kept]:
+    def look(self, memory: Any, state: Any, shares: Shares) -> tuple[Any, StepRecord, Kept]:
         """One step of the recurrence."""
 
     @abstractmethod
@@ -47,8 +47,8 @@ class RecurrentDecoder(Decoder):
 
     def step(self, memory: Any, state: Any, words: Int[Tensor, "images queries"]) -> Step:
         embedded = self.drop(self.embedding(words))
-        state, trace, kept = self.look(memory, state, self.shares(embedded))
-        return Step(logits_of(self.output, self.deep(embedded, *kept)).log_softmax(-1), state, trace)
+        state, record, kept = self.look(memory, state, self.shares(embedded))
+        return Step(logits_of(self.output, self.deep(embedded, *kept)).log_softmax(-1), state, record)
 
     def rollout(
         self,
@@ -71,12 +71,12 @@ class RecurrentDecoder(Decoder):
     def sorted_rollout(self, regions: Regions, captions: Tensor, lengths: Tensor, mode: Tensor) -> Rollout:
         memory, state = self.start(regions)
         state = map_tensors(lambda leaf: leaf.expand(-1, captions.shape[1], *leaf.shape[2:]), state)
-        state = state._replace(trail=state.trail._replace(mode=mode))
+        state = state._replace(history=state.history._replace(mode=mode))
         steps = torch.arange(captions.shape[-1] - 1, device=lengths.device)
         rows = [int(n) for n in (lengths.amax(1)[:, None] > steps).sum(0).tolist()]
         cols = [int(n) for n in (lengths.amax(0)[:, None] > steps).sum(0).tolist()]
-        rows[0], cols[0] = max(rows[0], 1), max(cols[0], 1)  # where there is no word at all, one look tells what a trace holds
-        embedded, kept, traces = [], [], []
+        rows[0], cols[0] = max(rows[0], 1), max(cols[0], 1)  # where there is no word at all, one look tells what a record holds
+        embedded, kept, records = [], [], []
         for t in range(len(steps)):
             if rows[t] == 0:
                 break
@@ -89,12 +89,12 @@ class RecurrentDecoder(Decoder):
                 base = still if t else (slice(None), slice(None))
                 words, shares = self.read_ahead(captions[(*base, slice(t, min(t + STEPS_AT_ONCE, len(steps))))], lengths[base] - t)
                 embedded.append(words)
-            state, trace, outputs = self.look(memory, state, tuple(None if share is None else share[ahead][still] for share in shares))
+            state, record, outputs = self.look(memory, state, tuple(None if share is None else share[ahead][still] for share in shares))
             alive = lengths[still] > t
             kept.append([leaf[alive] for leaf in outputs])
-            traces.append(map_tensors(lambda leaf: spread(leaf * alive.view(*alive.shape, *[1] * (leaf.dim() - 2)), lengths.shape), trace))  # noqa: B023
+            records.append(map_tensors(lambda leaf: spread(leaf * like(alive, leaf), lengths.shape), record))  # noqa: B023
         joined = [torch.cat(leaves) for leaves in zip(*kept, strict=True)]
-        return self.score_words(captions, lengths, mode, torch.cat(embedded), joined, traces)
+        return self.score_words(captions, lengths, mode, torch.cat(embedded), joined, records)
 
     def read_ahead(
         self, words: Int[Tensor, "images captions steps"], left: Int[Tensor, "images captions"]
@@ -106,7 +106,7 @@ class RecurrentDecoder(Decoder):
         return embedded.permute(2, 0, 1, 3)[spoken], shares
 
     def score_words(
-        self, captions: Tensor, lengths: Tensor, mode: Tensor, embedded: Tensor, kept: list[Tensor], traces: list[Trace]
+        self, captions: Tensor, lengths: Tensor, mode: Tensor, embedded: Tensor, kept: list[Tensor], records: list[StepRecord]
     ) -> Rollout:
         """Log-probabilities of the words from what was embedded and kept, which lies one step after another."""
         steps = captions.shape[-1] - 1
@@ -118,9 +118,9 @@ class RecurrentDecoder(Decoder):
         def scattered(values: Tensor) -> Tensor:
             return values.new_zeros(by_step.shape).masked_scatter(by_step, values).permute(1, 2, 0)
 
-        missing = steps - len(traces)
-        traces = traces + [map_tensors(torch.zeros_like, traces[0])] * missing
-        return Rollout(scattered(log_probs), scattered(means), mask, mode, stack_records(traces, 2))
+        missing = steps - len(records)
+        records = records + [map_tensors(torch.zeros_like, records[0])] * missing
+        return Rollout(scattered(log_probs), scattered(means), mask, mode, stack_records(records, 2))
 
 
 def first_images(memory: Any, count: int) -> Any:
@@ -131,6 +131,11 @@ def first_images(memory: Any, count: int) -> Any:
     if isinstance(memory, Tensor):
         return memory[:count]
     return type(memory)(*(first_images(leaf, count) for leaf in memory))
+
+
+def like(mask: Tensor, leaf: Tensor) -> Tensor:
+    """`mask` (images, captions) with as many axes as `leaf` (images, captions, ...)."""
+    return mask.view(*mask.shape, *[1] * (leaf.dim() - 2))
 
 
 def spread(leaf: Tensor, size: torch.Size) -> Tensor:
@@ -167,7 +172,7 @@ class LayerState(NamedTuple):
     fed: Float[Tensor, "images queries _"]
     """What is fed back (`feed`): the last gated context, the last output, or the whole image at every step. The layer reads it where the
     query is the current state, and a sentinel's gate reads it always."""
-    trail: Trail
+    history: AttentionHistory
 
 
 class LayerDecoder(RecurrentDecoder):
@@ -277,23 +282,23 @@ class LayerDecoder(RecurrentDecoder):
         """Of the gates, of the query, of the sentinel's gate."""
         return tuple(None if layer is None else layer(embedded) for layer in (self.word_gates, self.word_query, self.word_sentinel))
 
-    def look(self, memory: Memory, state: LayerState, shares: Shares) -> tuple[LayerState, Trace, Kept]:
+    def look(self, memory: Memory, state: LayerState, shares: Shares) -> tuple[LayerState, StepRecord, Kept]:
         gates, asked, watched = shares
         assert gates is not None
         hidden, cell = state.hidden, state.cell
         if self.query == "current":
             hidden, cell = self.recur(gates, hidden, cell, state.fed)
         queries = hidden if asked is None else hidden + asked
-        glimpse = self.attention(queries, memory, state.trail, self.known(watched, state, hidden, cell))
+        glimpse = self.attention(queries, memory, state.history, self.known(watched, state, hidden, cell))
         context, beta = self.gated(hidden, glimpse)
         if self.query != "current":
             hidden, cell = self.recur(gates, hidden, cell, context)
-        trace = Trace(glimpse.alphas, glimpse.log_prob, beta, glimpse.sentinel, glimpse.head_alphas)
-        trail = self.attention.follow(state.trail, glimpse)
+        record = StepRecord(glimpse.alphas, glimpse.log_prob, beta, glimpse.sentinel, glimpse.head_alphas)
+        history = self.attention.follow(state.history, glimpse)
         if self.feed == "output":
             attentional = self.joined(None, hidden, context)
-            return LayerState(hidden, cell, attentional, trail), trace, (attentional,)
-        return LayerState(hidden, cell, context if self.image is None else state.fed, trail), trace, (hidden, context)
+            return LayerState(hidden, cell, attentional, history), record, (attentional,)
+        return LayerState(hidden, cell, context if self.image is None else state.fed, history), record, (hidden, context)
 
     def gated(self, hidden: Tensor, glimpse: Glimpse) -> tuple[Tensor, Tensor | None]:
         """The gated context, and the gate (the mean of a vector)."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from captioner.attention.attention import Attention
 from captioner.decoders.decoder import check_choices, last_layers, mean_region
 from captioner.decoders.recurrent import Kept, RecurrentDecoder, Shares, lstm_cell, sentinel_layers
-from captioner.records import Memory, Regions, Trace, Trail
+from captioner.records import AttentionHistory, Memory, Regions, StepRecord
 
 
 class TopDownMemory(NamedTuple):
@@ -23,7 +23,7 @@ class TopDownState(NamedTuple):
     looking_cell: Float[Tensor, "images queries hidden"]
     speaking: Float[Tensor, "images queries hidden"]
     speaking_cell: Float[Tensor, "images queries hidden"]
-    trail: Trail
+    history: AttentionHistory
 
 
 class TopDownDecoder(RecurrentDecoder):
@@ -85,7 +85,7 @@ class TopDownDecoder(RecurrentDecoder):
         """Of the attention LSTM's gates, and of the sentinel's gate."""
         return self.word_gates(embedded), None if self.word_sentinel is None else self.word_sentinel(embedded)
 
-    def look(self, memory: TopDownMemory, state: TopDownState, shares: Shares) -> tuple[TopDownState, Trace, Kept]:
+    def look(self, memory: TopDownMemory, state: TopDownState, shares: Shares) -> tuple[TopDownState, StepRecord, Kept]:
         gates, watched = shares
         assert gates is not None
         before = torch.cat([state.looking, state.speaking], -1)
@@ -93,12 +93,12 @@ class TopDownDecoder(RecurrentDecoder):
         sentinel = None
         if self.state_sentinel is not None:
             sentinel = torch.sigmoid(watched + self.state_sentinel(before)) * torch.tanh(looking_cell)
-        glimpse = self.attention(looking, memory.regions, state.trail, sentinel)
+        glimpse = self.attention(looking, memory.regions, state.history, sentinel)
         seen = torch.cat([state.speaking, looking, glimpse.context], -1)
         speaking, speaking_cell = lstm_cell(self.speaking_gates(seen), state.speaking_cell)
-        trail = self.attention.follow(state.trail, glimpse)
-        trace = Trace(glimpse.alphas, glimpse.log_prob, None, glimpse.sentinel, glimpse.head_alphas)
-        return TopDownState(looking, looking_cell, speaking, speaking_cell, trail), trace, (speaking,)
+        history = self.attention.follow(state.history, glimpse)
+        record = StepRecord(glimpse.alphas, glimpse.log_prob, None, glimpse.sentinel, glimpse.head_alphas)
+        return TopDownState(looking, looking_cell, speaking, speaking_cell, history), record, (speaking,)
 
     def deep(self, embedded: Float[Tensor, "*lead embedding"], *kept: Float[Tensor, "*lead _"]) -> Float[Tensor, "*lead hidden"]:
         return self.narrow(self.drop(kept[0]))

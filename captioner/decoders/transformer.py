@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from captioner.attention.attention import Attention
 from captioner.decoders.decoder import check_choices
 from captioner.decoders.parallel import Layer, ParallelDecoder, Read, an_attention_each
-from captioner.records import Memory, Trail
+from captioner.records import AttentionHistory, Memory
 
 
 class Block(Layer):
@@ -34,13 +34,13 @@ class Block(Layer):
         words: Float[Tensor, "images queries steps hidden"],
         past: Float[Tensor, "images queries past units"],
         memory: Memory,
-        trail: Trail,
+        history: AttentionHistory,
     ) -> Read:
         hidden = inputs.shape[-1]
         queries, own = self.ask(self.norm_words(inputs)).split([hidden, 2 * hidden], -1)
         past = torch.cat([past.to(own.dtype), own], 2)
         outputs = inputs + self.drop(self.join(self.reread(queries, past)))
-        seen, glimpse = self.look(self.norm_look(outputs), memory, trail)
+        seen, glimpse = self.look(self.norm_look(outputs), memory, history)
         outputs = outputs + self.drop(seen)
         return outputs + self.drop(self.feed(self.norm_feed(outputs))), past, glimpse
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from captioner.model import Captioner
-from captioner.records import DRAW, Regions, Rollout, grid_size
+from captioner.records import AttentionMode, Regions, Rollout, grid_size
 
 CELLS = 56
 """Most cells a side of a map that is made of pixels."""
@@ -54,7 +54,7 @@ class Attention(Explanation):
     ) -> Float[Tensor, "words rows cols"]:
         with torch.no_grad():
             regions = captioner.encode(image[None])
-            return on_grid(said(captioner, regions, ids[None]).trace.alphas[0, 0, :-1], regions)
+            return on_grid(said(captioner, regions, ids[None]).record.alphas[0, 0, :-1], regions)
 
 
 def said(
@@ -65,7 +65,7 @@ def said(
     """One caption an image, or the same caption on all; regions are those of the whole encoder, as `captioner.encode` gives them."""
     regions = images if isinstance(images, Regions) else captioner.encode(images)
     captions = captions[:, None].expand(len(regions.features), -1, -1)
-    return captioner.decoder.rollout(regions, captions, torch.full_like(captions[..., 0], DRAW))
+    return captioner.decoder.rollout(regions, captions, torch.full_like(captions[..., 0], AttentionMode.SAMPLE))
 
 
 def prefixes(ids: Int[Tensor, " ids"]) -> Int[Tensor, "words read"]:

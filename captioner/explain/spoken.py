@@ -14,7 +14,7 @@ from captioner.explain.explanation import Explanation
 from captioner.explain.grounding import Place, Word
 from captioner.explain.pointing import inside
 from captioner.model import Captioner
-from captioner.records import DRAW, grid_size
+from captioner.records import AttentionMode, grid_size
 from captioner.vocabulary import Vocabulary
 
 NOTHING = "naming nothing in the image"
@@ -71,7 +71,7 @@ def attention_maps(
         for caption, row in enumerate(of_image):
             ids[image, caption, : len(row)] = torch.tensor(row)
     ids = ids.to(captioner.device)
-    alphas = captioner.decoder.rollout(regions, ids, torch.full_like(ids[..., 0], DRAW)).trace.alphas
+    alphas = captioner.decoder.rollout(regions, ids, torch.full_like(ids[..., 0], AttentionMode.SAMPLE)).record.alphas
     grids = alphas.unflatten(-1, grid_size(regions.cells)).float().cpu().numpy()
     return [[grids[i, k, : len(row) - 2] for k, row in enumerate(of_image)] for i, of_image in enumerate(spelt)]
 

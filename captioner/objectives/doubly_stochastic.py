@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from captioner.objectives.term import Given, Term
+from captioner.objectives.term import CollectedRollouts, Term
 
 
 class DoublyStochastic(Term):
@@ -11,7 +11,8 @@ class DoublyStochastic(Term):
 
     Departures from the source, Xu et al. 2015, sec. 4.2.1 (eq. 14): the mean over regions instead of the sum, so that a weight means the
     same on every grid; beside a likelihood a word, not a caption; `share`, because L words cannot give 196 regions one each; and its use
-    with draws (conf/objective/hard.yaml), where the paper's learning rule (sec. 4.1) has no such term. Raises: ValueError, weight negative.
+    with sampled regions (conf/objective/hard.yaml), where the paper's learning rule (sec. 4.1) has no such term.
+    Raises: ValueError, weight negative.
     """
 
     mean_over = "captions"
@@ -22,9 +23,9 @@ class DoublyStochastic(Term):
             raise ValueError(f"weight must not be negative, not {weight}")
         self.weight, self.share = weight, share
 
-    def forward(self, given: Given) -> Float[Tensor, ""]:
-        rollout = given.rollout
-        looked = rollout.trace.alphas.sum(2)
+    def forward(self, collected: CollectedRollouts) -> Float[Tensor, ""]:
+        rollout = collected.rollout
+        looked = rollout.record.alphas.sum(2)
         words = rollout.mask.sum(-1)
         target = (words / looked.shape[-1])[..., None] if self.share else 1.0
         penalty = (target - looked).square().mean(-1)

@@ -3,12 +3,12 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from captioner.objectives.term import Given, Term
-from captioner.records import DRAW
+from captioner.objectives.term import CollectedRollouts, Term
+from captioner.records import AttentionMode
 
 
 class Entropy(Term):
-    """-weight * the entropy, in nats, of the maps that captions drew from, divided by all words: a bonus that keeps it exploring.
+    """-weight * the entropy, in nats, of the maps that captions sampled from, divided by all words: a bonus that keeps it exploring.
 
     Captions that looked by expectation add nothing. Source: Xu et al. 2015, sec. 4.1, the last formula; a departure: a word, not a caption.
     Raises: ValueError, weight negative.
@@ -20,10 +20,10 @@ class Entropy(Term):
             raise ValueError(f"weight must not be negative, not {weight}")
         self.weight = weight
 
-    def forward(self, given: Given) -> Float[Tensor, ""]:
-        rollout = given.rollout
-        drew = rollout.mask & (rollout.mode == DRAW)[..., None]
-        return -self.weight * (map_entropy(rollout.trace.alphas) * drew).sum() / rollout.mask.sum()
+    def forward(self, collected: CollectedRollouts) -> Float[Tensor, ""]:
+        rollout = collected.rollout
+        sampled = rollout.mask & (rollout.mode == AttentionMode.SAMPLE)[..., None]
+        return -self.weight * (map_entropy(rollout.record.alphas) * sampled).sum() / rollout.mask.sum()
 
 
 def map_entropy(alphas: Float[Tensor, "*lead regions"]) -> Float[Tensor, "*lead"]:

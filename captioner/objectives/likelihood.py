@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from captioner.objectives.term import Given, Term
+from captioner.objectives.term import CollectedRollouts, Term
 
 
 class Likelihood(Term):
@@ -20,7 +20,7 @@ class Likelihood(Term):
             raise ValueError(f"label_smoothing is a share in [0, 1), not {label_smoothing}")
         self.label_smoothing = label_smoothing
 
-    def forward(self, given: Given) -> Float[Tensor, ""]:
-        rollout = given.rollout
+    def forward(self, collected: CollectedRollouts) -> Float[Tensor, ""]:
+        rollout = collected.rollout
         smoothed = (1 - self.label_smoothing) * rollout.log_probs + self.label_smoothing * rollout.mean_log_probs
         return -(smoothed * rollout.mask).sum() / rollout.mask.sum()

@@ -49,7 +49,7 @@ class Spoken(NamedTuple):
     parents: Int[Tensor, "images beams"]
     words: Int[Tensor, "images beams"]
     log_probs: Float[Tensor, "images beams"]
-    trace: Any
+    record: Any
 
 
 class BeamSearch(Search):
@@ -111,7 +111,7 @@ class BeamSearch(Search):
         history: list[Spoken] = []
         numbers, finished = torch.arange(images, device=device), []
         for length in range(self.max_length + 1):
-            log_probs, state, trace = step(state, words)
+            log_probs, state, record = step(state, words)
             ends = log_probs[..., end].clone()
             may_end = rules.may_end(said, words, length)
             rules.ban(log_probs, said, length)
@@ -127,7 +127,7 @@ class BeamSearch(Search):
             if length == self.max_length or (looks(device, length) and bool(done.all())):
                 break
             live, parents, words, values = (torch.cat(leaves, 1) for leaves in zip(*(moves(options) for options in chosen), strict=True))
-            history.append(Spoken(parents, words, values, trace))
+            history.append(Spoken(parents, words, values, record))
             state, said = pick(state, parents), rules.follow(said, parents, words)
             if hasattr(step, "only") and looks(device, length) and 4 * int(done.sum()) >= len(done):
                 gone, rest = done.nonzero()[:, 0], (~done).nonzero()[:, 0]
@@ -253,23 +253,23 @@ def ranked(pools: list[Pool]) -> Pool:
 
 
 def trace_back(pool: Pool, history: list[Spoken]) -> Found:
-    """Walk from each end to the start, taking the word, its log-probability and its trace along."""
+    """Walk from each end to the start, taking the word, its log-probability and its record along."""
     beam, kept = pool.beam, []
     for t in range(len(history) - 1, -1, -1):
-        parents, words, log_probs, trace = history[t]
+        parents, words, log_probs, record = history[t]
         spoken = pool.step > t
         here = torch.where(spoken, beam, 0)
         beam = torch.where(spoken, parents.gather(1, here), beam)
         row = (
             words.gather(1, here) * spoken,
             log_probs.gather(1, here).masked_fill(~spoken, 0.0),
-            pick(trace, torch.where(spoken, beam, 0)),
+            pick(record, torch.where(spoken, beam, 0)),
         )
         kept.append(row)
     if not kept:
         images, width = pool.score.shape
         nothing = pool.score.new_zeros(images, width, 0)
         return Found(nothing.long(), pool.step, nothing, pool.end_log_prob, pool.log_prob, pool.score, None, pool.satisfied)
-    said, scored, traces = zip(*reversed(kept), strict=True)
+    said, scored, records = zip(*reversed(kept), strict=True)
     found = (torch.stack(said, 2), pool.step, torch.stack(scored, 2), pool.end_log_prob, pool.log_prob, pool.score)
-    return Found(*found, stack_records(list(traces), 2), pool.satisfied)
+    return Found(*found, stack_records(list(records), 2), pool.satisfied)

@@ -33,7 +33,7 @@ class Found(NamedTuple):
     """Sum of the log-probabilities with `<end>`; -inf where a beam found nothing."""
     score: Float[Tensor, "images beams"]
     """log_prob after length normalisation."""
-    trace: Any
+    record: Any
     """Leaves (images beams steps ...)."""
     satisfied: Bool[Tensor, "images beams"]
     """Whether the caption may end where it does: it is long enough, ends well, and holds every required word."""

@@ -77,7 +77,7 @@ class Sampling(Search):
         total = end_log_prob = torch.zeros(images, self.captions, device=device)
         kept: list[tuple[Tensor, Tensor, Any]] = []
         for length in range(self.max_length + 1):
-            log_probs, state, trace = step(state, words)
+            log_probs, state, record = step(state, words)
             ends = log_probs[..., end].clone()
             may_end = rules.may_end(said, words, length)
             rules.ban(log_probs, said, length)
@@ -91,7 +91,7 @@ class Sampling(Search):
             words = words * going
             value = log_probs.gather(-1, words[..., None]).squeeze(-1).masked_fill(~going, 0.0)
             total, lengths = total + value, lengths + going.long()
-            kept.append((words, value, trace))
+            kept.append((words, value, record))
             said = rules.follow(said, everyone, words)
         score = normalised(total, lengths + 1, self.normalisation, self.alpha)
         return ordered(kept, lengths, end_log_prob, total, score, satisfied)
@@ -154,5 +154,5 @@ def ordered(
     if not kept:
         nothing = score.new_zeros(*score.shape, 0)
         return Found(nothing.long(), lengths, nothing, ends, total, score, None, satisfied)
-    words, values, trace = (pick(stack_records(list(leaves), 2), order) for leaves in zip(*kept, strict=True))
-    return Found(words, lengths, values, ends, total, score, trace, satisfied)
+    words, values, record = (pick(stack_records(list(leaves), 2), order) for leaves in zip(*kept, strict=True))
+    return Found(words, lengths, values, ends, total, score, record, satisfied)

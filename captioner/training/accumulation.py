@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from captioner.records import Aims, Batch, Shares
+from captioner.records import Batch, BoxTargets, Shares
 from captioner.vocabulary import Vocabulary
 
 
@@ -40,20 +40,20 @@ def shared(group: Sequence[Batch]) -> list[Batch]:
     totals = [max(1, sum(column)) for column in zip(*counts, strict=True)]
     found = []
     for batch, own in zip(group, counts, strict=True):
-        words, captions, aims = (count / total for count, total in zip(own, totals, strict=True))
-        found.append(batch._replace(shares=Shares(words, captions, aims, last=batch is group[-1])))
+        words, captions, box_targets = (count / total for count, total in zip(own, totals, strict=True))
+        found.append(batch._replace(shares=Shares(words, captions, box_targets, last=batch is group[-1])))
     return found
 
 
 def counted(batch: Batch) -> tuple[int, int, int]:
     """How many words, captions, and words that a box in sight belongs to a batch has."""
     spoken = batch.captions[..., 1:] != Vocabulary.pad
-    aimed = 0 if batch.aims is None else len(aimed_words(batch.aims, spoken))
+    aimed = 0 if batch.box_targets is None else len(aimed_words(batch.box_targets, spoken))
     return int(spoken.sum()), int(spoken.any(-1).sum()), aimed
 
 
-def aimed_words(aims: Aims, spoken: Tensor) -> Tensor:
+def aimed_words(box_targets: BoxTargets, spoken: Tensor) -> Tensor:
     """(image, caption, step) of each word that a box in sight belongs to, once."""
-    left, top, right, bottom = aims.boxes.clamp(0, 1).unbind(1)
-    words = aims.words[(right > left) & (bottom > top) & (aims.words[:, 2] < spoken.shape[2])]
+    left, top, right, bottom = box_targets.boxes.clamp(0, 1).unbind(1)
+    words = box_targets.words[(right > left) & (bottom > top) & (box_targets.words[:, 2] < spoken.shape[2])]
     return words[spoken[words.unbind(1)]].unique(dim=0)

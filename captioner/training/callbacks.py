@@ -285,7 +285,7 @@ class Checkpoints(ModelCheckpoint):
 
 
 class DrawsBegin(Callback):
-    """Where the first batches all look by expectation (`objective.expect_first`), the best model is found anew once looks are drawn.
+    """Where the first batches all look by expectation (`objective.expectation_batches`), the best model is found anew once looks are drawn.
 
     What was best before is a model of soft attention: it may score higher for a while, but it is not what was asked for.
     """
@@ -294,11 +294,11 @@ class DrawsBegin(Callback):
         self._done = False
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        first = pl_module.objective.expect_first
-        self._done = not pl_module.captioner.drawing or int(pl_module.objective.batches) > first or first == 0
+        first = pl_module.objective.expectation_batches
+        self._done = not pl_module.captioner.sampling_readouts or int(pl_module.objective.batches) > first or first == 0
         batches = pl_module.epoch_steps() * (trainer.max_epochs or 0)
         if not self._done and 0 < batches <= first:
-            log.warning("objective.expect_first=%d covers the whole run, %d batches: no look is ever drawn", first, batches)
+            log.warning("objective.expectation_batches=%d covers the whole run, %d batches: no look is ever drawn", first, batches)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
         if self._done or pl_module.objective.first:

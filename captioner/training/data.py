@@ -94,7 +94,7 @@ class CaptioningData(LightningDataModule):
     evaluation_batch_size: images; None, as batch_size.
     num_workers: processes that read images; None, none for what is held in memory and one a core less one elsewhere.
     hold_in_memory: images in eight bits at the model's size; None, where that takes less than a gibibyte and no crops are cut.
-    boxes: of the training captions' words, for the batches' `aims`.
+    boxes: of the training captions' words, for the batches' `box_targets`.
     features: regions computed beforehand, by split. validation_images: so many are validated, the first ones; None, all.
     Raises: ValueError, a size below 1.
     """

@@ -51,12 +51,12 @@ class CaptioningModule(LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> dict[str, Float[Tensor, ""]]:
         """`mean`: the batch's own loss. `loss`: what the step needs, which is the same unless gradients are accumulated."""
-        given = self.objective.ask(self.captioner, batch)
+        collected = self.objective.collect(self.captioner, batch)
         images = len(batch.indices)
         if self.logs_now():
-            measured: dict[str, Any] = {**self.objective.measure(given), **rollout_health(given.rollout)}
+            measured: dict[str, Any] = {**self.objective.statistics(collected), **rollout_health(collected.rollout)}
             self.log_dict({f"train/{name}": value for name, value in measured.items()}, batch_size=images)
-        terms = self.objective.judge(given)
+        terms = self.objective.losses(collected)
         loss = torch.stack(list(terms.values())).sum()
         self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=images)
         self.log("train/loss", loss, prog_bar=True, batch_size=images)
@@ -75,7 +75,7 @@ class CaptioningModule(LightningModule):
         self.scores.reset()
 
     def validation_step(self, batch: Batch, _: int) -> dict[str, list[list[Hypothesis]]]:
-        found = self.captioner.describe(batch.images, self.search)
+        found = self.captioner.generate(batch.images, self.search)
         said = [" ".join(self.captioner.vocabulary.decode(hypotheses[0].words)) for hypotheses in found]
         self.scores.update(self.scores.ids(batch.indices), said)
         return {"found": found}

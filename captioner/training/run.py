@@ -86,7 +86,7 @@ def train_in(folder: Path, config: Mapping[str, Any], recorded: dict[str, Any], 
     check_images(captioner, config)
     module = make_module(config, captioner, splits["val"], recorded)
     log.info("%s", summary(splits, captioner))
-    data = make_data(config, splits, captioner, module.objective.needs_aims)
+    data = make_data(config, splits, captioner, module.objective.needs_boxes)
     if is_first():
         before = "" if resume is None else history(resume, recorded)
         begin_folder(folder, before + OmegaConf.to_yaml(recorded), resume)
@@ -109,7 +109,7 @@ def try_out(config: Mapping[str, Any]) -> None:
     check_places(config)
     transform = built(config, "transform")
     check_fit(built(config, "decoder", vocabulary_size=4), config)
-    if built(config, "objective").needs_aims:
+    if built(config, "objective").needs_boxes:
         check_boxes(make_source(config), transform)
     built(config, "search")
     built(config, "validation.search")

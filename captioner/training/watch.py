@@ -47,8 +47,8 @@ class Watch(Callback):
     ) -> None:
         best: list[Hypothesis] = [hypotheses[0] for hypotheses in outputs["found"]]
         self._said.update(tuple(hypothesis.words) for hypothesis in best)
-        traces = [hypothesis.trace for hypothesis in best if hypothesis.trace is not None]  # there is none where no image got a word
-        self._found += [health(trace.alphas[:, None], self.flat, self.still) for trace in traces]
+        records = [hypothesis.record for hypothesis in best if hypothesis.record is not None]  # there is none where no image got a word
+        self._found += [health(record.alphas[:, None], self.flat, self.still) for record in records]
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         found = mean_health(self._found)
@@ -93,7 +93,7 @@ class Watch(Callback):
 
 def rollout_health(rollout: Rollout) -> dict[str, float]:
     """Entropy, change and peak of the maps of given captions, as `map_entropy` and so on."""
-    alphas = rollout.trace.alphas.detach().float().cpu().numpy()
+    alphas = rollout.record.alphas.detach().float().cpu().numpy()
     lengths = rollout.mask.sum(-1).cpu().numpy()
     found = mean_health(health(alphas[place][: lengths[place], None]) for place in _places(lengths))
     return {f"map_{name}": value for name in ("entropy", "change", "peak") if not np.isnan(value := getattr(found, name))}

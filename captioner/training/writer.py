@@ -76,7 +76,7 @@ def rescore(captioner: Captioner, batches: Any, search: Any, scores: Any) -> dic
     scores.reset()
     for batch in batches:
         images = map_tensors(lambda tensor: tensor.to(captioner.device), batch.images)
-        found = captioner.describe(images, search)
+        found = captioner.generate(images, search)
         said = [" ".join(captioner.vocabulary.decode(hypotheses[0].words)) for hypotheses in found]
         scores.update(scores.ids(batch.indices), said)
     return scores.compute()

@@ -6,7 +6,7 @@ from kinds import attention, kinds, part, whole
 
 from captioner import bundle
 from captioner.attention.attention import Attention
-from captioner.records import DRAW, EXPECT, PEAK, Memory, Regions
+from captioner.records import AttentionMode, Memory, Regions
 
 ROOMS = [(room, kind) for room in ("score", "locality", "distribution", "readout") for kind in kinds(f"attention/{room}")]
 EXCEPTIONS = {
@@ -60,20 +60,20 @@ def some_sentinel(module, queries):
     return torch.randn(*queries.shape[:2], module.sentinel_size, generator=torch.Generator().manual_seed(3)).double()
 
 
-def past_of(module, regions, queries, mode=EXPECT):
-    """The trail of queries that have looked twice, where the mask lets them."""
-    trail = module.begin(module.remember(regions), queries.shape[1])
-    last = torch.rand(trail.alphas.shape, generator=torch.Generator().manual_seed(8)).double()
+def past_of(module, regions, queries, mode=AttentionMode.EXPECTATION):
+    """The history of queries that have looked twice, where the mask lets them."""
+    history = module.begin(module.remember(regions), queries.shape[1])
+    last = torch.rand(history.alphas.shape, generator=torch.Generator().manual_seed(8)).double()
     if regions.mask is not None:
         last = last * regions.mask[:, None]
     last = last / last.sum(-1, keepdim=True)
-    return trail._replace(alphas=last, seen=2 * last, step=trail.step + 2, mode=torch.full_like(trail.mode, mode))
+    return history._replace(alphas=last, seen=2 * last, step=history.step + 2, mode=torch.full_like(history.mode, mode))
 
 
-def look(module, regions, queries, mode=EXPECT, trail=None, sentinel=None):
-    trail = past_of(module, regions, queries, mode) if trail is None else trail
+def look(module, regions, queries, mode=AttentionMode.EXPECTATION, history=None, sentinel=None):
+    history = past_of(module, regions, queries, mode) if history is None else history
     sentinel = some_sentinel(module, queries) if sentinel is None else sentinel
-    return module(queries, module.remember(regions), trail, sentinel)
+    return module(queries, module.remember(regions), history, sentinel)
 
 
 def test_alphas_sum_to_one_and_vanish_where_forbidden(module):
@@ -111,23 +111,23 @@ def test_permuting_regions_with_their_cells_permutes_alphas(module):
     regions, queries = case()
     order = torch.randperm(10)
     moved = Regions(regions.features[:, order], regions.cells[order], regions.mask[:, order])
-    trail = past_of(module, regions, queries)
-    one = look(module, regions, queries, trail=trail)
-    two = look(module, moved, queries, trail=trail._replace(alphas=trail.alphas[..., order], seen=trail.seen[..., order]))
+    history = past_of(module, regions, queries)
+    one = look(module, regions, queries, history=history)
+    two = look(module, moved, queries, history=history._replace(alphas=history.alphas[..., order], seen=history.cumulative[..., order]))
     assert torch.allclose(one.alphas[..., order], two.alphas)
     assert torch.allclose(one.context, two.context)
 
 
 def test_queries_and_images_are_answered_each_alone(module):
     regions, queries = case()
-    trail, sentinel = past_of(module, regions, queries), some_sentinel(module, queries)
-    together = look(module, regions, queries, trail=trail, sentinel=sentinel)
+    history, sentinel = past_of(module, regions, queries), some_sentinel(module, queries)
+    together = look(module, regions, queries, history=history, sentinel=sentinel)
     for i in range(3):
         image = Regions(regions.features[i : i + 1], regions.cells, regions.mask[i : i + 1])
         for q in range(2):
-            past = type(trail)(*(leaf[i : i + 1, q : q + 1] for leaf in trail))
+            past = type(history)(*(leaf[i : i + 1, q : q + 1] for leaf in history))
             own = None if sentinel is None else sentinel[i : i + 1, q : q + 1]
-            alone = look(module, image, queries[i : i + 1, q : q + 1], trail=past, sentinel=own)
+            alone = look(module, image, queries[i : i + 1, q : q + 1], history=past, sentinel=own)
             assert torch.allclose(alone.alphas[0, 0], together.alphas[i, q])
             assert torch.allclose(alone.context[0, 0], together.context[i, q])
 
@@ -137,23 +137,23 @@ def gradients_agree(module, mode):
     regions.features.requires_grad_(), queries.requires_grad_()
     sentinel = some_sentinel(module, queries)
     inputs = [regions.features, queries] + ([] if sentinel is None else [sentinel.requires_grad_()])
-    trail = past_of(module, regions, queries, mode)
+    history = past_of(module, regions, queries, mode)
 
     def outputs(features, queries, sentinel=None):
         torch.manual_seed(7)
-        glimpse = look(module, regions._replace(features=features), queries, trail=trail, sentinel=sentinel)
+        glimpse = look(module, regions._replace(features=features), queries, history=history, sentinel=sentinel)
         return tuple(leaf for leaf in glimpse if leaf is not None)
 
     return torch.autograd.gradcheck(outputs, inputs, fast_mode=True)
 
 
 def test_the_gradient_is_that_of_finite_differences(module):
-    assert gradients_agree(module, EXPECT)
+    assert gradients_agree(module, AttentionMode.EXPECTATION)
 
 
 def test_the_gradient_is_that_of_finite_differences_even_of_draws(module):
     """The same draw each time; its context has no gradient by way of the weights, its log-probability has."""
-    assert gradients_agree(module.train(), DRAW)
+    assert gradients_agree(module.train(), AttentionMode.SAMPLE)
 
 
 def test_what_attention_keeps_and_gives_is_as_good_in_bfloat16(module):
@@ -164,17 +164,17 @@ def test_what_attention_keeps_and_gives_is_as_good_in_bfloat16(module):
     sentinel = None if sentinel is None else sentinel.float()
     with torch.autocast("cpu", torch.bfloat16):
         memory = module.remember(regions)
-        trail = module.begin(memory, 2)._replace(mode=torch.full((3, 2), EXPECT))
+        history = module.begin(memory, 2)._replace(mode=torch.full((3, 2), AttentionMode.EXPECTATION))
         for _ in range(3):
-            glimpse = module(queries.float(), memory, trail, sentinel)
-            trail = module.follow(trail, glimpse)
+            glimpse = module(queries.float(), memory, history, sentinel)
+            history = module.follow(history, glimpse)
     total = glimpse.alphas.sum(-1) + (0 if glimpse.sentinel is None else glimpse.sentinel)
     assert glimpse.alphas.dtype == torch.float32
     assert torch.allclose(total, torch.ones(3, 2), atol=1e-5)
     assert glimpse.context.isfinite().all()
 
 
-@pytest.mark.parametrize("mode", [DRAW, EXPECT, PEAK])
+@pytest.mark.parametrize("mode", [AttentionMode.SAMPLE, AttentionMode.EXPECTATION, AttentionMode.ARGMAX])
 def test_hard_and_soft_agree_when_there_is_nothing_to_choose(module, mode):
     """One region, no sentinel's share: whatever the mode, the context is its value."""
     regions, queries = case()
@@ -205,13 +205,13 @@ def test_many_draws_average_to_the_expectation(distribution, readout):
     draws = 10000
     queries = 3 * torch.randn(3, 1, 6).double().expand(3, draws, 6)
     sentinel = torch.randn(3, 1, 3).double().expand(3, draws, 3)
-    trail = past_of(hard, regions, queries[:, :1])
-    trails = [
-        type(trail)(*(leaf.expand(-1, n, *leaf.shape[2:]) for leaf in trail))._replace(mode=torch.full((3, n), m))
-        for n, m in ((draws, DRAW), (1, EXPECT))
+    history = past_of(hard, regions, queries[:, :1])
+    histories = [
+        type(history)(*(leaf.expand(-1, n, *leaf.shape[2:]) for leaf in history))._replace(mode=torch.full((3, n), m))
+        for n, m in ((draws, AttentionMode.SAMPLE), (1, AttentionMode.EXPECTATION))
     ]
-    drawn = look(hard, regions, queries, trail=trails[0], sentinel=sentinel).context
-    expected = look(hard, regions, queries[:, :1], trail=trails[1], sentinel=sentinel[:, :1]).context[:, 0]
+    drawn = look(hard, regions, queries, history=histories[0], sentinel=sentinel).context
+    expected = look(hard, regions, queries[:, :1], history=histories[1], sentinel=sentinel[:, :1]).context[:, 0]
     assert ((drawn.mean(1) - expected).abs() <= 5 * drawn.std(1) / draws**0.5 + 1e-9).all()
     assert drawn.std(1).max() > 0.05
 
@@ -260,16 +260,16 @@ def test_a_trail_adds_up_the_looks_at_regions_and_leaves_the_sentinel_out():
     module = randomised(bundle.build(whole("adaptive")))
     regions, queries = case()
     memory = module.remember(regions)
-    trail, looks = module.begin(memory, 2), []
+    history, looks = module.begin(memory, 2), []
     for _ in range(3):
-        glimpse = module(queries, memory, trail, some_sentinel(module, queries))
-        trail = module.follow(trail, glimpse)
+        glimpse = module(queries, memory, history, some_sentinel(module, queries))
+        history = module.follow(history, glimpse)
         looks.append(glimpse.alphas)
         queries = queries + 1
-    assert torch.equal(trail.alphas, looks[-1])
-    assert torch.allclose(trail.seen, sum(looks))
-    assert (trail.seen.sum(-1) < 3).all()
-    assert (trail.step == 3).all()
+    assert torch.equal(history.alphas, looks[-1])
+    assert torch.allclose(history.cumulative, sum(looks))
+    assert (history.cumulative.sum(-1) < 3).all()
+    assert (history.step == 3).all()
 
 
 @pytest.mark.parametrize("sentinel_size", [None, 3])

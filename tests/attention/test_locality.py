@@ -6,7 +6,7 @@ from kinds import attention, kinds, part
 from test_attention import case, look, past_of, randomised
 
 from captioner import bundle
-from captioner.records import Trail
+from captioner.records import AttentionHistory
 
 
 def locality(kind, **changes):
@@ -19,7 +19,7 @@ def grid(rows, cols):
 
 def trail_of(alphas):
     step = torch.ones(alphas.shape[:2], dtype=torch.long)
-    return Trail(alphas, alphas, step, step)
+    return AttentionHistory(alphas, alphas, step, step)
 
 
 @pytest.mark.parametrize("kind", kinds("attention/locality"))
@@ -27,9 +27,9 @@ def test_a_locality_that_needs_no_trail_reads_none(kind):
     torch.manual_seed(0)
     module = randomised(locality(kind))
     queries, cells = torch.randn(3, 2, 6).double(), grid(2, 5)
-    trails = [trail_of(torch.rand(3, 2, 10).double()) for _ in range(6)]
-    same = [torch.equal(module(queries, cells, trails[0]), module(queries, cells, trail)) for trail in trails[1:]]
-    assert all(same) != module.needs_trail
+    histories = [trail_of(torch.rand(3, 2, 10).double()) for _ in range(6)]
+    same = [torch.equal(module(queries, cells, histories[0]), module(queries, cells, history)) for history in histories[1:]]
+    assert all(same) != module.needs_history
 
 
 def test_the_gaussian_window_is_its_formula():
@@ -95,10 +95,10 @@ def test_the_monotonic_window_never_climbs_and_always_leaves_something():
     regions = regions._replace(mask=torch.rand(5, 24) < 0.2)
     regions.mask[:, 17] = True
     memory = module.remember(regions)
-    trail, row, moved = module.begin(memory, 7), torch.zeros(5, 7).double(), 0
+    history, row, moved = module.begin(memory, 7), torch.zeros(5, 7).double(), 0
     for _ in range(8):
-        glimpse = module(20 * torch.randn(5, 7, 6).double(), memory, trail)
-        trail = module.follow(trail, glimpse)
+        glimpse = module(20 * torch.randn(5, 7, 6).double(), memory, history)
+        history = module.follow(history, glimpse)
         now = regions.cells[glimpse.alphas.argmax(-1)][..., 0]
         assert (now >= row).all()
         assert torch.allclose(glimpse.alphas.sum(-1), torch.ones(5, 7).double())

@@ -4,7 +4,7 @@ from kinds import kinds, part
 
 from captioner import bundle
 from captioner.attention.readout import draw
-from captioner.records import DRAW, EXPECT, PEAK
+from captioner.records import AttentionMode
 
 
 def readout(kind, **changes):
@@ -25,7 +25,7 @@ def modes(mode):
 
 @pytest.mark.parametrize("kind", kinds("attention/readout"))
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("mode", [DRAW, EXPECT, PEAK])
+@pytest.mark.parametrize("mode", [AttentionMode.SAMPLE, AttentionMode.EXPECTATION, AttentionMode.ARGMAX])
 def test_a_readout_weighs_only_what_has_weight_and_sums_to_one(kind, training, mode):
     alphas = some_alphas()
     weights, log_prob = readout(kind).train(training)(alphas, modes(mode))
@@ -39,7 +39,7 @@ def test_a_readout_weighs_only_what_has_weight_and_sums_to_one(kind, training, m
 def test_regions_are_drawn_as_often_as_their_alphas_say(kind):
     """Pearson's chi squared of 4000 draws for each head, below its 99.9 % point; a region of no weight is never drawn."""
     alphas = some_alphas(1, 1).expand(1, 4000, 2, 7)
-    weights, _ = readout(kind).train()(alphas, torch.full((1, 4000), DRAW))
+    weights, _ = readout(kind).train()(alphas, torch.full((1, 4000), AttentionMode.SAMPLE))
     assert set(weights.unique().tolist()) == {0.0, 1.0}
     for head in range(2):
         p, counted = alphas[0, 0, head], weights[0, :, head].sum(0)
@@ -60,18 +60,18 @@ def test_the_ends_of_the_uniform_number_draw_the_first_and_the_last_region_of_we
 
 @pytest.mark.parametrize("kind", ["sample", "gumbel"])
 def test_the_seed_decides_the_draw(kind):
-    alphas, module = some_alphas().expand(3, 2, 2, 7), readout(kind, at_rest="draw").eval()
+    alphas, module = some_alphas().expand(3, 2, 2, 7), readout(kind, eval_mode="sample").eval()
     drawn = []
     for seed in (1, 1, 2, 3, 4):
         torch.manual_seed(seed)
-        drawn.append(module(alphas, modes(DRAW))[0])
+        drawn.append(module(alphas, modes(AttentionMode.SAMPLE))[0])
     assert torch.equal(drawn[0], drawn[1])
     assert any(not torch.equal(drawn[0], other) for other in drawn[2:])
 
 
 def test_the_log_probability_of_a_draw_is_the_sum_over_heads():
     alphas = some_alphas().requires_grad_()
-    weights, log_prob = readout("sample").train()(alphas, modes(DRAW))
+    weights, log_prob = readout("sample").train()(alphas, modes(AttentionMode.SAMPLE))
     assert torch.allclose(log_prob, (weights * alphas).sum(-1).log().sum(-1))
     gradient = torch.autograd.grad(log_prob.sum(), alphas)[0]
     assert torch.allclose(gradient, weights / alphas.clamp_min(1e-9))
@@ -82,9 +82,11 @@ def test_the_log_probability_of_a_draw_is_the_sum_over_heads():
 def test_every_query_follows_its_own_mode_and_a_draw_rests_in_evaluation(kind, training):
     alphas = some_alphas(2, 1).expand(2, 3, 2, 7)
     peak = torch.nn.functional.one_hot(alphas.argmax(-1), 7).double()
-    for at_rest, rest in (("expect", alphas), ("peak", peak), ("draw", None)):
+    for eval_mode, rest in (("expectation", alphas), ("argmax", peak), ("sample", None)):
         torch.manual_seed(1)
-        weights, log_prob = readout(kind, at_rest=at_rest).train(training)(alphas, torch.tensor([[DRAW, EXPECT, PEAK]] * 2))
+        weights, log_prob = readout(kind, eval_mode=eval_mode).train(training)(
+            alphas, torch.tensor([[AttentionMode.SAMPLE, AttentionMode.EXPECTATION, AttentionMode.ARGMAX]] * 2)
+        )
         assert torch.equal(weights[:, 1], alphas[:, 1])
         assert torch.equal(weights[:, 2], peak[:, 2])
         draws = training or rest is None
@@ -102,7 +104,7 @@ def test_gumbel_is_the_straight_through_estimator_of_torch(temperature):
     for way in ("ours", "torch's"):
         torch.manual_seed(5)
         if way == "ours":
-            weights, _ = readout("gumbel", temperature=temperature).train()(alphas, modes(DRAW))
+            weights, _ = readout("gumbel", temperature=temperature).train()(alphas, modes(AttentionMode.SAMPLE))
         else:
             weights = torch.nn.functional.gumbel_softmax(alphas.log(), temperature, hard=True)
         found.append((weights, torch.autograd.grad((weights * value).sum(), alphas)[0]))
@@ -116,7 +118,7 @@ def test_gumbel_has_a_finite_gradient_where_alphas_are_exactly_zero():
     alphas, gradients = some_alphas().requires_grad_(), []
     for elsewhere in (0.0, 1000.0):
         torch.manual_seed(2)
-        weights, _ = readout("gumbel", temperature=50.0).train()(alphas, modes(DRAW))
+        weights, _ = readout("gumbel", temperature=50.0).train()(alphas, modes(AttentionMode.SAMPLE))
         values = torch.where(alphas == 0, elsewhere, torch.arange(7).double())
         gradients.append(torch.autograd.grad((weights * values).sum(), alphas)[0])
     assert gradients[0].isfinite().all()
@@ -128,18 +130,22 @@ def test_gumbel_has_a_finite_gradient_where_alphas_are_exactly_zero():
 def test_top_k_is_the_expectation_over_the_highest():
     alphas = some_alphas()
     for k in (1, 2, 4):
-        weights, _ = readout("top_k", k=k)(alphas, modes(DRAW))
+        weights, _ = readout("top_k", k=k)(alphas, modes(AttentionMode.SAMPLE))
         for row, got in zip(alphas.view(-1, 7), weights.view(-1, 7), strict=True):
             kept = sorted(range(7), key=lambda r: -row[r])[:k]
             expected = torch.tensor([row[r] / sum(row[s] for s in kept) if r in kept else 0.0 for r in range(7)]).double()
             assert torch.allclose(got, expected)
-    assert torch.equal(readout("top_k", k=1)(alphas, modes(DRAW))[0], readout("peak")(alphas, modes(DRAW))[0])
-    assert torch.allclose(readout("top_k", k=100)(alphas, modes(DRAW))[0], readout("expectation")(alphas, modes(DRAW))[0])
+    assert torch.equal(
+        readout("top_k", k=1)(alphas, modes(AttentionMode.SAMPLE))[0], readout("peak")(alphas, modes(AttentionMode.SAMPLE))[0]
+    )
+    assert torch.allclose(
+        readout("top_k", k=100)(alphas, modes(AttentionMode.SAMPLE))[0], readout("expectation")(alphas, modes(AttentionMode.SAMPLE))[0]
+    )
 
 
 @pytest.mark.parametrize(
     ("kind", "bad"),
-    [("sample", {"at_rest": "dream"}), ("gumbel", {"at_rest": "dream"}), ("gumbel", {"temperature": 0.0}), ("top_k", {"k": 0})],
+    [("sample", {"eval_mode": "dream"}), ("gumbel", {"eval_mode": "dream"}), ("gumbel", {"temperature": 0.0}), ("top_k", {"k": 0})],
 )
 def test_a_bad_value_is_refused_by_name(kind, bad):
     with pytest.raises(ValueError, match=next(iter(bad))):

@@ -55,7 +55,7 @@ class StandIn:
         self.search = BeamSearch(4, alpha=0.7)
         self.used = None
 
-    def rest(self, how):
+    def set_attention_mode(self, how):
         raise InputError(f"nothing to {how}")
 
     def caption(self, images, search=None, batch_size=16):
@@ -70,7 +70,7 @@ class StandIn:
             raise KeyboardInterrupt
         return [caption_of(image, ["width", str(image.width)]) for image in images]
 
-    def explain(self, image, caption):
+    def align(self, image, caption):
         return caption_of(image, caption.split())
 
 
@@ -353,8 +353,8 @@ def test_annotations_of_another_shape_are_refused_by_name(tmp_path, content):
         (["a.png", "--forbid", "."], "--forbid '.' is not one word"),
         (["a.png", "--require", "dog", "--forbid", "Dog"], "both hold 'dog'"),
         (["a.png", "--require", "zebra"], "--require: the model's vocabulary has no word 'zebra'"),
-        (["a.png", "--seed", "1"], "--seed belongs to --search sample or --look draw"),
-        (["a.png", "--look", "peak"], "--look peak: nothing to peak"),
+        (["a.png", "--seed", "1"], "--seed belongs to --search sample or --attention-mode sample"),
+        (["a.png", "--attention-mode", "argmax"], "--attention-mode argmax: nothing to argmax"),
     ],
 )
 def test_usage_is_told_in_one_line(stand_in, capsys, arguments, named):

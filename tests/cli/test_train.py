@@ -116,7 +116,12 @@ def test_the_last_checkpoint_is_of_the_last_epoch_even_where_another_was_better(
 def test_a_model_from_before_looks_were_drawn_is_not_the_best_of_a_run_that_draws(
     attention: str, first: int, best: int, coco: Path, here: Path
 ) -> None:
-    chosen = [f"attention={attention}", f"objective={attention}", f"objective.expect_first={first}", "callbacks.early_stopping.patience=4"]
+    chosen = [
+        f"attention={attention}",
+        f"objective={attention}",
+        f"objective.expectation_batches={first}",
+        "callbacks.early_stopping.patience=4",
+    ]
     run = small_run(coco, "run", *STILL, "trainer.max_epochs=3", *chosen)  # three batches an epoch
     assert epochs(run) == {"best": best, "last": 2}
     assert json.loads((run / "results/scores_val.json").read_text())["epoch"] == best + 1
@@ -129,7 +134,7 @@ REWARDED = ["reward", "baseline", "advantage_variance", "reinforce"]
 @pytest.mark.parametrize("kind", [None, *kinds("objective/baseline")])
 def test_every_step_s_row_tells_how_attention_fares_and_hard_attention_s_rewards(kind: str | None, coco: Path, here: Path) -> None:
     hard = [] if kind is None else ["attention=hard", "objective=hard", f"objective/baseline={kind}"]
-    hard += ["objective.expect=0.2", "objective.expect_first=0"]
+    hard += ["objective.expectation_probability=0.2", "objective.expectation_batches=0"]
     found = rows(small_run(coco, "run", "trainer.max_epochs=1", *hard))
     names = [f"train/{name}" for name in MEASURED + REWARDED * (kind is not None)]
     assert all(math.isfinite(float(row[name])) for row in found for name in names)

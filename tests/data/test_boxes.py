@@ -45,9 +45,9 @@ def boxes(captions, transform=SQUASH, **options):
     return WordBoxes(captions, THINGS, SIZES, names_of_categories(THINGS), transform, **options)
 
 
-def listed(aims):
+def listed(box_targets):
     """Rows as ((image, caption, step), box in hundredths), in order."""
-    pairs = zip(aims.words.tolist(), (100 * aims.boxes).round().int().tolist(), strict=True)
+    pairs = zip(box_targets.words.tolist(), (100 * box_targets.boxes).round().int().tolist(), strict=True)
     return sorted((tuple(words), tuple(box)) for words, box in pairs)
 
 
@@ -69,16 +69,16 @@ def test_each_word_of_a_batch_has_the_boxes_of_all_that_its_phrase_may_name(capt
     for place, image in enumerate(order):
         for caption, rows in EXPECTED.get(10 * (image + 1), {}).items():
             expected += [((place, caption, step), box) for step, box in rows]
-    assert listed(batch.aims) == sorted(expected)
+    assert listed(batch.box_targets) == sorted(expected)
     steps = batch.captions.shape[2] - 1
-    assert all(0 <= step < steps for (_, _, step), _ in listed(batch.aims))
+    assert all(0 <= step < steps for (_, _, step), _ in listed(batch.box_targets))
 
 
 def test_joined_batches_have_the_aims_of_the_whole(captions):
     items = dataset(captions)
-    assert listed(collate([items[i] for i in range(5)]).aims) == listed(items.__getitems__(list(range(5))).aims)
+    assert listed(collate([items[i] for i in range(5)]).box_targets) == listed(items.__getitems__(list(range(5))).box_targets)
     plain = CaptionDataset(captions, Vocabulary.count(captions.tokens(), 1), SQUASH)
-    assert collate([plain[0], plain[2]]).aims is None
+    assert collate([plain[0], plain[2]]).box_targets is None
 
 
 def test_captions_drawn_in_training_bring_their_own_aims(captions):
@@ -90,17 +90,17 @@ def test_captions_drawn_in_training_bring_their_own_aims(captions):
         words = [items.vocabulary.words[word] for word in batch.captions[0, 0].tolist()]
         chosen = 0 if len(words) == 4 else 1
         seen.add(chosen)
-        assert listed(batch.aims) == sorted(((0, 0, step), box) for step, box in EXPECTED[10][chosen])
+        assert listed(batch.box_targets) == sorted(((0, 0, step), box) for step, box in EXPECTED[10][chosen])
     assert seen == {0, 1}
 
 
 def test_captions_cut_short_lose_the_aims_of_what_is_cut(captions):
-    assert {step for (_, caption, step), _ in listed(dataset(captions, max_words=4)[0].aims) if caption == 1} == {1}
+    assert {step for (_, caption, step), _ in listed(dataset(captions, max_words=4)[0].box_targets) if caption == 1} == {1}
 
 
 def test_boxes_are_shares_of_the_crop_that_the_model_sees(captions):
     """Of 40 x 20 pixels the square one is 10..30: one dog is outside, the other begins at its edge, the cat is whole."""
-    found = listed(dataset(captions, Transform(8, fit="crop"))[0].aims)
+    found = listed(dataset(captions, Transform(8, fit="crop"))[0].box_targets)
     assert found == [((0, 1, 1), (50, 25, 100, 75))]
 
 
@@ -126,5 +126,5 @@ def test_a_photo_of_another_shape_than_the_file_says_guides_no_word_and_is_named
 
 def test_a_set_without_captions_has_no_aims(tmp_path):
     nothing = CaptionSet(tmp_path, ["a.png"], [10], [[]])
-    found = boxes(nothing).aims(np.zeros((1, 1), np.int64), np.zeros((1, 1), bool))
+    found = boxes(nothing).box_targets(np.zeros((1, 1), np.int64), np.zeros((1, 1), bool))
     assert (tuple(found.words.shape), tuple(found.boxes.shape)) == ((0, 3), (0, 4))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from captioner.attention import readout
-from captioner.records import DRAW, EXPECT, PEAK, Regions, Rollout, map_tensors, stack_records
+from captioner.records import AttentionMode, Regions, Rollout, map_tensors, stack_records
 
 
 def grid(images=3, rows=2, cols=4, features=7, dtype=torch.float64, masked=False):
@@ -31,23 +31,23 @@ def some_captions():
 
 def modes():
     """Every mode, of captions of one image too."""
-    return torch.tensor([DRAW, EXPECT, PEAK]).repeat(4).view(3, 4)
+    return torch.tensor([AttentionMode.SAMPLE, AttentionMode.EXPECTATION, AttentionMode.ARGMAX]).repeat(4).view(3, 4)
 
 
 def stepped(decoder, regions, captions, mode):
     """The oracle: step after step, every caption to the end of the longest, masked afterwards."""
     memory, state = decoder.start(regions)
     state = map_tensors(lambda leaf: leaf.expand(-1, captions.shape[1], *leaf.shape[2:]), state)
-    state = state._replace(trail=state.trail._replace(mode=mode))
-    log_probs, means, traces = [], [], []
+    state = state._replace(history=state.history._replace(mode=mode))
+    log_probs, means, records = [], [], []
     for t in range(captions.shape[-1] - 1):
-        said, state, trace = decoder.step(memory, state, captions[..., t])
+        said, state, record = decoder.step(memory, state, captions[..., t])
         log_probs.append(said.gather(-1, captions[..., t + 1, None])[..., 0])
         means.append(said.mean(-1))
-        traces.append(trace)
+        records.append(record)
     mask = captions[..., 1:] != 0
-    trace = map_tensors(lambda leaf: leaf * mask.view(*mask.shape, *[1] * (leaf.dim() - 3)), stack_records(traces, 2))
-    return Rollout(torch.stack(log_probs, 2) * mask, torch.stack(means, 2) * mask, mask, mode, trace)
+    record = map_tensors(lambda leaf: leaf * mask.view(*mask.shape, *[1] * (leaf.dim() - 3)), stack_records(records, 2))
+    return Rollout(torch.stack(log_probs, 2) * mask, torch.stack(means, 2) * mask, mask, mode, record)
 
 
 def leaves(record, name="rollout"):

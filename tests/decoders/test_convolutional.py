@@ -6,7 +6,7 @@ from kinds import decoder
 from rolling import grid
 
 from captioner.decoders.convolutional import ConvolutionalDecoder, scale_of
-from captioner.records import EXPECT
+from captioner.records import AttentionMode
 
 
 @pytest.mark.parametrize(("layers", "kernel_size"), [(1, 1), (1, 3), (2, 2), (2, 3)])
@@ -14,7 +14,7 @@ def test_a_word_reads_as_many_words_as_layers_and_kernel_say(layers, kernel_size
     torch.manual_seed(1)
     model = decoder("convolutional", layers=layers, kernel_size=kernel_size).double().eval()
     captions = torch.tensor([[[1, 4, 5, 6, 7, 8, 9, 2], [1, 10, 5, 6, 7, 8, 9, 2]]])  # the word at 1 differs
-    one, other = model.rollout(grid(images=1), captions, torch.full((1, 2), EXPECT)).log_probs[0]
+    one, other = model.rollout(grid(images=1), captions, torch.full((1, 2), AttentionMode.EXPECTATION)).log_probs[0]
     differs = (one - other).abs() > 1e-9
     read = layers * (kernel_size - 1)
     assert differs.tolist() == [step == 0 or 1 <= step <= 1 + read for step in range(7)]
@@ -26,7 +26,7 @@ def test_a_layer_is_gehrings():
     layer, regions = model.layers[0], grid(images=1)
     memory, state = model.start(regions)
     words, inputs = torch.randn(2, 1, 1, 4, 6).double()
-    outputs, kept, _ = layer(inputs, words, state.past[0], memory[0], row(state.trail, 4))
+    outputs, kept, _ = layer(inputs, words, state.past[0], memory[0], row(state.history, 4))
     padded = torch.cat([torch.zeros(2, 6).double(), inputs[0, 0]])
     assert torch.equal(kept[0, 0], padded[-2:])
     for t in range(4):
@@ -34,7 +34,7 @@ def test_a_layer_is_gehrings():
         signal = torch.einsum("kh,ohk->o", window, layer.convolution.weight) + layer.convolution.bias
         signal = signal[:6] * torch.sigmoid(signal[6:])
         query = (layer.ask(signal) + words[0, 0, t]) / 2**0.5
-        seen = layer.see(layer.attention(query[None, None], memory[0], state.trail).context[0, 0] * 8 * (1 / 8) ** 0.5)  # regions
+        seen = layer.prepare(layer.attention(query[None, None], memory[0], state.history).context[0, 0] * 8 * (1 / 8) ** 0.5)  # regions
         expected = ((signal + seen) / 2**0.5 + inputs[0, 0, t]) / 2**0.5
         assert torch.allclose(outputs[0, 0, t], expected, atol=1e-12)
 
@@ -57,13 +57,13 @@ def test_dropout_acts_on_what_a_layer_reads_and_not_on_what_passes_it_by():
     layer, regions = model.layers[0], grid(images=1)
     memory, state = model.start(regions)
     words, inputs = torch.randn(2, 1, 1, 4, 6).double()
-    _, kept, _ = layer(inputs, words, state.past[0], memory[0], row(state.trail, 4))
+    _, kept, _ = layer(inputs, words, state.past[0], memory[0], row(state.history, 4))
     dropped = kept[0, 0] == 0
     assert 0 < dropped.sum() < dropped.numel()
     assert torch.allclose(kept[0, 0][~dropped], 2 * inputs[0, 0, -2:][~dropped])
 
 
-def row(trail, steps):
-    return trail._replace(
-        alphas=trail.alphas.expand(-1, steps, -1), seen=trail.seen.expand(-1, steps, -1), mode=trail.mode.expand(-1, steps)
+def row(history, steps):
+    return history._replace(
+        alphas=history.alphas.expand(-1, steps, -1), seen=history.cumulative.expand(-1, steps, -1), mode=history.mode.expand(-1, steps)
     )

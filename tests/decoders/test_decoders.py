@@ -10,7 +10,7 @@ from rolling import assert_close, grid, leaves, modes, same_draws, some_captions
 from captioner import bundle
 from captioner.decoders import recurrent
 from captioner.errors import InputError
-from captioner.records import DRAW, EXPECT, Regions
+from captioner.records import AttentionMode, Regions
 from captioner.search.beam import BeamSearch
 
 KINDS = kinds("decoder")
@@ -144,11 +144,11 @@ def test_a_later_word_changes_nothing_earlier_and_something_later(kind):
     model = decoder(kind).double().eval()
     regions = grid(images=1)
     captions = torch.tensor([[[1, 4, 5, 6, 7, 8, 2], [1, 4, 5, 9, 7, 8, 2]]])
-    rollout = model.rollout(regions, captions, torch.full((1, 2), EXPECT))
+    rollout = model.rollout(regions, captions, torch.full((1, 2), AttentionMode.EXPECTATION))
     one, other = rollout.log_probs[0]
     assert torch.allclose(one[:2], other[:2], atol=1e-12)
     assert ((one[2:] - other[2:]).abs() > 1e-6).all()
-    assert torch.allclose(*rollout.trace.alphas[0, :, :2], atol=1e-12)
+    assert torch.allclose(*rollout.record.alphas[0, :, :2], atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -164,11 +164,11 @@ def test_what_search_finds_has_the_probability_that_rollout_gives(kind, readout)
         for k in range(3):
             length = int(found.lengths[i, k])
             captions[i, k, : length + 2] = torch.tensor([1, *found.words[i, k, :length].tolist(), 2])
-    rollout = model.rollout(regions, captions, torch.full((2, 3), DRAW))
+    rollout = model.rollout(regions, captions, torch.full((2, 3), AttentionMode.SAMPLE))
     assert torch.allclose(rollout.log_probs.sum(-1), found.log_prob, atol=1e-10)
-    steps = found.trace.alphas.shape[2]
+    steps = found.record.alphas.shape[2]
     spoken = torch.arange(steps) < found.lengths[..., None]
-    assert torch.allclose(rollout.trace.alphas[:, :, :steps][spoken], found.trace.alphas[spoken], atol=1e-10)
+    assert torch.allclose(rollout.record.alphas[:, :, :steps][spoken], found.record.alphas[spoken], atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -207,7 +207,7 @@ def test_dropout_acts_in_training_and_rests_in_evaluation(kind):
     regions, captions = grid(), some_captions()
 
     def twice():
-        return [model.rollout(regions, captions, torch.full((3, 4), EXPECT)).log_probs for _ in range(2)]
+        return [model.rollout(regions, captions, torch.full((3, 4), AttentionMode.EXPECTATION)).log_probs for _ in range(2)]
 
     model.train()
     one, other = twice()
@@ -235,10 +235,10 @@ def test_each_caption_draws_expects_or_peaks_as_its_mode_says(kind):
     model = decoder(kind, readout="sample", dropout=0.0).double().train()
     regions, captions, mode = grid(), some_captions(), modes()
     first, second = (model.rollout(regions, captions, mode) for _ in range(2))
-    drew = (mode == DRAW)[..., None] & first.mask
-    assert (first.trace.log_prob[drew] < 0).all()
-    assert (first.trace.log_prob[~drew] == 0).all()
-    still = mode != DRAW
+    drew = (mode == AttentionMode.SAMPLE)[..., None] & first.mask
+    assert (first.record.log_prob[drew] < 0).all()
+    assert (first.record.log_prob[~drew] == 0).all()
+    still = mode != AttentionMode.SAMPLE
     assert torch.equal(first.log_probs[still], second.log_probs[still])
     assert not torch.equal(first.log_probs[~still], second.log_probs[~still])
 
@@ -267,10 +267,10 @@ def test_a_sentinel_is_refused_where_there_is_no_memory_to_make_it_of(kind):
 def test_a_sentinel_takes_its_share_of_the_weights(kind):
     torch.manual_seed(10)
     model = decoder(kind, sentinel_size=6).double().eval()
-    rollout = model.rollout(grid(), some_captions(), torch.full((3, 4), EXPECT))
-    total = rollout.trace.alphas.sum(-1) + rollout.trace.sentinel
+    rollout = model.rollout(grid(), some_captions(), torch.full((3, 4), AttentionMode.EXPECTATION))
+    total = rollout.record.alphas.sum(-1) + rollout.record.sentinel
     assert torch.allclose(total, rollout.mask.double(), atol=1e-12)
-    assert (rollout.trace.sentinel[rollout.mask] > 0).all()
+    assert (rollout.record.sentinel[rollout.mask] > 0).all()
     with pytest.raises(InputError, match=r"sentinel_size is .* hidden_size=6"):
         decoder(kind, sentinel_size=5)
 

@@ -4,7 +4,7 @@ from kinds import decoder as kinds_decoder
 from kinds import lstm
 from rolling import grid, some_captions
 
-from captioner.records import DRAW, EXPECT
+from captioner.records import AttentionMode
 
 
 def test_the_recurrence_is_torchs_lstm():
@@ -28,18 +28,18 @@ def test_draws_of_a_rollout_have_the_probability_it_reports():
     torch.manual_seed(1)
     decoder = lstm(readout="sample", dropout=0.0).double().train()
     regions, captions = grid(), some_captions()
-    rollout = decoder.rollout(regions, captions, torch.full((3, 4), DRAW))
-    drawn = rollout.trace.log_prob[rollout.mask].exp()
-    alphas = rollout.trace.alphas[rollout.mask]
+    rollout = decoder.rollout(regions, captions, torch.full((3, 4), AttentionMode.SAMPLE))
+    drawn = rollout.record.log_prob[rollout.mask].exp()
+    alphas = rollout.record.alphas[rollout.mask]
     assert ((alphas - drawn[:, None]).abs().amin(-1) < 1e-12).all()
-    assert (rollout.trace.log_prob[~rollout.mask] == 0).all()
+    assert (rollout.record.log_prob[~rollout.mask] == 0).all()
 
 
 def test_logits_made_by_pieces_are_the_same_and_so_are_their_gradients(monkeypatch):
     torch.manual_seed(2)
     decoder = lstm().double().eval()
     regions, captions = grid(), some_captions()
-    mode = torch.full((3, 4), EXPECT)
+    mode = torch.full((3, 4), AttentionMode.EXPECTATION)
     results = []
     for at_once in (2**25, 11 * 3):
         monkeypatch.setattr("captioner.decoders.decoder.LOGITS_AT_ONCE", at_once)
@@ -57,11 +57,11 @@ def test_a_shut_gate_lets_nothing_of_the_context_through():
     regions, captions = grid(), some_captions()
     decoder.beta.weight.data.zero_()
     decoder.beta.bias.data.fill_(-1e9)
-    shut = decoder.rollout(regions, captions, torch.full((3, 4), EXPECT))
+    shut = decoder.rollout(regions, captions, torch.full((3, 4), AttentionMode.EXPECTATION))
     decoder.context_output.weight.data.mul_(100)
-    again = decoder.rollout(regions, captions, torch.full((3, 4), EXPECT))
+    again = decoder.rollout(regions, captions, torch.full((3, 4), AttentionMode.EXPECTATION))
     assert torch.allclose(shut.log_probs, again.log_probs, atol=1e-12)
-    assert (shut.trace.gate == 0).all()
+    assert (shut.record.gate == 0).all()
 
 
 def test_the_sentinel_is_lus():
@@ -132,7 +132,7 @@ def test_the_adaptive_decoder_is_lu_s():
         assert torch.allclose(handed[-1], torch.sigmoid(watched) * torch.tanh(cell), atol=1e-12)
         both = hidden + glimpses[-1].context @ decoder.context_output.weight.T
         assert torch.allclose(step.log_probs, decoder.output(both).log_softmax(-1), atol=1e-12)
-        assert step.trace.gate is None
+        assert step.record.gate is None
         state = step.state
 
 

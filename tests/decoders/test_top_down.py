@@ -29,14 +29,14 @@ def test_two_steps_are_those_of_two_of_torchs_lstms():
     speaking = cell_of(6, model.speaking_gates.weight.detach(), model.speaking_gates.bias.detach())
     means = torch.stack([row[allowed].mean(0) for row, allowed in zip(regions.features, regions.mask, strict=True)])
     h1 = c1 = h2 = c2 = torch.zeros(2, 6).double()
-    trail = state.trail
+    history = state.history
     for word in (4, 5):
         words = torch.full((2, 1), word)
         step = model.step(memory, state, words)
         h1, c1 = looking(torch.cat([h2, means, model.embedding(words[:, 0])], 1), (h1, c1))
-        glimpse = model.attention(h1[:, None], memory.regions, trail)
+        glimpse = model.attention(h1[:, None], memory.regions, history)
         h2, c2 = speaking(torch.cat([h1, glimpse.context[:, 0]], 1), (h2, c2))
-        trail = model.attention.follow(trail, glimpse)
+        history = model.attention.follow(history, glimpse)
         assert torch.allclose(step.log_probs[:, 0], model.output(h2).log_softmax(-1), atol=1e-12)
         state = step.state
 

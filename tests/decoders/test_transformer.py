@@ -4,7 +4,7 @@ from kinds import attention, decoder
 from rolling import grid, some_captions
 
 from captioner.decoders.parallel import positions
-from captioner.records import DRAW, EXPECT
+from captioner.records import AttentionMode
 
 
 @pytest.mark.parametrize("heads", [1, 2])
@@ -46,7 +46,7 @@ def test_the_layers_are_those_of_torchs_transformer(heads):
         outputs = outputs + other._ff_block(other.norm3(outputs))
     expected = model.output(theirs.norm(outputs)).log_softmax(-1)
     captions = torch.nn.functional.pad(words, (0, 1), value=2)[:, None]
-    rollout = model.rollout(regions, captions, torch.full((2, 1), EXPECT))
+    rollout = model.rollout(regions, captions, torch.full((2, 1), AttentionMode.EXPECTATION))
     assert torch.allclose(rollout.log_probs[:, 0], expected.gather(-1, captions[:, 0, 1:, None])[..., 0], atol=1e-10)
 
 
@@ -58,9 +58,9 @@ def test_every_layer_has_an_attention_of_its_own_and_its_heads_are_kept(kind):
     model = decoder(kind, attention=looks, layers=3).double().eval()
     weights = [layer.attention.score.key.weight for layer in model.layers]
     assert not any(torch.equal(one, other) for i, one in enumerate(weights) for other in weights[:i])
-    rollout = model.rollout(grid(), some_captions(), torch.full((3, 4), EXPECT))
-    assert rollout.trace.head_alphas.shape == (3, 4, 6, 6, 8)
-    assert torch.allclose(rollout.trace.head_alphas.mean(3), rollout.trace.alphas, atol=1e-12)
+    rollout = model.rollout(grid(), some_captions(), torch.full((3, 4), AttentionMode.EXPECTATION))
+    assert rollout.record.head_alphas.shape == (3, 4, 6, 6, 8)
+    assert torch.allclose(rollout.record.head_alphas.mean(3), rollout.record.alphas, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["transformer", "convolutional"])
@@ -71,8 +71,8 @@ def test_the_probability_of_draws_is_that_of_all_layers_draws(kind):
     for layer in model.layers:
         layer.attention.readout.register_forward_hook(lambda _, given, read: drawn.append(given[0][read[0] == 1].view(3, 4, -1).log()))
     captions = torch.full((3, 4, 5), 4)
-    rollout = model.rollout(grid(), captions, torch.full((3, 4), DRAW))
-    assert torch.allclose(rollout.trace.log_prob, sum(drawn), atol=1e-12)
+    rollout = model.rollout(grid(), captions, torch.full((3, 4), AttentionMode.SAMPLE))
+    assert torch.allclose(rollout.record.log_prob, sum(drawn), atol=1e-12)
 
 
 def test_positions_are_of_any_length_and_no_two_alike():

@@ -9,7 +9,7 @@ from captioner.decoders.decoder import Decoder
 from captioner.encoders.encoder import Encoder, as_regions
 from captioner.encoders.small import SmallConv
 from captioner.model import Captioner
-from captioner.records import Rollout, Trace
+from captioner.records import Rollout, StepRecord
 from captioner.vocabulary import Vocabulary
 
 WORDS = Vocabulary(["a", "red", "blue", "dog", "ball", "runs", "on"])  # eleven ids
@@ -95,7 +95,7 @@ class Reading(Decoder):
         read = torch.einsum("nrc,c,tr->nt", regions.features, regions.features.new_tensor([1.0, 2.0, -1.0]), weights)
         log_probs = nn.functional.pad(self.squash(read), (0, 1))[:, None, : given.shape[-1]] * given
         alphas = torch.full((*log_probs.shape, self.masks.shape[1]), 1 / self.masks.shape[1])
-        return Rollout(log_probs, log_probs, given, mode, Trace(alphas, torch.zeros_like(log_probs)))
+        return Rollout(log_probs, log_probs, given, mode, StepRecord(alphas, torch.zeros_like(log_probs)))
 
 
 PLACES = ((0, 4, 0, 4), (8, 12, 0, 4), (4, 8, 16, 20), (12, 16, 20, 24))  # whole cells of 4 x 4 pixels, on a grid of 4 x 6

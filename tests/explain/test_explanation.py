@@ -77,7 +77,7 @@ def test_hard_attention_is_explained_as_it_rests():
     soft = small()
     for explanation in QUICK.values():
         np.testing.assert_allclose(explanation.maps(captioner, picture(), IDS), explanation.maps(soft, picture(), IDS), atol=1e-6)
-    captioner.rest("peak")
+    captioner.set_attention_mode("peak")
     resting = GradCam().maps(captioner, picture(), IDS)
     assert np.abs(resting - GradCam().maps(soft, picture(), IDS)).max() > 1e-4
 
@@ -86,7 +86,7 @@ def test_hard_attention_is_explained_as_it_rests():
 def test_attention_is_that_of_the_caption(encoder):
     captioner = small("gru", encoder)
     photo = Image.fromarray(np.random.default_rng(1).integers(0, 255, (30, 61, 3), dtype=np.uint8))
-    expected = captioner.explain(photo, "A red dog, runs!")
+    expected = captioner.align(photo, "A red dog, runs!")
     found = explain(captioner, photo, "A red dog, runs!", ["attention", ("mine", Occlusion(cells=4))])
     np.testing.assert_allclose(found["attention"], expected.alphas, atol=1e-6)
     assert found["mine"].shape == (len(expected.words), 3, 4)

@@ -31,7 +31,7 @@ def test_the_maps_of_many_captions_at_once_are_those_of_each_alone(kind):
     assert [len(of_image) for of_image in together] == [2, 1, 0]
     for image, captions, maps in zip(pictures(), CAPTIONS, together, strict=True):
         for tokens, found in zip(captions, maps, strict=True):
-            assert found == pytest.approx(model.explain(image, " ".join(tokens)).alphas, abs=1e-6)
+            assert found == pytest.approx(model.align(image, " ".join(tokens)).alphas, abs=1e-6)
 
 
 def test_words_are_cut_out_of_the_maps_that_their_explanation_gives():

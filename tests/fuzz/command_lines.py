@@ -29,7 +29,14 @@ PREDICT = (
     *("--out=out", "--out=out/below", "--out=photos/one.png", "--save=overlay", "--save=words,matrix", "--save=arrays,gallery"),
     *("--save=animation", "--save=none", "--save=all", "--caption=a dog runs", "--caption=zebra", "--caption=", "--recursive"),
     *("--annotations=captions.json", "--annotations=photos", "--explain=gradcam", "--explain=attention,occlusion", "--explain=magic"),
-    *("--look=peak", "--look=draw", "--model=run", "--model=run/model", "--model=run/checkpoints/best.ckpt", "--model=nothing"),
+    *(
+        "--attention-mode=argmax",
+        "--attention-mode=sample",
+        "--model=run",
+        "--model=run/model",
+        "--model=run/checkpoints/best.ckpt",
+        "--model=nothing",
+    ),
     *("--device=cuda:7", "--device=abacus", "--help", "--version"),
 )
 EVALUATE = (

@@ -12,7 +12,7 @@ from captioner.decoders.decoder import Decoder
 from captioner.encoders.encoder import Encoder, as_regions
 from captioner.maps.geometry import heats, scaled_box
 from captioner.model import Captioner
-from captioner.records import Regions, Rollout, Trace
+from captioner.records import Regions, Rollout, StepRecord
 from captioner.vocabulary import Vocabulary
 
 GRIDS = {(7, 7): 224, (14, 14): 224, (7, 12): (224, 384)}
@@ -56,7 +56,7 @@ class Brightest(Decoder):
         alphas = (weights / weights.sum(-1, keepdim=True))[:, None, None]
         log_probs = torch.zeros(1, 1, captions.shape[2] - 1)
         alphas = alphas.expand(1, 1, log_probs.shape[2], -1)
-        return Rollout(log_probs, log_probs, torch.ones_like(log_probs, dtype=torch.bool), mode, Trace(alphas, log_probs))
+        return Rollout(log_probs, log_probs, torch.ones_like(log_probs, dtype=torch.bool), mode, StepRecord(alphas, log_probs))
 
 
 def stored(path, size, part, orientation):
@@ -81,7 +81,7 @@ def centre(weights):
 
 def said(path, size, fit, grid):
     model = Captioner(Brightness(*grid), Brightest(), Vocabulary(["dog"]), Transform(GRIDS[grid], fit, (0.0,) * 3, (1.0,) * 3))
-    return model.explain(open_image(path), "dog")
+    return model.align(open_image(path), "dog")
 
 
 @pytest.mark.parametrize("grid", GRIDS)

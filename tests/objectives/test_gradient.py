@@ -1,4 +1,4 @@
-"""REINFORCE is unbiased: the exact gradient over all 9 paths (3 regions, 2 words) against many draws, for each baseline in conf."""
+"""REINFORCE is unbiased: the exact gradient over all 9 paths (3 regions, 2 words) against many samples, for each baseline in conf."""
 
 import copy
 import itertools
@@ -11,7 +11,7 @@ from kinds import CONF, kinds, lstm
 from captioner import bundle
 from captioner.objectives.baseline import Baseline
 from captioner.objectives.objective import Objective
-from captioner.records import DRAW, EXPECT, Batch, Regions
+from captioner.records import AttentionMode, Batch, Regions
 
 CAPTION = [1, 5, 2]
 BATCHES, ROWS = 60, 400
@@ -38,17 +38,17 @@ class Small:
     def gradient(self, value):
         return torch.cat([part.flatten() for part in torch.autograd.grad(value, self.parameters)])
 
-    def exact(self, expect):
-        """Of (1 - expect) E[log p(caption | path)] + expect log p(caption | expectation), a word."""
+    def exact(self, expectation_probability):
+        """Of (1 - expectation_probability) E[log p(caption | path)] + expectation_probability log p(caption | expectation), a word."""
         caption, words = torch.tensor([[CAPTION]]), len(CAPTION) - 1
         total, sampled = 0.0, self.decoder.attention.readout
         for path in itertools.product(range(3), repeat=words):
             self.decoder.attention.readout = Forced(path)
-            rollout = self.decoder.rollout(self.regions, caption, torch.full((1, 1), DRAW))
-            total = total + (1 - expect) * rollout.trace.log_prob.sum().exp() * rollout.log_probs.sum() / words
+            rollout = self.decoder.rollout(self.regions, caption, torch.full((1, 1), AttentionMode.SAMPLE))
+            total = total + (1 - expectation_probability) * rollout.record.log_prob.sum().exp() * rollout.log_probs.sum() / words
         self.decoder.attention.readout = sampled
-        soft = self.decoder.rollout(self.regions, caption, torch.full((1, 1), EXPECT)).log_probs.sum() / words
-        return self.gradient(total + expect * soft)
+        soft = self.decoder.rollout(self.regions, caption, torch.full((1, 1), AttentionMode.EXPECTATION)).log_probs.sum() / words
+        return self.gradient(total + expectation_probability * soft)
 
 
 class Forced(torch.nn.Module):
@@ -66,13 +66,13 @@ class Forced(torch.nn.Module):
 
 
 class OwnRewardToo(Baseline):
-    """The mean over all draws of a caption, the one it is held against among them: biased."""
+    """The mean over all samples of a caption, the one it is held against among them: biased."""
 
-    def forward(self, rewards, drew, peaks):
+    def forward(self, rewards, sampled, argmax_log_probs):
         return rewards.mean(2, keepdim=True).expand_as(rewards)
 
 
-def objective(kind, expect=0.0, to_go=True):
+def objective(kind, expectation_probability=0.0, reward_to_go=True):
     """The shipped hard objective with that baseline, without the terms that are no likelihood."""
     hard = yaml.safe_load((CONF / "objective" / "hard.yaml").read_text())["terms"]
     chosen = yaml.safe_load((CONF / "objective" / "baseline" / f"{kind}.yaml").read_text())
@@ -80,28 +80,35 @@ def objective(kind, expect=0.0, to_go=True):
     baseline = chosen["terms"]["reinforce"]["baseline"]
     terms = {
         "likelihood": {"_target_": "captioner.objectives.likelihood.Likelihood"},
-        "reinforce": {**hard["reinforce"], "baseline": baseline, "to_go": to_go},
+        "reinforce": {**hard["reinforce"], "baseline": baseline, "reward_to_go": reward_to_go},
     }
     return bundle.build(
-        {"_target_": "captioner.objectives.objective.Objective", "expect": expect, "draws": chosen["draws"], "terms": terms}
+        {
+            "_target_": "captioner.objectives.objective.Objective",
+            "expectation_probability": expectation_probability,
+            "samples": chosen["samples"],
+            "terms": terms,
+        }
     )
 
 
 def errors(captioner, asked: Objective, exact):
     """How many standard errors each number of the mean gradient lies off."""
-    batch = Batch(captioner.regions, torch.tensor([[CAPTION]]).expand(1, ROWS // asked.draws, -1), torch.zeros(1, dtype=torch.long))
+    batch = Batch(captioner.regions, torch.tensor([[CAPTION]]).expand(1, ROWS // asked.samples, -1), torch.zeros(1, dtype=torch.long))
     torch.manual_seed(0)
     estimates = torch.stack([captioner.gradient(-sum(asked(captioner, batch).values())) for _ in range(BATCHES)])
     return (estimates.mean(0) - exact).abs() / (estimates.std(0) / BATCHES**0.5 + 1e-9)
 
 
-@pytest.mark.parametrize("to_go", [False, True])
-@pytest.mark.parametrize(("kind", "expect"), [*((kind, 0.0) for kind in kinds("objective/baseline")), ("leave_one_out", 0.5)])
-def test_the_mean_of_many_draws_is_the_enumerated_gradient(kind, expect, to_go):
+@pytest.mark.parametrize("reward_to_go", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "expectation_probability"), [*((kind, 0.0) for kind in kinds("objective/baseline")), ("leave_one_out", 0.5)]
+)
+def test_the_mean_of_many_draws_is_the_enumerated_gradient(kind, expectation_probability, reward_to_go):
     captioner = Small()
-    exact = captioner.exact(expect)
+    exact = captioner.exact(expectation_probability)
     assert exact.abs().max() > 1e-2
-    assert errors(captioner, objective(kind, expect, to_go), exact).max() < Z
+    assert errors(captioner, objective(kind, expectation_probability, reward_to_go), exact).max() < Z
 
 
 def test_a_baseline_that_knows_the_reward_it_is_held_against_is_found_out():

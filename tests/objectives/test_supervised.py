@@ -8,25 +8,25 @@ import torch
 from captioner.objectives.likelihood import Likelihood
 from captioner.objectives.objective import Objective
 from captioner.objectives.supervised import Supervised, coverage
-from captioner.objectives.term import Given
-from captioner.records import DRAW, Aims, Batch, Regions, Rollout, Trace
+from captioner.objectives.term import CollectedRollouts
+from captioner.records import AttentionMode, Batch, BoxTargets, Regions, Rollout, StepRecord
 
 ROWS, COLS = 2, 3
 CELLS = torch.tensor([[row, col] for row in range(ROWS) for col in range(COLS)]).double()
 
 
-def aims(*rows):
+def box_targets(*rows):
     """((image, caption, step), (left, top, right, bottom)) each."""
     words, boxes = zip(*rows, strict=True) if rows else ((), ())
-    return Aims(torch.tensor(words, dtype=torch.long).view(-1, 3), torch.tensor(boxes, dtype=torch.double).view(-1, 4))
+    return BoxTargets(torch.tensor(words, dtype=torch.long).view(-1, 3), torch.tensor(boxes, dtype=torch.double).view(-1, 4))
 
 
-def given(alphas, aimed, lengths, draws=1):
+def given(alphas, aimed, lengths, samples=1):
     images, captions, steps = alphas.shape[:3]
     mask = torch.tensor(lengths)[..., None] > torch.arange(steps)
     zeros = torch.zeros(images, captions, steps).double()
-    rollout = Rollout(zeros, zeros, mask, torch.full((images, captions), DRAW), Trace(alphas * mask[..., None], zeros))
-    return Given(rollout, draws, None, aimed, CELLS)
+    rollout = Rollout(zeros, zeros, mask, torch.full((images, captions), AttentionMode.SAMPLE), StepRecord(alphas * mask[..., None], zeros))
+    return CollectedRollouts(rollout, samples, None, aimed, CELLS)
 
 
 def some_alphas(*lead):
@@ -38,7 +38,7 @@ def test_coverage_is_the_share_of_points_of_a_region_that_lie_in_its_box():
     for _ in range(10):
         corners = torch.rand(2, 2, generator=generator).double() * 1.4 - 0.2
         (left, right), (top, bottom) = corners.sort(1).values.tolist()
-        found = coverage(aims(((1, 0, 2), (left, top, right, bottom))), CELLS, (2, 1, 4))
+        found = coverage(box_targets(((1, 0, 2), (left, top, right, bottom))), CELLS, (2, 1, 4))
         assert found.count_nonzero() == found[1, 0, 2].count_nonzero()
         for region, (row, col) in enumerate(CELLS.tolist()):
             y = (row + (torch.arange(400) + 0.5) / 400) / ROWS
@@ -49,7 +49,7 @@ def test_coverage_is_the_share_of_points_of_a_region_that_lie_in_its_box():
 
 def test_a_word_with_several_boxes_may_look_into_any_and_no_region_counts_twice():
     left, both = (0.0, 0.0, 1 / 3, 1.0), (0.0, 0.0, 2 / 3, 0.5)
-    found = coverage(aims(((0, 0, 0), left), ((0, 0, 0), both)), CELLS, (1, 1, 1))
+    found = coverage(box_targets(((0, 0, 0), left), ((0, 0, 0), both)), CELLS, (1, 1, 1))
     assert found[0, 0, 0].tolist() == pytest.approx([1, 1, 0, 1, 0, 0])
 
 
@@ -58,7 +58,7 @@ def test_the_loss_is_the_mean_over_the_words_that_have_seen_boxes(spread):
     """Image 1's caption 0 is one word short of its second aim; one box lies outside what is seen; a word of two boxes is one word."""
     alphas = some_alphas(2, 3, 4)
     upper, last, outside = (0.0, 0.0, 1.0, 0.5), (2 / 3, 0.5, 1.0, 1.0), (1.0, 0.0, 1.5, 1.0)
-    aimed = aims(((0, 1, 2), upper), ((0, 1, 2), last), ((1, 0, 0), last), ((1, 0, 3), last), ((1, 2, 1), outside))
+    aimed = box_targets(((0, 1, 2), upper), ((0, 1, 2), last), ((1, 0, 0), last), ((1, 0, 3), last), ((1, 2, 1), outside))
     lengths = [[4, 4, 4], [3, 0, 4]]
     inside = {(0, 1, 2): [0, 1, 2, 5], (1, 0, 0): [5]}
     losses = []
@@ -70,7 +70,7 @@ def test_the_loss_is_the_mean_over_the_words_that_have_seen_boxes(spread):
 
 
 def test_the_least_loss_is_even_over_the_box_where_spread_and_anywhere_inside_where_not():
-    box = aims(((0, 0, 0), (0.0, 0.0, 2 / 3, 1.0)))
+    box = box_targets(((0, 0, 0), (0.0, 0.0, 2 / 3, 1.0)))
     even, corner = torch.zeros(2, 1, 1, 1, ROWS * COLS).double()
     even[..., [0, 1, 3, 4]], corner[..., 4] = 0.25, 1
     loss = {spread: [Supervised(1.0, spread)(given(map_, box, [[1]])).item() for map_ in (even, corner)] for spread in (True, False)}
@@ -81,7 +81,7 @@ def test_the_least_loss_is_even_over_the_box_where_spread_and_anywhere_inside_wh
 @pytest.mark.parametrize("spread", [True, False])
 def test_descending_brings_the_map_into_the_box(spread):
     scores = torch.zeros(1, 1, 1, ROWS * COLS, dtype=torch.double, requires_grad=True)
-    box = aims(((0, 0, 0), (1 / 3, 0.5, 1.0, 1.0)))
+    box = box_targets(((0, 0, 0), (1 / 3, 0.5, 1.0, 1.0)))
     optimizer = torch.optim.SGD([scores], lr=2.0)
     for _ in range(100):
         optimizer.zero_grad()
@@ -93,24 +93,24 @@ def test_descending_brings_the_map_into_the_box(spread):
 def test_every_draw_of_a_caption_has_its_aims():
     alphas, box = some_alphas(1, 2, 3), (0.0, 0.0, 1 / 3, 1.0)
     twice = alphas.repeat_interleave(2, 1)
-    once = Supervised()(given(alphas, aims(((0, 1, 2), box)), [[3, 3]]))
-    assert Supervised()(given(twice, aims(((0, 1, 2), box)), [[3] * 4], draws=2)).item() == pytest.approx(once.item())
+    once = Supervised()(given(alphas, box_targets(((0, 1, 2), box)), [[3, 3]]))
+    assert Supervised()(given(twice, box_targets(((0, 1, 2), box)), [[3] * 4], samples=2)).item() == pytest.approx(once.item())
 
 
 def test_a_batch_without_an_aim_costs_nothing_and_one_without_boxes_is_refused():
     alphas = some_alphas(1, 2, 3).requires_grad_()
-    loss = Supervised()(given(alphas, aims(), [[3, 3]]))
+    loss = Supervised()(given(alphas, box_targets(), [[3, 3]]))
     loss.backward()
     assert loss.item() == 0
     assert not alphas.grad.any()
-    with pytest.raises(ValueError, match="aims: the batch holds no boxes"):
+    with pytest.raises(ValueError, match="box_targets: the batch holds no boxes"):
         Supervised()(given(alphas, None, [[3, 3]]))
     with pytest.raises(ValueError, match="weight must not be negative"):
         Supervised(-1.0)
 
 
 class Fixed:
-    """A captioner whose maps are given."""
+    """A captioner whose maps are collected."""
 
     def __init__(self, alphas):
         self.alphas, self.decoder = alphas, self
@@ -123,10 +123,10 @@ class Fixed:
 
 
 def test_the_objective_hands_over_aims_and_cells():
-    alphas, box = some_alphas(1, 1, 2), aims(((0, 0, 1), (0.0, 0.0, 1 / 3, 0.5)))
+    alphas, box = some_alphas(1, 1, 2), box_targets(((0, 0, 1), (0.0, 0.0, 1 / 3, 0.5)))
     objective = Objective({"likelihood": Likelihood(), "supervised": Supervised()})
-    assert objective.needs_aims
-    assert not Objective({"likelihood": Likelihood()}).needs_aims
+    assert objective.needs_boxes
+    assert not Objective({"likelihood": Likelihood()}).needs_boxes
     regions = Regions(torch.zeros(1, ROWS * COLS, 2).double(), CELLS)
     batch = Batch(regions, torch.tensor([[[1, 4, 2]]]), torch.tensor([9]), box)
     assert objective(Fixed(alphas), batch)["supervised"].item() == pytest.approx(-alphas[0, 0, 1, 0].log().item())

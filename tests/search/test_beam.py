@@ -73,7 +73,7 @@ def test_the_best_caption_of_all_may_end_below_the_first_continuations():
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), beams=st.integers(1, 4), max_length=st.integers(1, 6))
 def test_what_is_found_is_what_the_model_says(seed, beams, max_length):
-    """Scores, log-probabilities and traces belong to the words they stand beside; the order is by score; nothing banned is said."""
+    """Scores, log-probabilities and records belong to the words they stand beside; the order is by score; nothing banned is said."""
     model = RandomTree(seed, 7, images=3)
     found = run(BeamSearch(beams, max_length), model)
     for i, k in itertools.product(range(3), range(beams)):
@@ -84,7 +84,7 @@ def test_what_is_found_is_what_the_model_says(seed, beams, max_length):
         for t, word in enumerate(words):
             log_prob = model.logits(i, prefix)[word].item()
             assert found.log_probs[i, k, t].item() == pytest.approx(log_prob, abs=1e-9)
-            assert found.trace.prefix[i, k, t].item() == prefix
+            assert found.record.prefix[i, k, t].item() == prefix
             total, prefix = total + log_prob, prefix * 7 + word
         assert found.end_log_prob[i, k].item() == pytest.approx(model.logits(i, prefix)[END].item(), abs=1e-9)
         assert found.log_prob[i, k].item() == pytest.approx(total + model.logits(i, prefix)[END].item(), abs=1e-9)
@@ -239,7 +239,7 @@ def test_images_that_are_done_leave_the_batch_and_nothing_changes(seed, beams, g
     assert torch.equal(found.words, whole.words[..., :steps])
     assert torch.equal(found.log_probs, whole.log_probs[..., :steps])
     spoken = torch.arange(steps) < found.lengths[..., None]
-    assert torch.equal(found.trace.prefix[spoken], whole.trace.prefix[..., :steps, :][spoken])
+    assert torch.equal(found.record.prefix[spoken], whole.record.prefix[..., :steps, :][spoken])
 
 
 def test_a_batch_of_unequal_lengths_grows_smaller():
@@ -277,4 +277,4 @@ def test_every_decoder_s_memory_can_be_had_of_some_images_only(kind):
     assert torch.equal(found.words, whole.words[..., : found.words.shape[2]])
     assert torch.allclose(found.log_prob, whole.log_prob)
     spoken = torch.arange(found.words.shape[2]) < found.lengths[..., None]
-    assert torch.allclose(found.trace.alphas[spoken], whole.trace.alphas[..., : found.words.shape[2], :][spoken])
+    assert torch.allclose(found.record.alphas[spoken], whole.record.alphas[..., : found.words.shape[2], :][spoken])

@@ -117,7 +117,7 @@ def test_log_probs_are_the_model_s_own_whatever_the_temperature_and_the_cuts():
             for t, word in enumerate(said(found, i, k)):
                 value = model.logits(i, prefix)[word].item()
                 assert found.log_probs[i, k, t].item() == pytest.approx(value, abs=1e-9)
-                assert found.trace.prefix[i, k, t].item() == prefix
+                assert found.record.prefix[i, k, t].item() == prefix
                 total, prefix = total + value, prefix * 8 + word
             whole = total + model.logits(i, prefix)[END].item()
             assert found.log_prob[i, k].item() == pytest.approx(whole, abs=1e-6)

@@ -52,6 +52,6 @@ def test_the_same_captions_as_the_tutorials_search(beams):
                 assert found.words[i, rank, : found.lengths[i, rank]].tolist() == caption.words
                 assert found.log_prob[i, rank].item() == pytest.approx(caption.log_prob, abs=1e-4)
                 if length:
-                    torch.testing.assert_close(found.trace.alphas[i, rank, :length], caption.alphas[:length], atol=1e-4, rtol=0)
+                    torch.testing.assert_close(found.record.alphas[i, rank, :length], caption.alphas[:length], atol=1e-4, rtol=0)
                 lengths.add(length)
     assert len(lengths) > 2, "captions of one length: this shows nothing of how a search ends"

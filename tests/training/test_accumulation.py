@@ -23,8 +23,8 @@ from captioner.objectives.entropy import Entropy
 from captioner.objectives.likelihood import Likelihood
 from captioner.objectives.reinforce import Reinforce
 from captioner.objectives.supervised import Supervised
-from captioner.objectives.term import Given
-from captioner.records import DRAW, EXPECT, Aims, Batch, Rollout, Shares, Trace, map_tensors
+from captioner.objectives.term import CollectedRollouts
+from captioner.records import AttentionMode, Batch, BoxTargets, Rollout, Shares, StepRecord, map_tensors
 from captioner.search.beam import BeamSearch
 from captioner.training.accumulation import GroupedBatches, shared
 from captioner.training.data import CaptioningData
@@ -87,9 +87,9 @@ def trained(captions: CaptionSet, batch_size: int, accumulate: int, **options) -
         lambda optimizer, epoch_steps: torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step / epoch_steps)),
         {},
     )
-    given = []
-    ask = objective.ask
-    objective.ask = lambda captioner, batch: (given.append(batch), ask(captioner, batch))[1]
+    batches = []
+    collect = objective.collect
+    objective.collect = lambda captioner, batch: (batches.append(batch), collect(captioner, batch))[1]
     data = CaptioningData({"train": captions, "val": captions}, WORDS, model.transform, batch_size=batch_size, boxes=boxes(captions))
     trainer = Trainer(
         max_epochs=2,
@@ -106,7 +106,7 @@ def trained(captions: CaptionSet, batch_size: int, accumulate: int, **options) -
         **options,
     )
     trainer.fit(module, datamodule=data)
-    return module, given
+    return module, batches
 
 
 def apart(one: nn.Module, other: nn.Module) -> float:
@@ -118,8 +118,8 @@ def apart(one: nn.Module, other: nn.Module) -> float:
 def test_accumulated_batches_take_the_steps_of_one_large_batch(batch_size: int, accumulate: int, captions: CaptionSet) -> None:
     """Also where the last group of an epoch has fewer batches: 7 images are 4 and 3, or 6 and 1."""
     large, _ = trained(captions, batch_size * accumulate, 1)
-    small, given = trained(captions, batch_size, accumulate)
-    assert len(given) == 2 * -(-len(SAID) // batch_size)
+    small, batches = trained(captions, batch_size, accumulate)
+    assert len(batches) == 2 * -(-len(SAID) // batch_size)
     assert apart(large.captioner, small.captioner) < 1e-12
     torch.manual_seed(0)
     assert apart(large.captioner, Captioner(Patches(), lstm(len(WORDS)), WORDS, Transform(16))) > 0.01
@@ -127,39 +127,49 @@ def test_accumulated_batches_take_the_steps_of_one_large_batch(batch_size: int, 
 
 def test_a_group_ends_where_the_epoch_is_cut(captions: CaptionSet) -> None:
     """Five batches of one image each are groups of four and of one, whatever the loader has besides."""
-    _, given = trained(captions, 1, 4, limit_train_batches=5)
-    assert [sum(batch.shares.captions for batch in part) for part in (given[:4], given[4:5], given[5:9], given[9:])] == [
-        pytest.approx(total) for total in (1, given[4].shares.captions, 1, given[9].shares.captions)
+    _, batches = trained(captions, 1, 4, limit_train_batches=5)
+    assert [sum(batch.shares.captions for batch in part) for part in (batches[:4], batches[4:5], batches[5:9], batches[9:])] == [
+        pytest.approx(total) for total in (1, batches[4].shares.captions, 1, batches[9].shares.captions)
     ]
-    assert {given[4].shares.words, given[9].shares.words} <= {0.0, 1.0}
+    assert {batches[4].shares.words, batches[9].shares.words} <= {0.0, 1.0}
 
 
 def test_without_accumulation_a_batch_has_no_shares_and_its_loss_is_the_plain_sum(captions: CaptionSet) -> None:
-    _, given = trained(captions, 3, 1)
-    assert [batch.shares for batch in given] == [None] * 6
+    _, batches = trained(captions, 3, 1)
+    assert [batch.shares for batch in batches] == [None] * 6
 
 
-def some_given(aims: Aims, draws: int) -> Given:
+def some_rollouts(box_targets: BoxTargets, samples: int) -> CollectedRollouts:
     generator = torch.Generator().manual_seed(4)
     mask = torch.tensor([[3, 1], [0, 4], [2, 2], [4, 0], [1, 3]])[..., None] > torch.arange(4)
-    mask = mask.repeat_interleave(draws, 1)
+    mask = mask.repeat_interleave(samples, 1)
     rows = mask.shape[:2]
 
     def some(*more):
         return torch.rand(*rows, 4, *more, generator=generator).double()
 
     alphas = some(6).softmax(-1) * mask[..., None]
-    mode = torch.where(torch.rand(5, 2, generator=generator) < 0.7, DRAW, EXPECT).repeat_interleave(draws, 1)
-    rollout = Rollout(-some() * mask, -some() * mask, mask, mode, Trace(alphas, -some() * mask * (mode == DRAW)[..., None]))
+    mode = torch.where(torch.rand(5, 2, generator=generator) < 0.7, AttentionMode.SAMPLE, AttentionMode.EXPECTATION).repeat_interleave(
+        samples, 1
+    )
+    rollout = Rollout(
+        -some() * mask, -some() * mask, mask, mode, StepRecord(alphas, -some() * mask * (mode == AttentionMode.SAMPLE)[..., None])
+    )
     cells = torch.cartesian_prod(torch.arange(2), torch.arange(3)).double()
-    return Given(rollout, draws, (-some() * mask)[:, ::draws], aims, cells)
+    return CollectedRollouts(rollout, samples, (-some() * mask)[:, ::samples], box_targets, cells)
 
 
-def part(given: Given, images: slice) -> Given:
-    assert given.aims is not None
-    inside = (given.aims.words[:, 0] >= images.start) & (given.aims.words[:, 0] < images.stop)
-    aims = Aims(given.aims.words[inside] - torch.tensor([images.start, 0, 0]), given.aims.boxes[inside])
-    return Given(map_tensors(lambda leaf: leaf[images], given.rollout), given.draws, given.peaks[images], aims, given.cells)
+def part(collected: CollectedRollouts, images: slice) -> CollectedRollouts:
+    assert collected.box_targets is not None
+    inside = (collected.box_targets.words[:, 0] >= images.start) & (collected.box_targets.words[:, 0] < images.stop)
+    box_targets = BoxTargets(collected.box_targets.words[inside] - torch.tensor([images.start, 0, 0]), collected.box_targets.boxes[inside])
+    return CollectedRollouts(
+        map_tensors(lambda leaf: leaf[images], collected.rollout),
+        collected.samples,
+        collected.argmax_log_probs[images],
+        box_targets,
+        collected.cells,
+    )
 
 
 def moved(baseline: MovingAverage) -> MovingAverage:
@@ -172,7 +182,7 @@ TERMS = {
     "likelihood": Likelihood(0.2),
     "doubly stochastic": DoublyStochastic(0.5, share=True),
     "entropy": Entropy(0.3),
-    "leave one out": Reinforce(LeaveOneOut(), to_go=True),
+    "leave one out": Reinforce(LeaveOneOut(), reward_to_go=True),
     "moving average": Reinforce(moved(MovingAverage())),
     "self-critical": Reinforce(SelfCritical()),
     "supervised": Supervised(),
@@ -184,18 +194,18 @@ def test_a_term_of_the_whole_is_the_sum_over_parts_weighed_by_their_shares(name:
     term = TERMS[name].eval()
     words = torch.tensor([[0, 0, 0], [0, 0, 2], [0, 0, 2], [1, 1, 3], [2, 0, 1], [2, 1, 1], [4, 1, 3], [4, 0, 1], [3, 0, 0]])
     sides = torch.tensor([[0, 0, 1, 1], [0.2, 0, 0.9, 0.4], [0, 0.5, 0.3, 2], [-1, 0, 0.5, 1], [0, 0, 1, 0.5], [1, 0, 1.5, 1]]).double()
-    given = some_given(Aims(words, sides[torch.arange(9) % 6]), term.least_draws)
-    captions = torch.nn.functional.pad(given.rollout.mask[:, :: given.draws].long(), (1, 0), value=1)
+    collected = some_rollouts(BoxTargets(words, sides[torch.arange(9) % 6]), term.minimum_samples)
+    captions = torch.nn.functional.pad(collected.rollout.mask[:, :: collected.samples].long(), (1, 0), value=1)
     slices = [slice(0, 2), slice(2, 3), slice(3, 5)]
-    parts = [part(given, images) for images in slices]
+    parts = [part(collected, images) for images in slices]
     batches = [
-        Batch(torch.zeros(len(captions[i]), 3, 1, 1), captions[i], torch.arange(len(captions[i])), own.aims)
+        Batch(torch.zeros(len(captions[i]), 3, 1, 1), captions[i], torch.arange(len(captions[i])), own.box_targets)
         for i, own in zip(slices, parts, strict=True)
     ]
     shares = [getattr(batch.shares, term.mean_over) for batch in shared(batches)]
     assert len(set(shares)) > 1
     total = sum(share * term(own) for share, own in zip(shares, parts, strict=True))
-    assert total.item() == pytest.approx(term(given).item(), rel=1e-12)
+    assert total.item() == pytest.approx(term(collected).item(), rel=1e-12)
 
 
 def test_a_group_is_read_before_it_is_handed_out_and_no_further() -> None:
@@ -221,7 +231,7 @@ def test_a_group_is_read_before_it_is_handed_out_and_no_further() -> None:
 
 
 def test_what_counts_batches_counts_groups(captions: CaptionSet) -> None:
-    """So that all look by expectation for as many steps (`objective.expect_first`)."""
+    """So that all look by expectation for as many steps (`objective.expectation_batches`)."""
     for batch_size, accumulate in ((4, 1), (2, 2)):
         module, _ = trained(captions, batch_size, accumulate)
         assert int(module.objective.batches) == 4

@@ -11,7 +11,7 @@ import torch
 
 from captioner.maps.health import health
 from captioner.model import Hypothesis, numpied
-from captioner.records import Rollout, Trace
+from captioner.records import Rollout, StepRecord
 from captioner.training.watch import Watch, rollout_health
 from captioner.vocabulary import Vocabulary
 
@@ -20,9 +20,9 @@ EVEN, ONE, OTHER = np.full(6, 1 / 6, np.float32), np.eye(6, dtype=np.float32)[0]
 
 def said(maps, words=None):
     alphas = np.array(maps, np.float32).reshape(-1, 6)
-    trace = Trace(torch.from_numpy(alphas), torch.zeros(len(alphas)))
+    record = StepRecord(torch.from_numpy(alphas), torch.zeros(len(alphas)))
     return Hypothesis(
-        [5] * len(alphas) if words is None else words, [-1.0] * len(alphas), -1.0, -2.0, -1.0, numpied(trace) if len(alphas) else None
+        [5] * len(alphas) if words is None else words, [-1.0] * len(alphas), -1.0, -2.0, -1.0, numpied(record) if len(alphas) else None
     )
 
 
@@ -93,7 +93,7 @@ def test_a_rollout_is_measured_over_its_words_alone():
     mask = lengths[..., None] > torch.arange(4)
     alphas = torch.rand(2, 2, 4, 5).softmax(-1)
     nothing = torch.zeros(2, 2, 4)
-    found = rollout_health(Rollout(nothing, nothing, mask, torch.zeros(2, 2, dtype=torch.long), Trace(alphas, nothing)))
+    found = rollout_health(Rollout(nothing, nothing, mask, torch.zeros(2, 2, dtype=torch.long), StepRecord(alphas, nothing)))
     rows = [health(alphas[i, c, : lengths[i, c], None].numpy()) for i, c in ((0, 0), (1, 0), (1, 1))]
     assert math.isnan(rows[1].change)
     assert found == pytest.approx(

@@ -1,0 +1,29 @@
+"""The format of saved models, and how the configuration of an earlier format is read. Standard library only."""
+
+from collections.abc import Mapping
+from typing import Any
+
+FORMAT = 2
+READABLE = (1, FORMAT)
+KEYS = {"at_rest": "eval_mode"}
+"""Keys that an earlier format spells in another way."""
+VALUES = {"eval_mode": {"expect": "expectation", "peak": "argmax", "draw": "sample"}}
+"""Values of a key that an earlier format spells in another way."""
+TARGETS: dict[str, str] = {}
+"""Classes that an earlier format finds in another module."""
+
+
+def upgraded(config: Any, key: str = "") -> Any:
+    """The configuration with today's names in the place of those of earlier formats.
+
+    The names of earlier formats are used by no later one, so that a configuration of this format
+    stays as it is: a checkpoint, which holds no format number, needs none.
+    """
+    if isinstance(config, Mapping):
+        renamed = {KEYS.get(name, name): value for name, value in config.items()}
+        return {name: upgraded(value, name) for name, value in renamed.items()}
+    if isinstance(config, list):
+        return [upgraded(item) for item in config]
+    if isinstance(config, str):
+        return TARGETS.get(config, config) if key == "_target_" else VALUES.get(key, {}).get(config, config)
+    return config
