@@ -20,7 +20,7 @@ def upgraded(config: Any, key: str = "") -> Any:
     stays as it is: a checkpoint, which holds no format number, needs none.
     """
     if isinstance(config, Mapping):
-        renamed = {KEYS.get(name, name): value for name, value in config.items()}
+        renamed = {KEYS.get(str(name), str(name)): value for name, value in config.items()}
         return {name: upgraded(value, name) for name, value in renamed.items()}
     if isinstance(config, list):
         return [upgraded(item) for item in config]

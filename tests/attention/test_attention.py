@@ -67,7 +67,7 @@ def past_of(module, regions, queries, mode=AttentionMode.EXPECTATION):
     if regions.mask is not None:
         last = last * regions.mask[:, None]
     last = last / last.sum(-1, keepdim=True)
-    return history._replace(alphas=last, seen=2 * last, step=history.step + 2, mode=torch.full_like(history.mode, mode))
+    return history._replace(alphas=last, cumulative=2 * last, step=history.step + 2, mode=torch.full_like(history.mode, mode))
 
 
 def look(module, regions, queries, mode=AttentionMode.EXPECTATION, history=None, sentinel=None):
@@ -113,7 +113,7 @@ def test_permuting_regions_with_their_cells_permutes_alphas(module):
     moved = Regions(regions.features[:, order], regions.cells[order], regions.mask[:, order])
     history = past_of(module, regions, queries)
     one = look(module, regions, queries, history=history)
-    two = look(module, moved, queries, history=history._replace(alphas=history.alphas[..., order], seen=history.cumulative[..., order]))
+    two = look(module, moved, queries, history=history._replace(alphas=history.alphas[..., order], cumulative=history.cumulative[..., order]))
     assert torch.allclose(one.alphas[..., order], two.alphas)
     assert torch.allclose(one.context, two.context)
 

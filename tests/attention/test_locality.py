@@ -124,7 +124,7 @@ def test_coverage_starts_from_the_weights_it_is_given():
     module = locality("coverage", stay=2.0, leave=3.0)
     module.weigh.weight.data.zero_()
     alphas = torch.rand(2, 3, 10).double()
-    got = module(torch.randn(2, 3, 6).double(), grid(2, 5), trail_of(alphas)._replace(seen=4 * alphas))
+    got = module(torch.randn(2, 3, 6).double(), grid(2, 5), trail_of(alphas)._replace(cumulative=4 * alphas))
     assert torch.allclose(got, 2 * alphas - 3 * 4 * alphas)
 
 

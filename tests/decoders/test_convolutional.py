@@ -34,7 +34,7 @@ def test_a_layer_is_gehrings():
         signal = torch.einsum("kh,ohk->o", window, layer.convolution.weight) + layer.convolution.bias
         signal = signal[:6] * torch.sigmoid(signal[6:])
         query = (layer.ask(signal) + words[0, 0, t]) / 2**0.5
-        seen = layer.prepare(layer.attention(query[None, None], memory[0], state.history).context[0, 0] * 8 * (1 / 8) ** 0.5)  # regions
+        seen = layer.see(layer.attention(query[None, None], memory[0], state.history).context[0, 0] * 8 * (1 / 8) ** 0.5)  # regions
         expected = ((signal + seen) / 2**0.5 + inputs[0, 0, t]) / 2**0.5
         assert torch.allclose(outputs[0, 0, t], expected, atol=1e-12)
 
@@ -65,5 +65,5 @@ def test_dropout_acts_on_what_a_layer_reads_and_not_on_what_passes_it_by():
 
 def row(history, steps):
     return history._replace(
-        alphas=history.alphas.expand(-1, steps, -1), seen=history.cumulative.expand(-1, steps, -1), mode=history.mode.expand(-1, steps)
+        alphas=history.alphas.expand(-1, steps, -1), cumulative=history.cumulative.expand(-1, steps, -1), mode=history.mode.expand(-1, steps)
     )
