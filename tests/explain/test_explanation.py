@@ -77,7 +77,7 @@ def test_hard_attention_is_explained_as_it_rests():
     soft = small()
     for explanation in QUICK.values():
         np.testing.assert_allclose(explanation.maps(captioner, picture(), IDS), explanation.maps(soft, picture(), IDS), atol=1e-6)
-    captioner.set_attention_mode("peak")
+    captioner.set_attention_mode("argmax")
     resting = GradCam().maps(captioner, picture(), IDS)
     assert np.abs(resting - GradCam().maps(soft, picture(), IDS)).max() > 1e-4
 
