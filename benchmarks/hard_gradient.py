@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from captioner import bundle
+from captioner import build as configured
 from captioner.decoders.decoder import Decoder
 from captioner.objectives.baseline import Baseline
 from captioner.objectives.objective import Objective
@@ -90,7 +90,7 @@ def build(baseline: str, draws: int, expectation_batches: int = 0, reward_to_go:
         *SIZES,
     ]
     config = plain(compose_run(words))
-    return bundle.build(config["decoder"], vocabulary_size=KINDS + FIRST_WORD), bundle.build(config["objective"])
+    return configured.build(config["decoder"], vocabulary_size=KINDS + FIRST_WORD), configured.build(config["objective"])
 
 
 def plainly(objective: Objective) -> Objective:

@@ -1,26 +1,27 @@
-"""Whether a configuration's values are of the kinds that a constructor's annotations name. Standard library only."""
+"""Whether a configuration's values have the types that a constructor's annotations name. Standard library only."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
+from captioner.errors import ArgumentError
+
 NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", NoneType: "null"}
 LISTS = (list, tuple, set, frozenset, Sequence)
 
 
-def misfit(target: Callable[..., Any], given: Mapping[str, Any]) -> str | None:
-    """What is wrong with the first argument that is not what the target's annotation says, beginning with its name; None where all fit."""
+def check_types(target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Raises: ArgumentError, an argument's value is not what the target's annotation says (the first one is named)."""
     parameters = inspect.signature(target).parameters
-    for name, value in given.items():
+    for name, value in arguments.items():
         if name in parameters and not fits(value, parameters[name].annotation):
-            shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
-            return f"{name} has to be {told(parameters[name].annotation)}, not {shown}"
-    return None
+            text = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
+            raise ArgumentError(name, f"has to be {describe_type(parameters[name].annotation)}, not {text}")
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is what an annotation says. What it says of shapes, of callables and of type variables is not looked at."""
+    """Whether a value has the type that an annotation names. Shapes, callables and type variables are not checked."""
     origin, inner = get_origin(hint), get_args(hint)
     if hint is None or hint is NoneType:
         return value is None
@@ -56,11 +57,11 @@ def _is_instance(value: Any, kind: type) -> bool:
         return True
 
 
-def told(hint: Any) -> str:
+def describe_type(hint: Any) -> str:
     """An annotation in words."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return " or ".join(dict.fromkeys(told(one) for one in inner))
+        return " or ".join(dict.fromkeys(describe_type(one) for one in inner))
     if origin is Literal:
         return f"one of {', '.join(map(str, inner))}"
     if (origin or hint) in LISTS:
@@ -74,4 +75,4 @@ def told(hint: Any) -> str:
 
 
 def _plural(hint: Any) -> str:
-    return told(hint).removeprefix("a ") + "s" if hint in (int, float, str) else told(hint)
+    return describe_type(hint).removeprefix("a ") + "s" if hint in (int, float, str) else describe_type(hint)

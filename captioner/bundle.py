@@ -8,14 +8,11 @@
 Nothing here unpickles code: JSON, safetensors, and `torch.load(weights_only=True)` for other people's `.pth` files.
 """
 
-import functools
 import hashlib
-import importlib
-import inspect
 import json
 import pickle
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,92 +22,12 @@ from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
-from captioner import kinds
-from captioner.arguments import misfit
-from captioner.errors import BrokenModelError, InputError
+from captioner.errors import ArgumentError, BrokenModelError, InputError, one_line
 from captioner.files import read_json, standing, whole_folder
 from captioner.formats import FORMAT, READABLE, upgraded
 
-REFUSALS = (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, MemoryError, RuntimeError)
-"""What constructors raise by values that they cannot take."""
 TENSORS, CONFIG, VOCABULARY, CARD = "model.safetensors", "config.json", "vocabulary.json", "README.md"
 FILES = (TENSORS, CONFIG, VOCABULARY, CARD)
-
-
-def build(config: Any, place: str | None = None, /, **late: Any) -> Any:
-    """Make the object that `config` describes: `{_target_: captioner.room.file.Name, argument: value, ...}`, nested as deep as it likes.
-
-    `place` is the dotted key at which conf offers such objects ("encoder", "attention.score"); without it, any at which conf offers
-    the outermost one. The whole of `config` is held to what conf offers there before anything is imported or built: see `kinds`.
-    With `_partial_: true` the object is one that makes it, and is called with its first arguments later.
-    `late` are arguments known only at run time; they go to the outermost call and win.
-    Raises: InputError, a target that conf does not offer, arguments that it does not take, values that it refuses.
-    """
-    if not isinstance(config, Mapping) or "_target_" not in config:
-        found = f"keys {sorted(map(str, config))}" if isinstance(config, Mapping) else type(config).__name__
-        raise InputError(f"{f'{place}: ' if place else ''}a configuration to build is a mapping with a _target_, not {found}")
-    kinds.check(config, kinds.place_of(config["_target_"]) if place is None else place)
-    return _call(config, "", late)
-
-
-def _make(value: Any, place: str) -> Any:
-    if isinstance(value, Mapping):
-        if "_target_" in value:
-            return _call(value, place, {})
-        return {key: _make(item, f"{place}.{key}") for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_make(item, f"{place}[{index}]") for index, item in enumerate(value)]
-    return value
-
-
-def _call(config: Mapping[str, Any], place: str, late: Mapping[str, Any]) -> Any:
-    """Build a section that `kinds.check` has passed."""
-    name = config["_target_"]
-    where = f"{place} ({name})" if place else str(name)
-    target = _resolve(name, place)
-    own = {key: item for key, item in config.items() if not key.startswith("_") and key not in late}
-    arguments = {key: _make(item, f"{place}.{key}" if place else key) for key, item in own.items()} | dict(late)
-    partial = "_partial_" in config
-    _check_arguments(target, arguments, where, partial)
-    ours = target.__module__.split(".")[0] == __package__
-    wrong = misfit(target, {key: arguments[key] for key in own}) if ours else None
-    if wrong is not None:
-        raise InputError(f"{where}: {wrong}")
-    if partial:
-        return functools.partial(target, **arguments)
-    try:
-        return target(**arguments)
-    except InputError:
-        raise
-    except REFUSALS as error:
-        raise InputError(f"{where}: {_one_line(error)}") from error
-
-
-def _resolve(name: str, place: str) -> Any:
-    """The class or function of a target that conf offers."""
-    at = f"{place}: " if place else ""
-    module_name, _, attribute = name.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except ModuleNotFoundError as error:
-        if error.name and not module_name.startswith(error.name):
-            raise InputError(f"{at}{name} needs the package {error.name!r}, which is not installed") from error
-        raise InputError(f"{at}conf/ offers {name}, but there is no module {module_name}; install captioner again") from None
-    except AttributeError:
-        raise InputError(f"{at}conf/ offers {name}, but {module_name} has no {attribute!r}; install captioner again") from None
-
-
-def _check_arguments(target: Any, arguments: Mapping[str, Any], where: str, partial: bool) -> None:
-    signature = inspect.signature(target)
-    try:
-        (signature.bind_partial if partial else signature.bind)(**arguments)
-    except TypeError as error:
-        takes = ", ".join(signature.parameters) or "no arguments"
-        raise InputError(f"{where}: {_one_line(error)}; it takes {takes}") from None
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:600] or type(error).__name__
 
 
 def save(folder: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], vocabulary: Mapping[str, Any], card: str) -> None:
@@ -122,7 +39,7 @@ def save(folder: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str,
     folder = Path(folder).resolve()
     reserved = {"format", "files"} & set(config)
     if reserved:
-        raise ValueError(f"config has the reserved key {sorted(reserved)}")
+        raise ArgumentError("config", f"has the reserved key {sorted(reserved)}")
     _check_replaceable(folder)
     with whole_folder(folder) as fresh:
         held = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -232,11 +149,11 @@ def read_tensors(path: str | Path, what: str = "weights") -> dict[str, Tensor]:
             return load_file(path)
         state = _unpacked(path)
     except SafetensorError as error:
-        raise InputError(f"{path}: {what} damaged or not safetensors ({_one_line(error)})") from None
+        raise InputError(f"{path}: {what} damaged or not safetensors ({one_line(error)})") from None
     except pickle.UnpicklingError:
         raise InputError(f"{path}: {what} damaged, or more than tensors is pickled in it, which is not loaded") from None
     except Exception as error:  # a damaged pickle fails in every way there is
-        raise InputError(f"{path}: {what} damaged or not a state dict ({_one_line(error)[:200]})") from None
+        raise InputError(f"{path}: {what} damaged or not a state dict ({one_line(error, 200)})") from None
     for wrapper in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
@@ -264,7 +181,7 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
         why = "holds more than tensors and plain values, which is not loaded, or is damaged"
         raise InputError(f"{path}: {why}; {_instead_of(path)}") from None
     except Exception as error:  # whatever a damaged file makes torch raise
-        why = f"{type(error).__name__}: {_one_line(error)[:120]}"
+        why = f"{type(error).__name__}: {one_line(error, 120)}"
         raise InputError(f"{path}: damaged, or not a checkpoint of this captioner ({why}); {_instead_of(path)}") from None
     if not isinstance(found, dict):
         raise InputError(f"{path}: not a checkpoint of this captioner (it holds no named values)")

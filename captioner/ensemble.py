@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captioner.data.given import as_image
 from captioner.data.transforms import Box, Transform
-from captioner.errors import InputError
+from captioner.errors import ArgumentError, InputError
 from captioner.model import AnySearch, Caption, Captioner, Hypothesis, One, Steps, caption_all, forced, searched, searching
 from captioner.records import Regions, Step, StepRecord
 from captioner.search.search import Search
@@ -25,12 +25,12 @@ class Ensemble:
     Each member sees an image through its own transform and encoder. The members know the same words, in any order; ids are the first's.
     Maps are the mean over those members that look at the same grid over the same pixels as the first (a member without a sentinel
     counts as one that never uses it; a gate or heads are given only where they can be: every such member has a gate; there is only one).
-    Raises: InputError, members whose words differ; ValueError, no members.
+    Raises: InputError, members whose words differ; ArgumentError, no members.
     """
 
     def __init__(self, members: Sequence[Captioner]) -> None:
         if not members:
-            raise ValueError("members is a list of captioners and at least one, not empty")
+            raise ArgumentError("members", "is a list of captioners and at least one, not empty")
         self.members = list(members)
         self.ids = [ids_in(member.vocabulary, self.vocabulary).to(member.device) for member in members]
 

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from captioner import bundle
 from captioner.attention.readout import Readout, attention_mode
+from captioner.build import build
 from captioner.data.given import as_image, as_images
 from captioner.data.images import original_size
 from captioner.data.transforms import Box, Transform
 from captioner.decoders.decoder import Decoder
 from captioner.devices import chosen_device
 from captioner.encoders.encoder import Encoder, portable
-from captioner.errors import BrokenModelError, InputError
+from captioner.errors import ArgumentError, BrokenModelError, InputError
 from captioner.files import standing
 from captioner.formats import upgraded
 from captioner.maps.animation import frames, write_animation
@@ -166,13 +167,13 @@ class Captioner(nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], vocabulary: Vocabulary) -> "Captioner":
-        """From `{encoder, decoder, transform, ...}`, nested `_target_` mappings of plain values. Raises: InputError, see `bundle.build`."""
+        """From `{encoder, decoder, transform, ...}`, nested `_target_` mappings of plain values. Raises: InputError, see `build.build`."""
         for part in ("encoder", "decoder", "transform"):
             if not isinstance(config.get(part), Mapping):
                 raise InputError(f"the model's configuration has no {part!r}")
-        encoder = bundle.build(config["encoder"], "encoder")
-        decoder = bundle.build(config["decoder"], "decoder", vocabulary_size=len(vocabulary))
-        transform = bundle.build(config["transform"], "transform")
+        encoder = build(config["encoder"], "encoder")
+        decoder = build(config["decoder"], "decoder", vocabulary_size=len(vocabulary))
+        transform = build(config["transform"], "transform")
         for part, made, kind in (("encoder", encoder, Encoder), ("decoder", decoder, Decoder), ("transform", transform, Transform)):
             if not isinstance(made, kind):
                 raise InputError(f"the model's configuration builds a {type(made).__name__} as its {part}")
@@ -327,7 +328,7 @@ def own_search(config: Mapping[str, Any]) -> Search:
     section = config.get("search")
     if section is None:
         return BeamSearch()
-    search = bundle.build(section, "search")
+    search = build(section, "search")
     if not isinstance(search, Search):
         raise InputError(f"the model's configuration builds a {type(search).__name__} as its search")
     return search
@@ -431,7 +432,7 @@ def numpied(record: Any) -> Any:
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """Lists of `size`, the last one shorter. Raises: ValueError, size below 1."""
     if size < 1:
-        raise ValueError(f"batch_size is a number of images and at least 1, not {size}")
+        raise ArgumentError("batch_size", f"is a number of images and at least 1, not {size}")
     batch: list[Item] = []
     for item in items:
         batch.append(item)

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from captioner.errors import ArgumentError
+
 
 class AttentionMode(IntEnum):
     """How a query looks: SAMPLE as its readout does, EXPECTATION by expectation, ARGMAX at the highest region."""
@@ -34,9 +36,9 @@ class Regions(NamedTuple):
         """Raise ValueError unless the sizes agree; return self."""
         images, regions, _ = self.features.shape
         if tuple(self.cells.shape) != (regions, 2):
-            raise ValueError(f"cells {tuple(self.cells.shape)} do not describe {regions} regions as (row, column)")
+            raise ArgumentError("cells", f"{tuple(self.cells.shape)} do not describe {regions} regions as (row, column)")
         if self.mask is not None and tuple(self.mask.shape) != (images, regions):
-            raise ValueError(f"mask {tuple(self.mask.shape)} does not fit {images} images x {regions} regions")
+            raise ArgumentError("mask", f"{tuple(self.mask.shape)} does not fit {images} images x {regions} regions")
         return self
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from captioner.errors import InputError
+from captioner.errors import ArgumentError, InputError
 
 SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
 
@@ -12,7 +12,7 @@ SPECIALS = ("<pad>", "<start>", "<end>", "<unk>")
 class Vocabulary:
     """Ids 0 to 3 are `<pad> <start> <end> <unk>`; the words follow in the order given.
 
-    Raises: ValueError, a word is empty, holds white space, stands twice or is one of the four.
+    Raises: ArgumentError, a word is empty, holds white space, stands twice or is one of the four.
     """
 
     pad, start, end, unknown = range(4)
@@ -22,10 +22,12 @@ class Vocabulary:
         self._ids = {word: index for index, word in enumerate(self.words)}
         for word in words:
             if word in SPECIALS or not word or word.split() != [word]:
-                raise ValueError(f"words holds {word!r}: a word is not empty, holds no white space and is none of {' '.join(SPECIALS)}")
+                raise ArgumentError(
+                    "words", f"holds {word!r}: a word is not empty, holds no white space and is none of {' '.join(SPECIALS)}"
+                )
         if len(self._ids) != len(self.words):
             twice = next(word for word, count in Counter(words).items() if count > 1)
-            raise ValueError(f"words holds {twice!r} more than once")
+            raise ArgumentError("words", f"holds {twice!r} more than once")
 
     @classmethod
     def count(cls, token_lists: Iterable[Sequence[str]] | Counter[str], minimum_count: int) -> "Vocabulary":
@@ -101,7 +103,7 @@ def tally(token_lists: Iterable[Sequence[str]]) -> Counter[str]:
 
 def _frequent(token_lists: Iterable[Sequence[str]] | Counter[str], minimum_count: int) -> list[str]:
     if minimum_count < 1:
-        raise ValueError(f"minimum_count is a number of occurrences and at least 1, not {minimum_count}")
+        raise ArgumentError("minimum_count", f"is a number of occurrences and at least 1, not {minimum_count}")
     counts = token_lists if isinstance(token_lists, Counter) else tally(token_lists)
     frequent = (word for word, count in counts.items() if count >= minimum_count and word not in SPECIALS)
     return sorted(frequent, key=lambda word: (-counts[word], word))

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from captioner import bundle
+from captioner.build import build
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 SIZES = {"${encoder.features}": 7, "${decoder.hidden_size}": 6}
@@ -44,7 +44,7 @@ def decoder(kind: str, vocabulary_size: int = 11, **changes: Any) -> Any:
     rooms = {key: changes.pop(key) for key in chosen if key in changes}
     config = part("decoder", kind)
     small = {key: SMALL.get(key, value) for key, value in config.items()}
-    return bundle.build({**small, "attention": attention(**rooms), **changes}, vocabulary_size=vocabulary_size)
+    return build({**small, "attention": attention(**rooms), **changes}, vocabulary_size=vocabulary_size)
 
 
 def whole(kind: str) -> dict[str, Any]:

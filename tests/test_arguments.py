@@ -5,9 +5,9 @@ from typing import Any, Literal, NamedTuple
 
 import pytest
 
-from captioner import bundle
-from captioner.arguments import fits, misfit, told
-from captioner.errors import InputError
+from captioner.arguments import check_types, describe_type, fits
+from captioner.build import build
+from captioner.errors import ArgumentError, InputError
 
 
 class Part(NamedTuple):
@@ -54,15 +54,20 @@ def test_a_value_fits_an_annotation_or_does_not(hint: Any, good: list[Any], bad:
     ids=str,
 )
 def test_what_an_annotation_asks_for_is_said_in_words(hint: Any, words: str) -> None:
-    assert told(hint) == words
+    assert describe_type(hint) == words
 
 
 def test_the_first_argument_that_does_not_fit_is_named_with_a_short_value() -> None:
     def make(size: int, name: str = "", *, free: Any = None) -> None: ...
 
-    assert misfit(make, {"free": 3, "size": 2, "unknown": 5}) is None
-    assert misfit(make, {"size": 2, "name": 3}) == "name has to be a string, not 3"
-    assert misfit(make, {"size": "x" * 1000}) == f"size has to be a whole number, not '{'x' * 59}..."
+    check_types(make, {"free": 3, "size": 2, "unknown": 5})
+    for arguments, name, message in (
+        ({"size": 2, "name": 3}, "name", "has to be a string, not 3"),
+        ({"size": "x" * 1000}, "size", f"has to be a whole number, not '{'x' * 59}..."),
+    ):
+        with pytest.raises(ArgumentError) as caught:
+            check_types(make, arguments)
+        assert (caught.value.name, caught.value.message, str(caught.value)) == (name, message, f"{name} {message}")
 
 
 BEAM: dict[str, Any] = {"_target_": "captioner.search.beam.BeamSearch"}
@@ -81,10 +86,10 @@ BEAM: dict[str, Any] = {"_target_": "captioner.search.beam.BeamSearch"}
 )
 def test_what_is_built_says_which_argument_is_of_another_kind(more: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=rf"^captioner\.search\.beam\.BeamSearch: {message}"):
-        bundle.build({**BEAM, **more})
+        build({**BEAM, **more})
 
 
 @pytest.mark.parametrize("size", [2**62, 10**30])
 def test_a_part_that_is_too_large_for_the_machine_is_refused_in_one_line(size: int) -> None:
-    with pytest.raises(InputError, match=r"^captioner\.encoders\.small\.SmallConv: \S.*"):
-        bundle.build({"_target_": "captioner.encoders.small.SmallConv", "channels": [size, size], "features": size}, "encoder")
+    with pytest.raises(InputError, match=r"^encoder(\.features)?: \S.*"):
+        build({"_target_": "captioner.encoders.small.SmallConv", "channels": [size, size], "features": size}, "encoder")

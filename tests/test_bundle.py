@@ -20,7 +20,8 @@ from torch import nn
 from captioner import bundle
 from captioner.attention.locality import Everywhere
 from captioner.attention.score import Dot
-from captioner.bundle import build, load, load_state, read_checkpoint, read_tensors, save
+from captioner.build import build
+from captioner.bundle import load, load_state, read_checkpoint, read_tensors, save
 from captioner.encoders.small import SmallConv
 from captioner.errors import InputError
 
@@ -298,7 +299,7 @@ def test_nested_parts_are_built_first() -> None:
     assert type(attention.score) is Dot
     assert type(attention.locality) is Everywhere
     wrong = {"_target_": "captioner.attention.locality.MonotonicWindow", "reach": 0.5}
-    with pytest.raises(InputError, match=r"locality \(captioner\.attention\.locality\.MonotonicWindow\): reach"):
+    with pytest.raises(InputError, match=r"^attention\.locality\.reach: reach is"):
         build(attending(locality=wrong), "attention")
 
 

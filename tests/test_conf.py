@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 
 from captioner.encoders.encoder import base_config
 from captioner.errors import InputError
-from captioner.training.configuration import compose_run, conf_folder, groups, plain, targets
+from captioner.kinds import conf_folder, targets
+from captioner.training.configuration import compose_run, groups, plain
 
 GROUPS = groups(conf_folder())
 CHOICES = [(group, choice) for group, choices in GROUPS.items() for choice in choices if group not in ("data", "encoder")]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from captioner import bundle
+from captioner.build import build
 from captioner.training.configuration import compose_run, conf_folder, groups, plain
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -34,8 +34,8 @@ def test_every_kind_has_a_section_or_a_line_of_its_own(kind: str) -> None:
 @pytest.mark.parametrize("line", LINES)
 def test_every_line_of_the_page_composes_and_builds_its_model(line: str) -> None:
     config = plain(compose_run(["experiment=scenes", *line.split()]))
-    bundle.build(config["decoder"], "decoder", vocabulary_size=11)
-    bundle.build(config["encoder"], "encoder")
+    build(config["decoder"], "decoder", vocabulary_size=11)
+    build(config["encoder"], "encoder")
 
 
 @pytest.mark.parametrize("kind", ["adaptive", "hard", "multi_head", "soft", "local", "sparse"])

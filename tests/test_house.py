@@ -16,7 +16,7 @@ FLOORS = {
         *("records", "formats", "vocabulary", "tokenizer", "errors", "files", "ids", "locks", "processes"),
         *("kinds", "processor", "progress", "devices"),
     ],
-    1: ["bundle", "attention", "objectives", "search", "metrics", "maps", "data"],
+    1: ["build", "bundle", "attention", "objectives", "search", "metrics", "maps", "data"],
     2: ["encoders", "decoders"],
     3: ["model"],
     4: ["ensemble", "explain", "training"],

@@ -18,7 +18,9 @@ from PIL import Image
 from runs import train
 
 import captioner
+from captioner import build as builder
 from captioner import bundle, kinds
+from captioner.build import build, import_target
 from captioner.cli.main import main
 from captioner.errors import InputError
 from captioner.kinds import Offer, check, conf_folder, offered
@@ -72,7 +74,7 @@ def test_conf_offers_what_its_files_say_at_the_keys_they_say_it() -> None:
 def test_every_kind_is_a_class_or_function_of_the_module_that_its_name_says() -> None:
     for names in offered().kinds.values():
         for name in names:
-            made = bundle._resolve(name, "")
+            made = import_target(name, "")
             assert inspect.isclass(made) or inspect.isfunction(made)
             assert name.startswith("captioner.") == made.__module__.startswith("captioner.")
             assert not name.startswith("captioner.") or f"{made.__module__}.{made.__qualname__}" == name
@@ -93,13 +95,13 @@ def test_no_name_that_can_be_reached_is_built_anywhere_but_where_conf_offers_it(
     assert {"captioner.bundle.torch.load", "captioner.files.write_whole", "os.system", "captioner.training.writer.ModelWriter"} <= names
     assert len(names) > 3000
     imported: list[str] = []
-    monkeypatch.setattr(bundle.importlib, "import_module", imported.append)
+    monkeypatch.setattr(builder.importlib, "import_module", imported.append)
     places = sorted(offered().kinds)
     for number, name in enumerate(sorted(names)):
         for place in (places[number % len(places)], "" if number % 2 else "mine"):
             if name not in offered().at(place):
                 with pytest.raises(InputError) as caught:
-                    bundle.build({"_target_": name}, place)
+                    build({"_target_": name}, place)
                 assert f"_target_ {name!r} is refused" in str(caught.value)
     assert not imported
 

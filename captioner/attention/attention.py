@@ -8,6 +8,7 @@ from captioner.attention.distribution import Distribution
 from captioner.attention.locality import Locality
 from captioner.attention.readout import Readout
 from captioner.attention.score import Score
+from captioner.errors import ArgumentError
 from captioner.records import AttentionHistory, AttentionMode, Glimpse, Memory, Regions
 
 
@@ -44,11 +45,11 @@ class Attention(nn.Module):
         super().__init__()
         for name, size in {"features": features, "context_size": context_size, "sentinel_size": sentinel_size}.items():
             if size is not None and size < 1:
-                raise ValueError(f"{name} is a number of units and must be positive, not {size}")
+                raise ArgumentError(name, f"is a number of units and must be positive, not {size}")
         self.context_size, self.sentinel_size = context_size or features, sentinel_size
         if self.context_size % score.heads:
             name = "context_size" if context_size else "features"
-            raise ValueError(f"{name} is split between {score.heads} heads, which must divide it; {self.context_size} they do not")
+            raise ArgumentError(name, f"is split between {score.heads} heads, which must divide it; {self.context_size} they do not")
         self.score = score
         self.locality = locality
         self.distribution = distribution

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from captioner.errors import ArgumentError
+
 
 class Distribution(nn.Module, ABC):
     def forward(self, scores: Float[Tensor, "*lead regions"]) -> Float[Tensor, "*lead regions"]:
@@ -24,7 +26,7 @@ class Softmax(Distribution):
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
         if temperature <= 0:
-            raise ValueError(f"temperature divides the scores and must be positive, not {temperature}")
+            raise ArgumentError("temperature", f"divides the scores and must be positive, not {temperature}")
         self.temperature = temperature
 
     def weigh(self, scores: Float[Tensor, "*lead regions"]) -> Float[Tensor, "*lead regions"]:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from captioner.errors import ArgumentError
 from captioner.records import AttentionHistory
 
 
@@ -37,7 +38,7 @@ class MonotonicWindow(Locality):
     inside, and a mask let it be looked at before: something is always left to look at.
     Departures from the source, Luong et al. 2015, sec. 3.2 (local-m): a grid, walked from top to bottom, instead of a line; there the
     centre is the step and the window lies on both sides of it, here it follows the last look and lies ahead.
-    Raises: ValueError, reach below one cell, which would let no look move.
+    Raises: ArgumentError, reach below one cell, which would let no look move.
     """
 
     needs_history = True
@@ -45,7 +46,7 @@ class MonotonicWindow(Locality):
     def __init__(self, reach: float) -> None:
         super().__init__()
         if not reach >= 1:
-            raise ValueError(f"reach is a length in grid cells and must be at least 1, not {reach}")
+            raise ArgumentError("reach", f"is a length in grid cells and must be at least 1, not {reach}")
         self.reach = reach
 
     def forward(
@@ -64,13 +65,13 @@ class GaussianWindow(Locality):
 
     Lengths are in grid cells. Departures from the source, Luong et al. 2015, sec. 3.2 (local-p): a grid instead of a line; a log-weight
     on the scores, so that alphas still sum to one (there it multiplies the softmax); no cut at 2 sigma; the biases b and c.
-    Raises: ValueError, sigma not positive.
+    Raises: ArgumentError, sigma not positive.
     """
 
     def __init__(self, hidden_size: int, sigma: float) -> None:
         super().__init__()
         if sigma <= 0:
-            raise ValueError(f"sigma is a length in grid cells and must be positive, not {sigma}")
+            raise ArgumentError("sigma", f"is a length in grid cells and must be positive, not {sigma}")
         self.sigma = sigma
         self.point = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.Tanh(), nn.Linear(hidden_size, 2), nn.Sigmoid())
 
@@ -88,13 +89,13 @@ class Prior(Locality):
 
     The cosines are those of a two-dimensional DCT, so that one surface fits every grid: `waves` an axis, from the constant on (which
     weighs all regions against a sentinel, and alone does nothing). It starts flat. Our own.
-    Raises: ValueError, waves not positive.
+    Raises: ArgumentError, waves not positive.
     """
 
     def __init__(self, waves: int) -> None:
         super().__init__()
         if waves < 1:
-            raise ValueError(f"waves is a number of cosines an axis and must be positive, not {waves}")
+            raise ArgumentError("waves", f"is a number of cosines an axis and must be positive, not {waves}")
         self.weights = nn.Parameter(torch.zeros(waves, waves))
 
     def forward(

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from captioner.errors import ArgumentError
 from captioner.records import AttentionMode
 
 Read = tuple[Float[Tensor, "images queries heads regions"], Float[Tensor, "images queries"]]
@@ -32,12 +33,12 @@ class Peak(Readout):
 
 
 class TopK(Readout):
-    """The expectation over the k highest alphas, made to sum to one again, whatever the mode. Raises: ValueError, k not positive."""
+    """The expectation over the k highest alphas, made to sum to one again, whatever the mode. Raises: ArgumentError, k not positive."""
 
     def __init__(self, k: int) -> None:
         super().__init__()
         if k < 1:
-            raise ValueError(f"k is a number of regions and must be positive, not {k}")
+            raise ArgumentError("k", f"is a number of regions and must be positive, not {k}")
         self.k = k
 
     def forward(self, alphas: Float[Tensor, "images queries heads regions"], mode: Int[Tensor, "images queries"]) -> Read:
@@ -54,7 +55,7 @@ class Sample(Readout):
     SAMPLE follows `eval_mode`, which is "expectation", "argmax" or "sample" (torch's seed decides).
     The log-probability of a draw carries the gradient that REINFORCE weighs; the draw itself passes gradient to the region drawn only.
     Source: Xu et al. 2015, sec. 4.1 (eqs. 8 and 9); our own: what it does in evaluation, and several heads.
-    Raises: ValueError, another `eval_mode`.
+    Raises: ArgumentError, another `eval_mode`.
     """
 
     def __init__(self, eval_mode: str = "expectation") -> None:
@@ -76,13 +77,13 @@ class Gumbel(Readout):
 
     Biased, less so for a lower `temperature` T, with more variance. Nothing is left for REINFORCE: the log-probability is zero. Modes and
     `eval_mode` as for `Sample`. Source: Jang et al. 2017, sec. 2.1 and 2.2 (straight-through).
-    Raises: ValueError, temperature not positive, or another `eval_mode`.
+    Raises: ArgumentError, temperature not positive, or another `eval_mode`.
     """
 
     def __init__(self, temperature: float = 1.0, eval_mode: str = "expectation") -> None:
         super().__init__()
         if temperature <= 0:
-            raise ValueError(f"temperature divides the perturbed log-weights and must be positive, not {temperature}")
+            raise ArgumentError("temperature", f"divides the perturbed log-weights and must be positive, not {temperature}")
         self.temperature, self.eval_mode = temperature, attention_mode(eval_mode)
 
     def forward(self, alphas: Float[Tensor, "images queries heads regions"], mode: Int[Tensor, "images queries"]) -> Read:
@@ -99,7 +100,7 @@ def attention_mode(eval_mode: str) -> AttentionMode:
     """The mode that "sample", "expectation" or "argmax" names. Raises: ValueError, another word."""
     modes = {mode.name.lower(): mode for mode in AttentionMode}
     if eval_mode not in modes:
-        raise ValueError(f"eval_mode is one of {', '.join(modes)}, not {eval_mode!r}")
+        raise ArgumentError("eval_mode", f"is one of {', '.join(modes)}, not {eval_mode!r}")
     return modes[eval_mode]
 
 

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from captioner.errors import ArgumentError
+
 UNITS_AT_ONCE = 2**19
 """Units of the additive score's hidden layer that are made in one piece on a processor."""
 
@@ -35,7 +37,7 @@ class Additive(Score):
     `features` is the size of a region, `hidden_size` that of a query, `attention_size` that of the hidden layer.
     Source: Bahdanau et al. 2015, sec. 3.1 and A.1.2; the f_att of Xu et al. 2015, sec. 3.1.2; the concat of Luong et al. 2015, sec. 3.1,
     whose one matrix [W; U] reads query and region side by side. The bias b is from the code of Xu et al.; several heads are our own.
-    Raises: ValueError, a size not positive or not divided by `heads`.
+    Raises: ArgumentError, a size not positive or not divided by `heads`.
     """
 
     def __init__(self, features: int, hidden_size: int, attention_size: int, heads: int = 1) -> None:
@@ -68,7 +70,7 @@ class ScaledDot(Score):
         score_i = (W q + c)_n . (U a_i + b)_n / sqrt(d / heads),    d = attention_size, for each head n
 
     Source: Vaswani et al. 2017, sec. 3.2.1 and 3.2.2; a departure: the biases b and c.
-    Raises: ValueError, a size not positive or not divided by `heads`.
+    Raises: ArgumentError, a size not positive or not divided by `heads`.
     """
 
     def __init__(self, features: int, hidden_size: int, attention_size: int, heads: int = 1) -> None:
@@ -94,7 +96,7 @@ class Dot(Score):
         score_i = q_n . a_i,n    for each head n
 
     A product needs one size: where a region has another than a query, a learned matrix brings it there, and this is `Bilinear`.
-    Source: Luong et al. 2015, sec. 3.1 (dot). Raises: ValueError, a size not positive or not divided by `heads`.
+    Source: Luong et al. 2015, sec. 3.1 (dot). Raises: ArgumentError, a size not positive or not divided by `heads`.
     """
 
     def __init__(self, features: int, hidden_size: int, heads: int = 1) -> None:
@@ -117,7 +119,7 @@ class Bilinear(Score):
 
         score_i = q_n . (W a_i)_n    for each head n;    q^T W a_i with one
 
-    Source: Luong et al. 2015, sec. 3.1 (general). Raises: ValueError, a size not positive or not divided by `heads`.
+    Source: Luong et al. 2015, sec. 3.1 (general). Raises: ArgumentError, a size not positive or not divided by `heads`.
     """
 
     def __init__(self, features: int, hidden_size: int, heads: int = 1) -> None:
@@ -142,14 +144,14 @@ class Cosine(Score):
 
     A cosine alone chooses little: a softmax of values in [-1, 1] gives no region more than e^2 times another's weight. So s > 0 is
     learned, and starts at `scale`. Source: Graves et al. 2014, sec. 3.3.1 (eqs. 5 and 6), where s comes anew with every query.
-    Raises: ValueError, a size not positive or not divided by `heads`, a scale not positive.
+    Raises: ArgumentError, a size not positive or not divided by `heads`, a scale not positive.
     """
 
     def __init__(self, features: int, hidden_size: int, attention_size: int, scale: float = 10.0, heads: int = 1) -> None:
         super().__init__()
         check_sizes(heads, features=features, hidden_size=hidden_size, attention_size=attention_size)
         if scale <= 0:
-            raise ValueError(f"scale multiplies the cosine and must be positive, not {scale}")
+            raise ArgumentError("scale", f"multiplies the cosine and must be positive, not {scale}")
         self.heads = heads
         self.key = nn.Linear(features, attention_size, bias=False)
         self.query = nn.Linear(hidden_size, attention_size, bias=False)
@@ -180,7 +182,7 @@ def check_sizes(heads: int, **sizes: int) -> None:
     """Raise ValueError, by name, unless each is a number of units, and the last, which is split, a multiple of `heads`."""
     for name, size in {"heads": heads, **sizes}.items():
         if size < 1:
-            raise ValueError(f"{name} is a number of {'parts' if name == 'heads' else 'units'} and must be positive, not {size}")
+            raise ArgumentError(name, f"is a number of {'parts' if name == 'heads' else 'units'} and must be positive, not {size}")
     name, size = list(sizes.items())[-1]
     if size % heads:
-        raise ValueError(f"heads splits {name}, {size} units, into equal parts, and must divide it, not {heads}")
+        raise ArgumentError("heads", f"splits {name}, {size} units, into equal parts, and must divide it, not {heads}")

@@ -38,13 +38,13 @@ def main(arguments: Sequence[str]) -> int:
 
     from captioner.training.configuration import plain
     from captioner.training.images import check_images
-    from captioner.training.run import cached_features, complaints, make_captioner, make_source, read_splits, try_out
+    from captioner.training.run import cached_features, clear_errors, make_captioner, make_source, read_splits, try_out
 
     config = plain(composed)
     use_threads(config["threads"])
-    with complaints(config):
+    with clear_errors():
         try_out(config)
-    with complaints(config), make_source(config).in_use():
+    with clear_errors(), make_source(config).in_use():
         torch.manual_seed(config["seed"])  # as training does, for an encoder without weights
         splits = read_splits(config)
         captioner = make_captioner(config, splits["train"], None)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from captioner.errors import InputError
+from captioner.errors import ArgumentError, InputError
 from captioner.metrics.diversity import FUNCTION_WORDS
 from captioner.tokenizer import tokenize
 
@@ -131,9 +131,8 @@ def make_search(options: argparse.Namespace, own: Any) -> Any:
             return BeamSearch.like(own, constraints=rules, **{**beam_settings(options, kind, own, values), **values})
         drawn = {name: getattr(options, name) for name in ("captions", "seed") if getattr(options, name) is not None}
         return Sampling.like(own, constraints=rules, **drawn, **values)
-    except ValueError as error:
-        name, _, rest = str(error).partition(" ")
-        raise InputError(f"{flag(name)} {rest}") from None
+    except ArgumentError as error:
+        raise InputError(f"{flag(error.name)} {error.message}") from None
 
 
 def in_words_of(model: Any, search: Any) -> Any:

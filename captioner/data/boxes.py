@@ -13,7 +13,7 @@ from captioner.data.captions import CaptionSet
 from captioner.data.instances import Instance, on_photo
 from captioner.data.naming import Names
 from captioner.data.transforms import Transform
-from captioner.errors import InputError
+from captioner.errors import ArgumentError, InputError
 from captioner.ids import Key
 from captioner.progress import progress
 from captioner.records import BoxTargets
@@ -27,7 +27,7 @@ class WordBoxes:
 
     Without random views: boxes are of the view that `transform.box` names. Images that `instances` does not list have none, boxes outside
     that view are left out, and all of a photo that has another shape than the file says. max_words: as the data set's.
-    Raises: ValueError, the transform cuts or mirrors at random; InputError, an image without a size.
+    Raises: ArgumentError, the transform cuts or mirrors at random; InputError, an image without a size.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class WordBoxes:
         max_words: int | None = None,
     ) -> None:
         if transform.augment:
-            raise ValueError("transform.augment must be false: boxes do not follow random crops and mirrorings")
+            raise ArgumentError("transform.augment", "must be false: boxes do not follow random crops and mirrorings")
         steps, boxes, counts = [], [], []
         misfits: list[str] = []
         for index, image in enumerate(progress(captions.keys, "finding object words")):

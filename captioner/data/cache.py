@@ -17,7 +17,7 @@ from torch import Tensor
 from captioner.data.captions import CaptionSet
 from captioner.data.images import open_image
 from captioner.data.transforms import Transform
-from captioner.errors import InputError
+from captioner.errors import ArgumentError, InputError
 from captioner.files import check_writable, read_json, settle, whole_folder, write_whole
 from captioner.locks import Lock, tidy, wait
 from captioner.progress import progress
@@ -117,7 +117,7 @@ def open_or_build(
     """
     folder = Path(folder)
     if views not in (1, 2) or batch_size < 1 or stale not in ("rebuild", "error"):
-        raise ValueError(f"views is 1 or 2, batch_size at least 1, stale rebuild or error, not {views}, {batch_size}, {stale!r}")
+        raise ArgumentError("views", f"is 1 or 2, batch_size at least 1, stale rebuild or error, not {views}, {batch_size}, {stale!r}")
     wanted = fingerprint(captions, transform, encoder, weights, views, files or contents_hash(captions))
     if _why_not(folder, wanted) is not None:
         with _alone(folder):

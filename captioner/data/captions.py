@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from captioner.data.disk import locate
-from captioner.errors import InputError
+from captioner.errors import ArgumentError, InputError
 from captioner.files import read_json
 from captioner.ids import ImageId, Key, key_of
 from captioner.progress import progress
@@ -57,7 +57,7 @@ class CaptionSet:
         counts = Counter(map(key_of, self.image_ids))
         if len(counts) != len(self.image_ids) or None in counts:
             wrong = next(image_id for image_id in self.image_ids if (key := key_of(image_id)) is None or counts[key] > 1)
-            raise ValueError(f"image_ids holds {wrong!r}, which is " + ("no id" if key_of(wrong) is None else "there more than once"))
+            raise ArgumentError("image_ids", f"holds {wrong!r}, which is " + ("no id" if key_of(wrong) is None else "there more than once"))
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -114,7 +114,7 @@ def read_coco_captions(
     Raises: InputError, the first thing wrong in the file, by file and key. ValueError, an unknown option.
     """
     if uncaptioned not in ("drop", "keep"):
-        raise ValueError(f"uncaptioned is drop or keep, not {uncaptioned!r}")
+        raise ArgumentError("uncaptioned", f"is drop or keep, not {uncaptioned!r}")
     annotations, images = Path(annotations), Path(images)
     listed, of_image, _ = _read(annotations, what, rejected, names=True)
     empty = sum(not of_image[key] for key in listed)
@@ -157,7 +157,7 @@ def _read(path: Path, what: str, rejected: str, names: bool) -> tuple[dict[Key, 
     names: every image needs a `file_name`.
     """
     if rejected not in ("skip", "keep"):
-        raise ValueError(f"rejected is skip or keep, not {rejected!r}")
+        raise ArgumentError("rejected", f"is skip or keep, not {rejected!r}")
     record = read_json(path, what)
     _check_shape(path, record)
     listed: dict[Key, dict[str, Any]] = {}
@@ -230,7 +230,7 @@ def on_disk(captions: CaptionSet, missing: str, listed_in: Path) -> CaptionSet:
     Raises: InputError, names the first few. ValueError, an unknown option.
     """
     if missing not in ("error", "skip"):
-        raise ValueError(f"missing is error or skip, not {missing!r}")
+        raise ArgumentError("missing", f"is error or skip, not {missing!r}")
     if not captions.root.is_dir():
         raise InputError(f"{captions.root}: folder of images not found ({listed_in} lists {len(captions)} images)")
     place, respelt = locate(captions.root, captions.names, listed_in)

@@ -17,7 +17,7 @@ from captioner.data.cache import FeatureStore
 from captioner.data.captions import CaptionSet
 from captioner.data.images import UnreadableImageError, open_image
 from captioner.data.transforms import Transform
-from captioner.errors import InputError
+from captioner.errors import ArgumentError, InputError
 from captioner.progress import progress
 from captioner.records import Batch, BoxTargets, Regions
 from captioner.tokenizer import tokenize
@@ -40,7 +40,7 @@ class CaptionDataset(Dataset[Batch]):
     boxes: of words that name objects, for the batch's `box_targets`.
 
     An image that can be read no longer is left out of its batch, with a warning the first time: what was trained so far is worth more.
-    Raises: ValueError, an argument is not positive or the store has another number of images. InputError, by a batch of which no image
+    Raises: ArgumentError, an argument is not positive or the store has another number of images. InputError, by a batch of which no image
     can be read.
     """
 
@@ -58,9 +58,9 @@ class CaptionDataset(Dataset[Batch]):
     ) -> None:
         for name, value in (("captions_per_image", captions_per_image), ("max_words", max_words)):
             if value is not None and value < 1:
-                raise ValueError(f"{name} is a number and at least 1, or None, not {value}")
+                raise ArgumentError(name, f"is a number and at least 1, or None, not {value}")
         if features is not None and len(features) != len(captions):
-            raise ValueError(f"features holds {len(features)} images, captions {len(captions)}")
+            raise ArgumentError("features", f"holds {len(features)} images, captions {len(captions)}")
         self.captions, self.vocabulary, self.transform, self.train = captions, vocabulary, transform, train
         self.captions_per_image, self.features, self.boxes = captions_per_image, features, boxes
         self._words, self._first = _encode(captions, vocabulary, max_words)

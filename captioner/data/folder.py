@@ -13,7 +13,7 @@ from captioner.data.disk import locate
 from captioner.data.images import image_endings
 from captioner.data.source import DataSource
 from captioner.data.table import Row, Table, decoded, read_table
-from captioner.errors import InputError
+from captioner.errors import ArgumentError, InputError
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Folder(DataSource):
     Without a `split` column images are split by share, by a hash of seed and file name, so that an image stays where it is when
     others are added; there is always an image in train and, where its share is above zero and images suffice, in the others.
     Image ids count from 1 in the order of first mention. missing: `error` or `skip`, for listed images that are not on disk.
-    Raises: InputError, by file and line. ValueError, shares out of range.
+    Raises: InputError, by file and line. ArgumentError, shares out of range.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class Folder(DataSource):
         if not root:
             raise InputError("data.root is not set; give the folder that holds the images and a table of captions, captions.csv say")
         if val_share < 0 or test_share < 0 or val_share + test_share >= 1:
-            raise ValueError(
-                f"val_share and test_share are shares of the images, not negative and below 1 together: {val_share}, {test_share}"
+            raise ArgumentError(
+                "val_share", f"and test_share are shares of the images, not negative and below 1 together: {val_share}, {test_share}"
             )
         self.root, self.seed, self.missing = Path(root).expanduser(), seed, missing
         self.shares = {"val": val_share, "test": test_share}

@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional
 
 from captioner.data.images import original_size
 from captioner.data.pixels import to_rgb
-from captioner.errors import InputError
+from captioner.errors import ArgumentError, InputError
 
 Box = tuple[float, float, float, float]
 """(left, top, right, bottom) in original pixels, after EXIF rotation; never outside the image."""
@@ -35,7 +35,7 @@ class Transform:
     flip: 0 where captions say left or right (or text is read): a mirrored image makes them false. Drawn scenes need 0; for photos
         0.5 is usual and costs about 1 caption in 200.
 
-    Random numbers are torch's. Raises: ValueError, an argument out of its range.
+    Random numbers are torch's. Raises: ArgumentError, an argument out of its range.
     """
 
     def __init__(
@@ -64,21 +64,21 @@ class Transform:
 
     def _check(self) -> None:
         if int(self.height) != self.height or int(self.width) != self.width or min(self.height, self.width) < 1:
-            raise ValueError(f"size is in pixels, whole and positive, not {[self.height, self.width]}")
+            raise ArgumentError("size", f"is in pixels, whole and positive, not {[self.height, self.width]}")
         if max(self.height, self.width) > LARGEST:
-            raise ValueError(f"size is in pixels and at most {LARGEST}, not {[self.height, self.width]}")
+            raise ArgumentError("size", f"is in pixels and at most {LARGEST}, not {[self.height, self.width]}")
         if self.fit not in FITS:
-            raise ValueError(f"fit is one of {', '.join(FITS)}, not {self.fit!r}")
+            raise ArgumentError("fit", f"is one of {', '.join(FITS)}, not {self.fit!r}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(f"mean and std hold three numbers in 0..1, std above zero, not {list(self.mean)} and {list(self.std)}")
+            raise ArgumentError("mean", f"and std hold three numbers in 0..1, std above zero, not {list(self.mean)} and {list(self.std)}")
         if not 0 <= self.flip <= 1:
-            raise ValueError(f"flip is a probability, not {self.flip}")
+            raise ArgumentError("flip", f"is a probability, not {self.flip}")
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise ValueError(f"crop_scale is [least, greatest] share of the image's area in (0, 1], not {list(self.crop_scale)}")
+            raise ArgumentError("crop_scale", f"is [least, greatest] share of the image's area in (0, 1], not {list(self.crop_scale)}")
         if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
-            raise ValueError(f"crop_ratio is [least, greatest] width / height, positive, not {list(self.crop_ratio)}")
+            raise ArgumentError("crop_ratio", f"is [least, greatest] width / height, positive, not {list(self.crop_ratio)}")
         if self.interpolation not in ("nearest", "bilinear", "bicubic"):
-            raise ValueError(f"interpolation is nearest, bilinear or bicubic, not {self.interpolation!r}")
+            raise ArgumentError("interpolation", f"is nearest, bilinear or bicubic, not {self.interpolation!r}")
 
     def box(self, width: int, height: int) -> Box:
         """What the model sees of an image of this size when nothing is random."""
@@ -189,5 +189,5 @@ def _in_original(box: Box, image: Image.Image) -> Box:
 
 def _pair(name: str, values: Sequence[Any]) -> tuple[Any, Any]:
     if len(values) != 2:
-        raise ValueError(f"{name} holds two numbers, not {list(values)}")
+        raise ArgumentError(name, f"holds two numbers, not {list(values)}")
     return values[0], values[1]

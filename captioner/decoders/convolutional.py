@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from captioner.attention.attention import Attention
 from captioner.decoders.decoder import check_choices
 from captioner.decoders.parallel import Layer, ParallelDecoder, Read, an_attention_each
+from captioner.errors import ArgumentError
 from captioner.records import AttentionHistory, Memory
 
 
@@ -60,7 +61,7 @@ class ConvolutionalDecoder(ParallelDecoder):
     m sqrt(1/m) out, as models of this class were trained before there was a choice. Departures: no weight normalisation; positions are not
     learned, and embeddings grow by sqrt(size) (`ParallelDecoder`); the regions' keys and values are those of `attention` (there values are
     sums of outputs and embeddings); the encoder's gradients are not divided by the number of attentions.
-    Raises: ValueError, a size not positive, a dropout outside [0, 1), a locality that needs the past, a sentinel.
+    Raises: ArgumentError, a size not positive, a dropout outside [0, 1), a locality that needs the past, a sentinel.
     """
 
     def __init__(
@@ -78,6 +79,6 @@ class ConvolutionalDecoder(ParallelDecoder):
         sizes = {"embedding_size": embedding_size, "hidden_size": hidden_size, "layers": layers}
         check_choices(dropout, vocabulary_size=vocabulary_size, **sizes)
         if kernel_size < 1:
-            raise ValueError(f"kernel_size is a number of words and must be positive, not {kernel_size}")
+            raise ArgumentError("kernel_size", f"is a number of words and must be positive, not {kernel_size}")
         blocks = [Convolution(own, hidden_size, kernel_size, dropout, scale_context) for own in an_attention_each(attention, layers)]
         super().__init__(vocabulary_size, blocks, nn.Identity(), embedding_size, hidden_size, dropout, tie)

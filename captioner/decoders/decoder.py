@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from captioner.errors import ArgumentError
 from captioner.records import Regions, Rollout, Step
 
 LOGITS_AT_ONCE = 2**25
@@ -69,11 +70,11 @@ def check_choices(dropout: float, **sizes: int) -> None:
     """Raise ValueError, by name, unless each size is a number of units or layers and `dropout` a probability below one."""
     for name, size in sizes.items():
         if size < 1:
-            raise ValueError(f"{name} is a number of {'layers' if name == 'layers' else 'units'} and must be positive, not {size}")
+            raise ArgumentError(name, f"is a number of {'layers' if name == 'layers' else 'units'} and must be positive, not {size}")
     if sizes.get("layers", 1) > DEEPEST:
-        raise ValueError(f"layers is a number of layers and at most {DEEPEST}, not {sizes['layers']}")
+        raise ArgumentError("layers", f"is a number of layers and at most {DEEPEST}, not {sizes['layers']}")
     if not 0 <= dropout < 1:
-        raise ValueError(f"dropout is a probability in [0, 1), not {dropout}")
+        raise ArgumentError("dropout", f"is a probability in [0, 1), not {dropout}")
 
 
 def last_layers(hidden_size: int, embedding: nn.Embedding, tie: bool) -> tuple[nn.Module, nn.Linear]:

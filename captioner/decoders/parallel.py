@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from captioner.attention.attention import Attention
 from captioner.decoders.decoder import Decoder, last_layers, logits_of, said
+from captioner.errors import ArgumentError
 from captioner.records import AttentionHistory, Glimpse, Memory, Regions, Rollout, Step, StepRecord, map_tensors
 
 Read = tuple[Float[Tensor, "images queries steps hidden"], Float[Tensor, "images queries kept units"], Glimpse]
@@ -146,17 +147,19 @@ class ParallelDecoder(Decoder):
 def an_attention_each(attention: Attention, layers: int) -> list[Attention]:
     """`attention` for the first layer, and for each other a copy with weights of its own (of the layers that can be drawn anew).
 
-    Raises: ValueError, a locality that reads where was looked before, or a sentinel.
+    Raises: ArgumentError, a locality that reads where was looked before, or a sentinel.
     """
     if attention.locality.needs_history:
-        raise ValueError(
-            f"attention.locality is {type(attention.locality).__name__}, which reads where was looked before, and this decoder takes all "
-            "steps at once; use everywhere, prior or gaussian_window, or the decoder lstm, gru or top_down"
+        raise ArgumentError(
+            "attention.locality",
+            f"is {type(attention.locality).__name__}, which reads where was looked before, and this decoder takes "
+            "all steps at once; use everywhere, prior or gaussian_window, or the decoder lstm, gru or top_down",
         )
     if attention.sentinel_size is not None:
-        raise ValueError(
-            f"attention.sentinel_size is {attention.sentinel_size}, and this decoder has no memory to make a sentinel of; use null "
-            "(attention=soft or hard), or the decoder lstm, gru or top_down"
+        raise ArgumentError(
+            "attention.sentinel_size",
+            f"is {attention.sentinel_size}, and this decoder has no memory to make a sentinel of; use null "
+            "(attention=soft or hard), or the decoder lstm, gru or top_down",
         )
 
     def draw(module: nn.Module) -> None:

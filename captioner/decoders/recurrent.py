@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from captioner.attention.attention import Attention
 from captioner.decoders.decoder import Decoder, check_choices, last_layers, logits_of, mean_region, said
+from captioner.errors import ArgumentError
 from captioner.records import AttentionHistory, Glimpse, Memory, Regions, Rollout, Step, StepRecord, map_tensors, stack_records
 
 GATES = {"none": 0, "scalar": 1, "vector": None}
@@ -147,13 +148,13 @@ def spread(leaf: Tensor, size: torch.Size) -> Tensor:
 def sentinel_layers(attention: Attention, word_size: int, state_size: int, hidden_size: int) -> tuple[nn.Linear | None, nn.Linear | None]:
     """The two shares of a sentinel's gate, of the word and of the rest, or nothing where `attention` wants none.
 
-    Raises: ValueError, `attention.sentinel_size` is not the decoder's hidden size.
+    Raises: ArgumentError, `attention.sentinel_size` is not the decoder's hidden size.
     """
     if attention.sentinel_size is None:
         return None, None
     if attention.sentinel_size != hidden_size:
-        raise ValueError(
-            f"attention.sentinel_size is the size of the decoder's state, hidden_size={hidden_size} units, not {attention.sentinel_size}"
+        raise ArgumentError(
+            "attention.sentinel_size", f"is the size of the decoder's state, hidden_size={hidden_size} units, not {attention.sentinel_size}"
         )
     return nn.Linear(word_size, hidden_size), nn.Linear(state_size, hidden_size, bias=False)
 
@@ -198,7 +199,7 @@ class LayerDecoder(RecurrentDecoder):
 
     Where attention has a sentinel, s_t = sigmoid(W_x [E y_{t-1}; fed] + W_h h_{t-1}) * tanh(m) with m the memory that goes with the
     query, c_t for "current" (Lu et al. 2017, eqs. 9 and 10; there `fed` is the image) and c_{t-1} for the others, a departure.
-    Raises: ValueError, a size not positive, a dropout outside [0, 1), an unknown `query`, `gate`, `deep_output` or `feed`, a `feed` that
+    Raises: ArgumentError, a size not positive, a dropout outside [0, 1), an unknown `query`, `gate`, `deep_output` or `feed`, a `feed` that
     does not go with them, a sentinel of another size.
     """
 
@@ -338,8 +339,10 @@ def check_steps(query: str, gate: str, deep_output: str, feed: str) -> None:
     given = {"query": (query, QUERIES), "gate": (gate, GATES), "deep_output": (deep_output, DEEP_OUTPUTS), "feed": (feed, FEEDS)}
     for name, (value, choices) in given.items():
         if value not in choices:
-            raise ValueError(f"{name} is one of {', '.join(choices)}, not {value!r}")
+            raise ArgumentError(name, f"is one of {', '.join(choices)}, not {value!r}")
     if feed != "context" and query != "current":
-        raise ValueError(f"feed is {feed}, which a layer reads before it asks: it needs query=current, not {query}")
+        raise ArgumentError("feed", f"is {feed}, which a layer reads before it asks: it needs query=current, not {query}")
     if feed == "output" and deep_output != "attentional":
-        raise ValueError(f"feed is output, which must not need the word just said: it needs deep_output=attentional, not {deep_output}")
+        raise ArgumentError(
+            "feed", f"is output, which must not need the word just said: it needs deep_output=attentional, not {deep_output}"
+        )

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from captioner.attention.attention import Attention
 from captioner.decoders.decoder import check_choices
 from captioner.decoders.parallel import Layer, ParallelDecoder, Read, an_attention_each
+from captioner.errors import ArgumentError
 from captioner.records import AttentionHistory, Memory
 
 
@@ -63,7 +64,7 @@ class TransformerDecoder(ParallelDecoder):
     when stepping. Source: Vaswani et al. 2017, sec. 3. Departures: norms before each part and after the last layer ("pre-norm", Xiong et
     al. 2020), which trains without a long warm-up; attention over the regions is any `attention`, of which each layer has its own; dropout
     also on the weights of the self-attention, inside the feed-forward network and before the output.
-    Raises: ValueError, a size not positive, `heads` that do not divide hidden_size, a dropout outside [0, 1), a locality that needs the
+    Raises: ArgumentError, a size not positive, `heads` that do not divide hidden_size, a dropout outside [0, 1), a locality that needs the
     past, a sentinel.
     """
 
@@ -82,6 +83,6 @@ class TransformerDecoder(ParallelDecoder):
         sizes = {"embedding_size": embedding_size, "hidden_size": hidden_size, "layers": layers, "feedforward_size": feedforward_size}
         check_choices(dropout, vocabulary_size=vocabulary_size, **sizes)
         if heads < 1 or hidden_size % heads:
-            raise ValueError(f"heads splits hidden_size, {hidden_size} units, into equal parts, and must divide it, not {heads}")
+            raise ArgumentError("heads", f"splits hidden_size, {hidden_size} units, into equal parts, and must divide it, not {heads}")
         blocks = [Block(own, hidden_size, heads, feedforward_size, dropout) for own in an_attention_each(attention, layers)]
         super().__init__(vocabulary_size, blocks, nn.LayerNorm(hidden_size), embedding_size, hidden_size, dropout, tie)

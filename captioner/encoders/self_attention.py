@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from captioner.encoders.encoder import Encoder
+from captioner.errors import ArgumentError
 from captioner.records import Regions
 
 Features = Float[Tensor, "images regions features"]
@@ -31,7 +32,8 @@ class SelfAttention(Encoder):
     held (`base`), and the layers run on what was held.
     Source: Vaswani et al. 2017, sec. 3.2 and 3.3; positions at every layer's queries and keys after Carion et al. 2020, app. A.4.
     Departures: norm before each branch and once at the end (Xiong et al. 2020), where both norm after.
-    Raises: ValueError, a size or a number not positive, `features` no multiple of 4 or of heads, dropout outside [0, 1), nothing allowed.
+    Raises: ArgumentError, a size or a number not positive, `features` no multiple of 4 or of heads, dropout outside [0, 1); nothing
+    allowed.
     """
 
     receptive_field = None
@@ -50,11 +52,11 @@ class SelfAttention(Encoder):
         hidden = 4 * features if hidden is None else hidden
         for name, value in (("features", features), ("layers", layers), ("heads", heads), ("hidden", hidden)):
             if value < 1:
-                raise ValueError(f"{name} must be a positive whole number, not {value}")
+                raise ArgumentError(name, f"must be a positive whole number, not {value}")
         if features % 4 or features % heads:
-            raise ValueError(f"features must be a multiple of 4 (two waves for each axis) and of heads ({heads}), not {features}")
+            raise ArgumentError("features", f"must be a multiple of 4 (two waves for each axis) and of heads ({heads}), not {features}")
         if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is a share in [0, 1), not {dropout}")
+            raise ArgumentError("dropout", f"is a share in [0, 1), not {dropout}")
         self.trunk = trunk
         self.images = trunk.images
         self.features, self.stride = features, trunk.stride
@@ -73,7 +75,7 @@ class SelfAttention(Encoder):
         """The layers, on regions of `base`."""
         regions = self.trunk.finish(regions)
         if regions.mask is not None and not regions.mask.any(-1).all():
-            raise ValueError("mask forbids every region of an image, so there is nothing to attend to")
+            raise ArgumentError("mask", "forbids every region of an image, so there is nothing to attend to")
         x = self.project(regions.features)
         places = place_waves(regions.cells, self.features).to(x.dtype)
         for layer in self.layers:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from captioner.encoders.encoder import Encoder, as_regions, receptive_field
+from captioner.errors import ArgumentError
 from captioner.records import Regions
 
 
@@ -23,7 +24,7 @@ class SmallConv(Encoder):
     know their place only as far as the trunk's zero padding tells them.
     `channels`, `kernels`, `strides` (pixels of the stage before) and `blocks` (how many residual convolutions) have an entry a stage;
     `features`, where given, is held to the last width with the coordinates. `images` says what images it is made for.
-    Raises: ValueError, entries out of range or of unequal number, a kernel smaller than its stride, `features` another number.
+    Raises: ArgumentError, entries out of range or of unequal number, a kernel smaller than its stride, `features` another number.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class SmallConv(Encoder):
         self.coordinates = coordinates
         self.features = channels[-1] + COORDINATES * coordinates
         if features not in (None, self.features):
-            raise ValueError(f"features must be {self.features} (the last stage's width and any coordinates), not {features}")
+            raise ArgumentError("features", f"must be {self.features} (the last stage's width and any coordinates), not {features}")
         layers: list[nn.Module] = []
         sizes: list[tuple[int, int]] = []
         for before, width, kernel, stride, count in zip((3, *channels), channels, kernels, strides, blocks, strict=False):
@@ -75,14 +76,14 @@ def place_features(cells: Float[Tensor, "regions 2"]) -> Float[Tensor, "regions 
 
 def _check(channels: Sequence[int], kernels: Sequence[int], strides: Sequence[int], blocks: Sequence[int]) -> None:
     if not channels or min(channels) < 1:
-        raise ValueError(f"channels are the stages' widths and must be positive, not {list(channels)}")
+        raise ArgumentError("channels", f"are the stages' widths and must be positive, not {list(channels)}")
     for name, values, least in (("kernels", kernels, 1), ("strides", strides, 1), ("blocks", blocks, 0)):
         if len(values) != len(channels) or min(values) < least:
-            raise ValueError(f"{name} must be {len(channels)} numbers from {least}, one a stage, not {list(values)}")
+            raise ArgumentError(name, f"must be {len(channels)} numbers from {least}, one a stage, not {list(values)}")
     if max(blocks) > DEEPEST:
-        raise ValueError(f"blocks are numbers of residual blocks and at most {DEEPEST}, not {list(blocks)}")
+        raise ArgumentError("blocks", f"are numbers of residual blocks and at most {DEEPEST}, not {list(blocks)}")
     if any(kernel < stride for kernel, stride in zip(kernels, strides, strict=True)):
-        raise ValueError(f"kernels must be at least the strides {list(strides)}, or pixels go unseen, not {list(kernels)}")
+        raise ArgumentError("kernels", f"must be at least the strides {list(strides)}, or pixels go unseen, not {list(kernels)}")
 
 
 def _convolution(before: int, width: int, kernel: int, stride: int) -> nn.Sequential:

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from captioner.encoders.encoder import Encoder
+from captioner.errors import ArgumentError
 
 
 class Staged(Encoder):
@@ -24,7 +25,7 @@ class Staged(Encoder):
     ) -> None:
         """Say what the stages are, once all parameters are there: names of modules or parameters of the module called `body`.
 
-        `finetune_from` trains that stage and all above it; where it is None, `frozen` says for all. Raises: ValueError, no such stage.
+        `finetune_from` trains that stage and all above it; where it is None, `frozen` says for all. Raises: ArgumentError, no such stage.
         """
         self.stages = tuple(stages)
         self.hold_statistics = hold_statistics
@@ -37,7 +38,7 @@ class Staged(Encoder):
     def unfreeze(self, stage: str | int) -> list[nn.Parameter]:
         """Train `stage` and all above it from now on; what was trained before stays so. Returns the parameters that it frees.
 
-        Raises: ValueError, no such stage.
+        Raises: ArgumentError, no such stage.
         """
         parts = tuple(part for name in self.stages[self._number(stage) :] for part in self._parts_of[name])
         freed = [parameter for name, parameter in self.named_parameters() if not parameter.requires_grad and f"{name}.".startswith(parts)]
@@ -51,7 +52,7 @@ class Staged(Encoder):
             return self.stages.index(str(stage))
         if isinstance(stage, int) and 0 <= stage < len(self.stages):
             return stage
-        raise ValueError(f"finetune_from must be a stage ({', '.join(self.stages)}) or its number from 0, not {stage!r}")
+        raise ArgumentError("finetune_from", f"must be a stage ({', '.join(self.stages)}) or its number from 0, not {stage!r}")
 
     def train(self, mode: bool = True) -> "Staged":
         """As ever, but what is frozen, and the batch norms whose statistics are held, stay in evaluation mode."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from captioner.bundle import load_state, read_tensors
 from captioner.encoders.encoder import as_regions
 from captioner.encoders.staged import Staged
-from captioner.errors import InputError
+from captioner.errors import ArgumentError, InputError
 from captioner.records import Regions
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class Timm(Staged):
     images of other sizes than they were trained on.
 
     `stages` are timm's own groups, counted from the pixels; `frozen`, `finetune_from`, `grid` and `hold_statistics` are as `Trunk`'s.
-    Raises: ValueError, `features` not the model's, other `images`, an unknown stage, a grid not positive; InputError, timm is not
+    Raises: ArgumentError, `features` not the model's, other `images`, an unknown stage, a grid not positive; InputError, timm is not
     installed or has no such model, weights that cannot be had or do not fit, an image that the model does not take or makes no grid of.
     """
 
@@ -49,11 +49,11 @@ class Timm(Staged):
     ) -> None:
         super().__init__()
         if grid is not None and grid < 1:
-            raise ValueError(f"grid is a number of cells a side and must be positive, not {grid}")
+            raise ArgumentError("grid", f"is a number of cells a side and must be positive, not {grid}")
         self.name, self.features, self.grid = name, features, grid
         self.model, groups = _make(name, weights)
         if features != self.model.num_features:
-            raise ValueError(f"features of {name} must be {self.model.num_features}, not {features}")
+            raise ArgumentError("features", f"of {name} must be {self.model.num_features}, not {features}")
         self.stride = _stride(self.model)
         self.images = images if images is None or weights is None else _own_images(self.model, name, images)
         self.arrange("model", groups, frozen, finetune_from, hold_statistics)
@@ -125,7 +125,7 @@ def _create(name: str, pretrained: bool) -> nn.Module:
 
 
 def _own_images(model: Any, name: str, images: Mapping[str, Any]) -> dict[str, Any]:
-    """`images` with the size that the weights were trained on. Raises: ValueError, they were trained with another mean or deviation."""
+    """`images` with the size that the weights were trained on. Raises: ArgumentError, they were trained with another mean or deviation."""
     from timm.data import resolve_model_data_config
 
     config = resolve_model_data_config(model)
@@ -133,7 +133,7 @@ def _own_images(model: Any, name: str, images: Mapping[str, Any]) -> dict[str, A
     wrong = [part for part, distance in far.items() if distance > NEAR]
     if wrong:
         said = " ".join(f"images.{part}={list(config[part])}".replace(", ", ",") for part in wrong)
-        raise ValueError(f"images of {name} must have timm's values: {said}")
+        raise ArgumentError("images", f"of {name} must have timm's values: {said}")
     height, width = config["input_size"][1:]
     return {**images, "size": height if height == width else [height, width]}
 

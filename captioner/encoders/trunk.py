@@ -16,7 +16,7 @@ from captioner.bundle import load_state, read_tensors
 from captioner.encoders.encoder import as_regions
 from captioner.encoders.staged import Staged
 from captioner.encoders.vit import PatchMaps
-from captioner.errors import InputError
+from captioner.errors import ArgumentError, InputError
 from captioner.records import Regions
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class Trunk(Staged):
     batch-norm statistics of trained stages too (their weights still learn), right for small batches and for weights with batch norm
     folded in; false for training from random weights. `grid` pools to grid x grid cells by adaptive averages (the paper's 14x14 from
     trunks of stride 32 repeats cells); None keeps the trunk's own.
-    Raises: ValueError, an unknown name or stage, `features` not the trunk's, a grid not positive; InputError, weights that cannot be
+    Raises: ArgumentError, an unknown name or stage, `features` not the trunk's, a grid not positive; InputError, weights that cannot be
     had or do not fit.
     """
 
@@ -137,9 +137,9 @@ class Trunk(Staged):
         self.images = images
         if name not in trunk_names():
             near = difflib.get_close_matches(name, trunk_names(), 3) or ["resnet50", "vgg16", "mobilenet_v2"]
-            raise ValueError(f"name must be a torchvision trunk, for instance {', '.join(near)}, not {name!r}")
+            raise ArgumentError("name", f"must be a torchvision trunk, for instance {', '.join(near)}, not {name!r}")
         if grid is not None and grid < 1:
-            raise ValueError(f"grid is a number of cells a side and must be positive, not {grid}")
+            raise ArgumentError("grid", f"is a number of cells a side and must be positive, not {grid}")
         model = torchvision.models.get_model(name, weights=None)
         ignored = set(model.state_dict())
         cut = next(cut for start, cut in _CUTS.items() if name.startswith(start))(model)
@@ -161,7 +161,7 @@ def _check_features(name: str, features: int, trunk: nn.Module) -> None:
     last = [layer for layer in trunk.modules() if isinstance(layer, nn.Conv2d | nn.LayerNorm)][-1]
     actual = last.out_channels if isinstance(last, nn.Conv2d) else last.normalized_shape[0]
     if features != actual:
-        raise ValueError(f"features of {name} must be {actual}, not {features}")
+        raise ArgumentError("features", f"of {name} must be {actual}, not {features}")
 
 
 def _load(trunk: nn.Module, name: str, weights: str | Path, ignored: set[str]) -> None:

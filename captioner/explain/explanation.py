@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
+from captioner.errors import ArgumentError
 from captioner.model import Captioner
 from captioner.records import AttentionMode, Regions, Rollout, grid_size
 
@@ -30,10 +31,11 @@ class Explanation(ABC):
     ) -> Float32[np.ndarray, "words rows cols"]:
         """What speaks for each word: the positive part, over all that the model sees, its sum one (a map of zeros stays so).
 
-        The captioner is set to evaluation; its parameters keep their gradients. Raises: ValueError, no word between `<start>` and `<end>`.
+        The captioner is set to evaluation; its parameters keep their gradients.
+        Raises: ArgumentError, no word between `<start>` and `<end>`.
         """
         if len(ids) < 3:
-            raise ValueError(f"ids hold <start>, one word or more, and <end>, not {len(ids)} words")
+            raise ArgumentError("ids", f"hold <start>, one word or more, and <end>, not {len(ids)} words")
         captioner.eval()
         found = self.relevance(captioner, image.to(captioner.device), ids.to(captioner.device))
         return shares(found.detach()).float().cpu().numpy()

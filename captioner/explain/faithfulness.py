@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from captioner.data.pixels import to_rgb
+from captioner.errors import ArgumentError
 from captioner.explain.explanation import prefixes, said
 from captioner.maps.geometry import heats
 from captioner.metrics.additive import Additive, mean
@@ -84,7 +85,7 @@ def faithfulness(
     are drawn. Of equally high pixels the noise decides, so that an even map scores as "random"; every map meets the same noise (`seed`).
     `only`: the indices of the words to score; all where None. Source: Petsiuk et al. 2018, sec. 4.2, where the probability is a class's;
     `hidden`, `chance` and `agreement` are our own.
-    Raises: ValueError, not a map a word, or a setting out of its range.
+    Raises: ArgumentError, not a map a word, or a setting out of its range.
     """
     check(words, maps, steps=steps, chances=chances, window=window, blur=blur)
     captioner.eval()
@@ -103,14 +104,14 @@ def faithfulness(
 
 def check(words: Sequence[str], maps: Mapping[str, np.ndarray], *, steps: int, chances: int, window: float, blur: float) -> None:
     if not words or not maps:
-        raise ValueError(f"words and maps must not be empty, but there are {len(words)} and {len(maps)}")
+        raise ArgumentError("words", f"and maps must not be empty, but there are {len(words)} and {len(maps)}")
     for name, found in maps.items():
         if len(found) != len(words):
-            raise ValueError(f"{name} holds {len(found)} maps for {len(words)} words")
+            raise ArgumentError(name, f"holds {len(found)} maps for {len(words)} words")
     if steps < 1 or chances < 1:
-        raise ValueError(f"steps (shares of pixels) and chances (squares) must be positive, not {steps} and {chances}")
+        raise ArgumentError("steps", f"(shares of pixels) and chances (squares) must be positive, not {steps} and {chances}")
     if not 0 < window <= 1 or not 0 < blur <= 1:
-        raise ValueError(f"window and blur are shares of the shorter side, in (0, 1], not {window} and {blur}")
+        raise ArgumentError("window", f"and blur are shares of the shorter side, in (0, 1], not {window} and {blur}")
 
 
 def tried(
@@ -234,10 +235,10 @@ def summary(found: Sequence[Mapping[str, Faith]], resamples: int = 1000, seed: i
     """Kind of map -> measure -> its mean over the words of all images, with a 95 % bootstrap interval over images; nan where no
     word counts.
 
-    `found` holds what `faithfulness` gave for each image. Raises: ValueError, no images.
+    `found` holds what `faithfulness` gave for each image. Raises: ArgumentError, no images.
     """
     if not found:
-        raise ValueError("found holds what was measured of each image, and must not be empty")
+        raise ArgumentError("found", "holds what was measured of each image, and must not be empty")
     return {kind: {part.names[0]: estimate(part, resamples, seed) for part in rows_of(found, kind)} for kind in found[0]}
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Float32
 
 from captioner.data.instances import Instance
-from captioner.errors import InputError
+from captioner.errors import ArgumentError, InputError
 from captioner.explain.components import largest_boxes
 from captioner.explain.pointing import Box, inside
 from captioner.metrics.additive import Additive
@@ -177,10 +177,10 @@ CENTRE = gaussian(15)
 def chosen_cuts(words: Sequence[Word], places: Mapping[Any, Place], centre: bool = False) -> Cuts:
     """For each class the cut, of THRESHOLDS, with the highest mean IoU over its words (where it has SEVERAL), and one over all words.
 
-    centre: of the centred map, not of the words' own. Raises: ValueError, no words.
+    centre: of the centred map, not of the words' own. Raises: ArgumentError, no words.
     """
     if not words:
-        raise ValueError("words must not be empty: there is nothing to choose thresholds on")
+        raise ArgumentError("words", "must not be empty: there is nothing to choose thresholds on")
     of_class: dict[str, list[Float[np.ndarray, " cuts"]]] = defaultdict(list)
     targets: dict[tuple[int, tuple[int, ...]], Target] = {}
     for word in progress(words, "choosing thresholds", unit="word"):

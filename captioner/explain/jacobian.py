@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from captioner.errors import ArgumentError
 from captioner.explain.explanation import CELLS, Explanation, pooled
 from captioner.explain.gradcam import region_gradients
 from captioner.model import Captioner
@@ -39,14 +40,14 @@ class SmoothGrad(Explanation):
 
     `sigma` is a share of the prepared image's range; the noise is drawn with `seed`. Source: Smilkov et al. 2017, sec. 3; departures as
     `Jacobian`'s (their pictures show absolute values, the highest cut off).
-    Raises: ValueError, samples not positive, sigma negative.
+    Raises: ArgumentError, samples not positive, sigma negative.
     """
 
     def __init__(self, samples: int = 24, sigma: float = 0.15, seed: int = 0, cells: int | None = CELLS) -> None:
         if samples < 1:
-            raise ValueError(f"samples is a number of noisy images and must be positive, not {samples}")
+            raise ArgumentError("samples", f"is a number of noisy images and must be positive, not {samples}")
         if sigma < 0:
-            raise ValueError(f"sigma is a share of the image's range and not negative, not {sigma}")
+            raise ArgumentError("sigma", f"is a share of the image's range and not negative, not {sigma}")
         self.samples, self.sigma, self.seed, self.cells = samples, sigma, seed, checked_cells(cells)
 
     def relevance(
@@ -68,12 +69,12 @@ class IntegratedGradients(Explanation):
     grey is the mean colour of the transform, zero once prepared. All attributions of a word add up to log p(w_t | image) -
     log p(w_t | grey) (completeness), what speaks against it counted below zero.
     Source: Sundararajan et al. 2017, sec. 3; departures: there the way begins at a black image, the sum takes the ends of the steps, the
-    output is a class's softmax, and absolute values are shown. Raises: ValueError, steps not positive.
+    output is a class's softmax, and absolute values are shown. Raises: ArgumentError, steps not positive.
     """
 
     def __init__(self, steps: int = 24, cells: int | None = CELLS) -> None:
         if steps < 1:
-            raise ValueError(f"steps is a number of images on the path and must be positive, not {steps}")
+            raise ArgumentError("steps", f"is a number of images on the path and must be positive, not {steps}")
         self.steps, self.cells = steps, checked_cells(cells)
 
     def relevance(
@@ -105,5 +106,5 @@ def mean_gradients(
 
 def checked_cells(cells: int | None) -> int | None:
     if cells is not None and cells < 1:
-        raise ValueError(f"cells is the most cells a side of a map and must be positive, not {cells}")
+        raise ArgumentError("cells", f"is the most cells a side of a map and must be positive, not {cells}")
     return cells

@@ -8,7 +8,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 from captioner.data.pixels import to_rgb
-from captioner.errors import InputError
+from captioner.errors import ArgumentError, InputError
 from captioner.explain.explanation import Attention, Explanation
 from captioner.explain.gradcam import GradCam
 from captioner.explain.jacobian import IntegratedGradients, Jacobian, SmoothGrad
@@ -36,7 +36,7 @@ def explain(
 
     Each covers the box that `captioner.transform.box(*image.size)` names, on a grid of its own; a map's sum is one, or zero where nothing
     speaks for the word. `kinds` are names, or pairs of a name and an explanation.
-    Raises: InputError, no words; ValueError, an unknown kind.
+    Raises: InputError, no words; ArgumentError, an unknown kind.
     """
     words = tokenize(caption) if isinstance(caption, str) else list(caption)
     if not words:
@@ -51,5 +51,5 @@ def named(kind: str | tuple[str, Explanation]) -> tuple[str, Explanation]:
     if isinstance(kind, tuple):
         return kind
     if kind not in KINDS:
-        raise ValueError(f"kinds are among {', '.join(KINDS)}, not {kind!r}")
+        raise ArgumentError("kinds", f"are among {', '.join(KINDS)}, not {kind!r}")
     return kind, KINDS[kind]()

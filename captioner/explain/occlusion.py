@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from captioner.errors import ArgumentError
 from captioner.explain.explanation import Explanation, said
 from captioner.model import Captioner
 
@@ -17,14 +18,14 @@ class Occlusion(Explanation):
     The longer side has `cells` cells, the square's side is `window` of the shorter side, cut off at the border; grey is the mean colour of
     the transform, zero once prepared. Below zero where hiding helps the word. `batch_size` images at a time.
     Source: Zeiler and Fergus 2014, sec. 4.2; departures: there the probability of a class, and not what log p loses.
-    Raises: ValueError, cells or batch_size not positive, a window outside (0, 1].
+    Raises: ArgumentError, cells or batch_size not positive, a window outside (0, 1].
     """
 
     def __init__(self, window: float = 0.2, cells: int = 14, batch_size: int = 64) -> None:
         if not 0 < window <= 1:
-            raise ValueError(f"window is a share of the image's shorter side, in (0, 1], not {window}")
+            raise ArgumentError("window", f"is a share of the image's shorter side, in (0, 1], not {window}")
         if cells < 1 or batch_size < 1:
-            raise ValueError(f"cells (a side) and batch_size (images) must be positive, not {cells} and {batch_size}")
+            raise ArgumentError("cells", f"(a side) and batch_size (images) must be positive, not {cells} and {batch_size}")
         self.window, self.cells, self.batch_size = window, cells, batch_size
 
     @torch.no_grad()

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from captioner.errors import ArgumentError
+
 Box = tuple[float, float, float, float]
 
 
@@ -27,7 +29,7 @@ def pointing(records: Iterable[PointingRecord]) -> dict[str, float]:
     word gets the share that is inside (within one part in 10^6 counts as equal), so a flat map scores as `uniform`; the left and upper
     edges of a box are inside, the others are not. Without records all shares are nan.
     Source: Zhang et al. 2016, "Top-down neural attention by excitation backprop", sec. 4.2 (there with a margin of 15 pixels, here none).
-    Raises: ValueError, alphas are not a grid of finite numbers, or a box is empty.
+    Raises: ArgumentError, alphas are not a grid of finite numbers, or a box is empty.
     """
     rows = [point(record) for record in records]
     means = np.mean(rows, axis=0) if rows else np.full(3, np.nan)
@@ -38,7 +40,7 @@ def point(record: PointingRecord) -> tuple[float, float, float]:
     """The shares of one word: its map's, a uniform map's, a centre peak's."""
     alphas = record.alphas
     if alphas.ndim != 2 or alphas.size == 0 or not np.isfinite(alphas).all():
-        raise ValueError(f"alphas must be a grid (rows, cols) of finite numbers, not of shape {alphas.shape}")
+        raise ArgumentError("alphas", f"must be a grid (rows, cols) of finite numbers, not of shape {alphas.shape}")
     x, y = cell_centres(alphas.shape[0], alphas.shape[1], record.box)
     there = inside(x, y, record.targets)
     highest = alphas >= alphas.max() - 1e-6 * abs(alphas.max())
@@ -51,7 +53,7 @@ def cell_centres(rows: int, cols: int, box: Box) -> tuple[Float[np.ndarray, " co
     """x of each column's middle and y of each row's, in the original pixels that `box` (left, top, right, bottom) spans."""
     left, top, right, bottom = box
     if not (right > left and bottom > top):
-        raise ValueError(f"box (left, top, right, bottom) must have an area in pixels, not {tuple(box)}")
+        raise ArgumentError("box", f"(left, top, right, bottom) must have an area in pixels, not {tuple(box)}")
     return left + (np.arange(cols) + 0.5) * (right - left) / cols, top + (np.arange(rows) + 0.5) * (bottom - top) / rows
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw
 
+from captioner.errors import ArgumentError
 from captioner.files import write_whole
 from captioner.maps.colours import Theme, theme_named
 from captioner.maps.geometry import Box, scaled_box
@@ -41,7 +42,7 @@ def frames(
     """
     colours = theme_named(theme)
     if longest_side < 1:
-        raise ValueError(f"longest_side is in pixels and positive, not {longest_side}")
+        raise ArgumentError("longest_side", f"is in pixels and positive, not {longest_side}")
     check_counts(len(words), probabilities=probabilities)
     scale = longest_side / max(image.size)
     size = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
@@ -70,7 +71,7 @@ def animated(pictures: Sequence[Image.Image], kind: str = "gif", seconds: float 
     Raises: ValueError, a kind that is not in FORMATS, no frame, `seconds` a frame not positive.
     """
     if kind not in FORMATS:
-        raise ValueError(f"kind is one of {', '.join(FORMATS)}, not {kind!r}")
+        raise ArgumentError("kind", f"is one of {', '.join(FORMATS)}, not {kind!r}")
     if not pictures or not seconds > 0:
         raise ValueError(f"an animation needs frames and a positive number of seconds for each, not {len(pictures)} and {seconds}")
     lasting = [round(1000 * seconds)] * len(pictures)

@@ -6,6 +6,8 @@ from functools import cache
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from captioner.errors import ArgumentError
+
 ANCHORS = ("#1d0f45", "#4b1173", "#7f1f78", "#b33066", "#df4b49", "#f4772e", "#fba51f", "#f8d550", "#fcfcc0")
 """Night, violet, red, orange, straw: hues of the heat map from nothing to most; the lightness between is made even."""
 
@@ -60,7 +62,7 @@ def heat_colours() -> UInt8[np.ndarray, "256 3"]:
 
 
 def theme_named(name: str) -> Theme:
-    """Raises: ValueError, no such theme."""
+    """Raises: ArgumentError, no such theme."""
     if name not in THEMES:
-        raise ValueError(f"theme is one of {', '.join(THEMES)}, not {name!r}")
+        raise ArgumentError("theme", f"is one of {', '.join(THEMES)}, not {name!r}")
     return THEMES[name]

@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from captioner.errors import ArgumentError
 from captioner.files import write_whole
 from captioner.maps.colours import heat_colours
 from captioner.maps.geometry import Box
@@ -76,7 +77,7 @@ class Gallery:
         return len(self._cards)
 
     def add(self, entry: Entry) -> None:
-        """Raises: ValueError, not as many maps or numbers as words."""
+        """Raises: ArgumentError, not as many maps or numbers as words."""
         record = entry_record(entry)
         picture, kind = encoded(entry.image, LONGEST_SIDE, 88)
         thumbnail, thumbnail_kind = encoded(trimmed(entry.image), THUMBNAIL, 74)
@@ -130,12 +131,12 @@ def entry_record(entry: Entry) -> dict[str, Any]:
 
 
 def said_record(said: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """A caption with its maps and numbers. Raises: ValueError, not as many of them as words."""
+    """A caption with its maps and numbers. Raises: ArgumentError, not as many of them as words."""
     words = [str(word) for word in said["words"]]
     numbers = {name: said.get(source) for name, source in (("sure", "probabilities"), ("gate", "gate"), ("sentinel", "sentinel"))}
     for name, values in numbers.items():
         if values is not None and len(values) != len(words):
-            raise ValueError(f"{name} of {path} holds {len(values)} numbers for {len(words)} words")
+            raise ArgumentError(name, f"of {path} holds {len(values)} numbers for {len(words)} words")
     return {
         "caption": str(said.get("text", "")),
         "direction": direction(" ".join(words)),
@@ -147,9 +148,9 @@ def said_record(said: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def map_record(name: str, alphas: Float[np.ndarray, "words rows cols"], words: int) -> dict[str, Any]:
-    """Maps in 255 steps of each word's own peak. Raises: ValueError, not as many maps as words."""
+    """Maps in 255 steps of each word's own peak. Raises: ArgumentError, not as many maps as words."""
     if len(alphas) != words:
-        raise ValueError(f"{name} holds {len(alphas)} maps for {words} words")
+        raise ArgumentError(name, f"holds {len(alphas)} maps for {words} words")
     weights = np.clip(np.nan_to_num(alphas.astype(np.float64)), 0, None)
     peaks = weights.max(axis=(1, 2), initial=0.0)
     steps = np.round(weights * (255 / np.where(peaks > 0, peaks, 1))[:, None, None]).astype(np.uint8)

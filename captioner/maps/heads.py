@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw
 
+from captioner.errors import ArgumentError
 from captioner.maps.colours import theme_named
 from captioner.maps.geometry import Box, scaled_box
 from captioner.maps.lettering import shortened, width_of, write
@@ -27,13 +28,13 @@ def head_sheet(
 ) -> Image.Image:
     """Draw the sheet; the first column is the mean of the heads. Panels keep the photo's shape within a square of `panel_width` pixels.
 
-    Raises: ValueError, words, maps and numbers that do not count the same, no head, an unknown theme.
+    Raises: ArgumentError, words, maps and numbers that do not count the same, no head, an unknown theme.
     """
     colours = theme_named(theme)
     heads = head_alphas.shape[1]
     check_counts(len(words), head_alphas=head_alphas, probabilities=probabilities)
     if heads < 1:
-        raise ValueError("head_alphas hold no head")
+        raise ArgumentError("head_alphas", "hold no head")
     scale = panel_width / max(image.size)
     panel = max(round(image.width * scale), 16), max(round(image.height * scale), 16)
     photo = image.convert("RGB").resize(panel, Image.Resampling.LANCZOS, reducing_gap=2.0)

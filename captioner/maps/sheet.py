@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw
 
+from captioner.errors import ArgumentError
 from captioner.maps.colours import Theme, heat_colours, theme_named
 from captioner.maps.geometry import Box, heats, scaled_box, seen
 from captioner.maps.lettering import direction, shortened, width_of, wrapped, write
@@ -77,7 +78,7 @@ def contact_sheet(
     Panels stand in reading order, the photo first: of a caption written from right to left the photo is at the upper right, and rows
     and labels are read from right to left, too; the pictures themselves are not mirrored.
     A panel's colours run from zero to the map's peak, or to FULL_SCALE times an even look where the map is flatter than that; greyed pixels
-    lay outside `box`. Panels are `panel_width` pixels wide; wider for panoramas, narrower for tall photos. Raises: ValueError, words and
+    lay outside `box`. Panels are `panel_width` pixels wide; wider for panoramas, narrower for tall photos. Raises: ArgumentError, words and
     numbers that do not count the same, an unknown theme.
     """
     colours = theme_named(theme)
@@ -119,7 +120,7 @@ def check_counts(words: int, **given: Sized | None) -> None:
     """Raise ValueError, by name, unless each that is given has an entry a word."""
     for name, values in given.items():
         if values is not None and len(values) != words:
-            raise ValueError(f"{name} hold {len(values)} entries for {words} words")
+            raise ArgumentError(name, f"hold {len(values)} entries for {words} words")
 
 
 def word_images(
@@ -161,9 +162,9 @@ def strengths(
 def heat_panels(
     photo: Image.Image, alphas: Float[np.ndarray, "words rows cols"], box: Box, words: int, theme: str = "light"
 ) -> list[Image.Image]:
-    """`photo` under each map; `box` in the photo's own pixels. Raises: ValueError, not as many maps as words."""
+    """`photo` under each map; `box` in the photo's own pixels. Raises: ArgumentError, not as many maps as words."""
     if len(alphas) != words:
-        raise ValueError(f"alphas hold {len(alphas)} maps for {words} words")
+        raise ArgumentError("alphas", f"hold {len(alphas)} maps for {words} words")
     colours = theme_named(theme)
     covered, tints = _tables()
     faded, margins = _faded(photo, colours, seen(box, photo.size))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from captioner.errors import ArgumentError
 from captioner.metrics.additive import Additive
 from captioner.progress import progress
 
@@ -73,7 +74,7 @@ def p_values(part: Additive, other: Additive, resamples: int = 1000, seed: int =
     (sec. 4) claims too many differences. Raises: ValueError, resamples below 1.
     """
     if resamples < 1:
-        raise ValueError(f"resamples must be 1 or more, not {resamples}")
+        raise ArgumentError("resamples", f"must be 1 or more, not {resamples}")
     middle, apart = (part.rows + other.rows).sum(0) / 2, (part.rows - other.rows) / 2
     rng = np.random.default_rng((seed, 1))
     real = apart_by(part, middle, apart.sum(0))
@@ -95,10 +96,10 @@ def apart_by(
 def resampled(parts: Sequence[Additive], resamples: int, seed: int) -> list[Float[np.ndarray, "resamples _"]]:
     """The scores of each part on `resamples` resamples of the images, the same resamples for every part."""
     if resamples < 1:
-        raise ValueError(f"resamples must be 1 or more, not {resamples}")
+        raise ArgumentError("resamples", f"must be 1 or more, not {resamples}")
     images = len(parts[0].rows) if parts else 0
     if images == 0 or any(len(part.rows) != images for part in parts):
-        raise ValueError(f"parts must hold rows of the same images, one or more, not {[len(part.rows) for part in parts]}")
+        raise ArgumentError("parts", f"must hold rows of the same images, one or more, not {[len(part.rows) for part in parts]}")
     rng = np.random.default_rng(seed)
     sums: list[list[np.ndarray]] = [[] for _ in parts]
     at_once = max(1, AT_ONCE // images)
@@ -117,5 +118,5 @@ def by_name(part: Additive, scores: Float[np.ndarray, "resamples names"]) -> lis
 
 def ends(drawn: Float[np.ndarray, " resamples"], level: float) -> list[float]:
     if not 0 < level < 1:
-        raise ValueError(f"level is the share of resamples inside the interval, between 0 and 1, not {level}")
+        raise ArgumentError("level", f"is the share of resamples inside the interval, between 0 and 1, not {level}")
     return np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]).tolist()

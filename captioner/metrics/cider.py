@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from captioner.errors import ArgumentError
 from captioner.metrics.frequencies import Frequencies
 from captioner.metrics.ngrams import Counts, Postings, References, Tokens, counted, find, lengths
 from captioner.tokenizer import tokenize
@@ -39,12 +40,12 @@ class Cider:
         frequencies: Frequencies | None = None,
     ) -> None:
         if sigma <= 0:
-            raise ValueError(f"sigma is a length in words and must be positive, not {sigma}")
+            raise ArgumentError("sigma", f"is a length in words and must be positive, not {sigma}")
         self.references = references = counted(references, order)
         self.sigma, self.plain = sigma, plain
         own = Frequencies.of(references) if frequencies is None else frequencies
         if len(own.counts) != order:
-            raise ValueError(f"order is {order} words, but the frequencies were counted up to {len(own.counts)}")
+            raise ArgumentError("order", f"is {order} words, but the frequencies were counted up to {len(own.counts)}")
         if own.images == 1:
             logger.warning("CIDEr is 0 with one image: every n-gram of the references stands in all images, so none has weight")
         self.numbering, self.weights = own.numbering, own.weights()

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from captioner.errors import ArgumentError
 from captioner.metrics.ngrams import Counts, Numbering, Tokens, check_tokens, lengths
 
 LIST = """
@@ -31,10 +32,10 @@ def diversity(captions: Sequence[Tokens], training: Iterable[Tokens] | None = No
     - `function-word endings`: the share of captions whose last word is one of FUNCTION_WORDS. `unknown words`: the share that hold `<unk>`.
 
     Source: Li et al. 2016, "A Diversity-Promoting Objective Function", sec. 5.1 (distinct-n, which divides by words for bigrams too).
-    Raises: ValueError, no captions.
+    Raises: ArgumentError, no captions.
     """
     if len(captions) == 0:
-        raise ValueError("captions are none: there is nothing to measure")
+        raise ArgumentError("captions", "are none: there is nothing to measure")
     check_tokens(captions)
     numbering, _ = Numbering.of(captions, 2)
     words = int(lengths(captions).sum())
@@ -61,10 +62,10 @@ def self_bleu(captions: Sequence[Tokens], order: int = 4) -> Float[np.ndarray, "
     word of the others is 0. A caption alone has no others: 0. What the others hold of an n-gram is the most that any caption holds or,
     for that caption itself, the second most: so each n-gram is looked at once, and not once for every pair of captions.
     Source: Zhu et al. 2018 (Texygen), sec. 3; their program takes 500 captions at most as references, this one all.
-    Raises: ValueError, order below 1.
+    Raises: ArgumentError, order below 1.
     """
     if order < 1:
-        raise ValueError(f"order is a number of words and must be 1 or more, not {order}")
+        raise ArgumentError("order", f"is a number of words and must be 1 or more, not {order}")
     if len(captions) < 2:
         return np.zeros(len(captions))
     size = lengths(captions)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from captioner.errors import InputError
+from captioner.errors import ArgumentError, InputError
 from captioner.files import whole_file
 from captioner.metrics.ngrams import Numbering, Postings, References
 
@@ -18,11 +18,11 @@ class Frequencies:
 
     def __init__(self, images: int, numbering: Numbering, counts: list[Int[np.ndarray, " _"]]) -> None:
         if images < 1:
-            raise ValueError(f"images must be one or more, not {images}")
+            raise ArgumentError("images", f"must be one or more, not {images}")
         if [len(of_order) for of_order in counts] != numbering.sizes:
             raise ValueError(f"{[len(of_order) for of_order in counts]} counts do not go with {numbering.sizes} n-grams")
         if any(len(of_order) and not 1 <= of_order.min() <= of_order.max() <= images for of_order in counts):
-            raise ValueError(f"counts of images must lie in 1 .. {images}")
+            raise ArgumentError("counts", f"of images must lie in 1 .. {images}")
         self.images = images
         self.numbering = numbering
         self.counts = counts
@@ -67,9 +67,9 @@ class Frequencies:
         keys = [np.empty(0, np.int64), *(arrays[f"keys_{n}"] for n in range(2, order + 1))]
         counts = [arrays[f"counts_{n}"] for n in range(1, order + 1)]
         if not counts or any(leaf.ndim != 1 or leaf.dtype != np.int64 for leaf in (*keys, *counts)):
-            raise ValueError("counts and keys must be rows of whole numbers")
+            raise ArgumentError("counts", "and keys must be rows of whole numbers")
         if any((np.diff(known) <= 0).any() for known in keys):
-            raise ValueError("keys are not sorted")
+            raise ArgumentError("keys", "are not sorted")
         numbering = Numbering({word: number for number, word in enumerate(words if len(counts[0]) else [])}, keys)
         return cls(int(arrays["images"]), numbering, counts)
 

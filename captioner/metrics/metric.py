@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from captioner.errors import ArgumentError
 from captioner.ids import ImageId
 from captioner.metrics.frequencies import Frequencies
 from captioner.metrics.scores import METRICS, Scorer, check_metrics, score
@@ -54,9 +55,9 @@ class CorpusScores(Metric):
         captions: Sequence[str],
         references: Sequence[Sequence[str]] | None = None,
     ) -> None:
-        """Raises: ValueError, lengths differ, or references are given at construction and here, or at neither."""
+        """Raises: ArgumentError, lengths differ, or references are given at construction and here, or at neither."""
         if (references is None) == (self.references is None):
-            raise ValueError("references are given either to CorpusScores or to each update")
+            raise ArgumentError("references", "are given either to CorpusScores or to each update")
         texts = [None] * len(image_ids) if references is None else [list(of_image) for of_image in references]
         lines = [json.dumps(entry) + "\n" for entry in zip(image_ids, captions, texts, strict=True)]
         fresh = torch.frombuffer(bytearray("".join(lines).encode()), dtype=torch.uint8) if lines else torch.empty(0, dtype=torch.uint8)

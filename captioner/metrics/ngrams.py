@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from captioner.errors import ArgumentError
+
 Tokens = Sequence[Hashable]
 """Words, or their ids."""
 Integers = Int[np.ndarray, " entries"]
@@ -120,11 +122,11 @@ class References:
 
     def __init__(self, references: Sequence[Sequence[Tokens]], order: int = 4) -> None:
         if len(references) == 0:
-            raise ValueError("references hold no image: there is nothing to score against")
+            raise ArgumentError("references", "hold no image: there is nothing to score against")
         self.per_image = np.array([len(captions) for captions in references], np.int64)
         if not self.per_image.all():
             empty = int(np.argmin(self.per_image))
-            raise ValueError(f"references of image {empty} (counted from 0) are empty: each image needs one or more")
+            raise ArgumentError("references", f"of image {empty} (counted from 0) are empty: each image needs one or more")
         self.captions = list(chain.from_iterable(references))
         check_tokens(self.captions)
         self.first = np.cumsum(self.per_image) - self.per_image
@@ -155,7 +157,7 @@ class References:
         if len(chosen) != len(candidates):
             raise ValueError(f"{len(candidates)} candidates do not go with {len(chosen)} images")
         if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(self)):
-            raise ValueError(f"images must lie in 0 .. {len(self) - 1}, not {chosen.min()} .. {chosen.max()}")
+            raise ArgumentError("images", f"must lie in 0 .. {len(self) - 1}, not {chosen.min()} .. {chosen.max()}")
         return chosen
 
 
@@ -164,11 +166,11 @@ def counted(references: References | Sequence[Sequence[Tokens]], order: int) -> 
     if not isinstance(references, References):
         return References(references, order)
     if len(references.postings) != order:
-        raise ValueError(f"order is {order} words, but the references were counted up to {len(references.postings)}")
+        raise ArgumentError("order", f"is {order} words, but the references were counted up to {len(references.postings)}")
     return references
 
 
 def check_tokens(captions: Sequence[Tokens]) -> None:
     for caption in captions:
         if isinstance(caption, str):
-            raise ValueError(f"captions are lists of tokens here, not strings: {caption[:60]!r}")
+            raise ArgumentError("captions", f"are lists of tokens here, not strings: {caption[:60]!r}")

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from captioner.errors import ArgumentError
 from captioner.metrics.ngrams import Tokens, check_tokens
 
 
@@ -19,7 +20,7 @@ def rouge_l(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
     Raises: ValueError, beta not positive, or as many candidates as images are not given, or an image has no references.
     """
     if beta <= 0:
-        raise ValueError(f"beta weighs recall against precision and must be positive, not {beta}")
+        raise ArgumentError("beta", f"weighs recall against precision and must be positive, not {beta}")
     if len(candidates) != len(references):
         raise ValueError(f"{len(candidates)} candidates do not go with the references of {len(references)} images")
     check_tokens(candidates)
@@ -28,7 +29,7 @@ def rouge_l(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]]
 
 def f_measure(candidate: Tokens, references: Sequence[Tokens], beta: float) -> float:
     if len(references) == 0:
-        raise ValueError("references of an image are empty: each image needs one or more")
+        raise ArgumentError("references", "of an image are empty: each image needs one or more")
     words = candidate or [""]
     places: dict[Hashable, int] = {}
     for place, word in enumerate(words):

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
+from captioner.errors import ArgumentError
 from captioner.metrics.additive import Additive, corpus_scores, mean_of
 from captioner.metrics.bleu import Bleu
 from captioner.metrics.cider import Cider
@@ -43,7 +44,7 @@ class Scorer:
         """The order of all rows."""
         for image in self.images:
             if isinstance(references[image], str) or not references[image]:
-                raise ValueError(f"references of image {image} must be a list of one or more captions, not {references[image]!r}")
+                raise ArgumentError("references", f"of image {image} must be a list of one or more captions, not {references[image]!r}")
         self.references = References([[tokenize(caption) for caption in references[image]] for image in self.images])
         self.ciders = {
             name: Cider(self.references, plain=plain, frequencies=frequencies)
@@ -113,7 +114,7 @@ def check_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
     chosen = tuple(metrics)
     for name in chosen:
         if name not in EVERY:
-            raise ValueError(f"metrics are some of {', '.join(EVERY)}, not {name!r}")
+            raise ArgumentError("metrics", f"are some of {', '.join(EVERY)}, not {name!r}")
     return chosen
 
 

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from captioner.errors import ArgumentError
+
 
 class Baseline(nn.Module, ABC):
     """A guess at a reward that does not look at the draw which earned it, so that the gradient stays unbiased. In nats a word."""
@@ -35,7 +37,7 @@ class MovingAverage(Baseline):
     other rewards.
 
     Source: Xu et al. 2015, sec. 4.1, where b is of whole captions; a departure: a word, so that a long caption is not worse than the
-    baseline for its length alone. Raises: ValueError, decay outside [0, 1).
+    baseline for its length alone. Raises: ArgumentError, decay outside [0, 1).
     """
 
     value: Tensor
@@ -44,7 +46,7 @@ class MovingAverage(Baseline):
     def __init__(self, decay: float = 0.9) -> None:
         super().__init__()
         if not 0 <= decay < 1:
-            raise ValueError(f"decay is a share in [0, 1), not {decay}")
+            raise ArgumentError("decay", f"is a share in [0, 1), not {decay}")
         self.decay = decay
         self.register_buffer("value", torch.zeros(()))
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
@@ -100,7 +102,7 @@ class SelfCritical(Baseline):
         argmax_log_probs: Float[Tensor, "images captions words"] | None,
     ) -> Float[Tensor, "images captions samples words"]:
         if argmax_log_probs is None:
-            raise ValueError("argmax_log_probs are needed: the log-likelihood of each word with every look at the peak")
+            raise ArgumentError("argmax_log_probs", "are needed: the log-likelihood of each word with every look at the peak")
         return argmax_log_probs[:, :, None].expand_as(rewards)
 
 

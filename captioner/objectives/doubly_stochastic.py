@@ -3,6 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from captioner.errors import ArgumentError
 from captioner.objectives.term import CollectedRollouts, Term
 
 
@@ -12,7 +13,7 @@ class DoublyStochastic(Term):
     Departures from the source, Xu et al. 2015, sec. 4.2.1 (eq. 14): the mean over regions instead of the sum, so that a weight means the
     same on every grid; beside a likelihood a word, not a caption; `share`, because L words cannot give 196 regions one each; and its use
     with sampled regions (conf/objective/hard.yaml), where the paper's learning rule (sec. 4.1) has no such term.
-    Raises: ValueError, weight negative.
+    Raises: ArgumentError, weight negative.
     """
 
     mean_over = "captions"
@@ -20,7 +21,7 @@ class DoublyStochastic(Term):
     def __init__(self, weight: float = 1.0, share: bool = False) -> None:
         super().__init__()
         if weight < 0:
-            raise ValueError(f"weight must not be negative, not {weight}")
+            raise ArgumentError("weight", f"must not be negative, not {weight}")
         self.weight, self.share = weight, share
 
     def forward(self, collected: CollectedRollouts) -> Float[Tensor, ""]:

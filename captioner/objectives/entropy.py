@@ -3,6 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from captioner.errors import ArgumentError
 from captioner.objectives.term import CollectedRollouts, Term
 from captioner.records import AttentionMode
 
@@ -11,13 +12,13 @@ class Entropy(Term):
     """-weight * the entropy, in nats, of the maps that captions sampled from, divided by all words: a bonus that keeps it exploring.
 
     Captions that looked by expectation add nothing. Source: Xu et al. 2015, sec. 4.1, the last formula; a departure: a word, not a caption.
-    Raises: ValueError, weight negative.
+    Raises: ArgumentError, weight negative.
     """
 
     def __init__(self, weight: float = 0.01) -> None:
         super().__init__()
         if weight < 0:
-            raise ValueError(f"weight must not be negative, not {weight}")
+            raise ArgumentError("weight", f"must not be negative, not {weight}")
         self.weight = weight
 
     def forward(self, collected: CollectedRollouts) -> Float[Tensor, ""]:

@@ -3,6 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from captioner.errors import ArgumentError
 from captioner.objectives.term import CollectedRollouts, Term
 
 
@@ -11,13 +12,13 @@ class Likelihood(Term):
 
     In nats, averaged over all words of the batch with `<end>`. Source: Xu et al. 2015, eq. 14, first term; a departure: the mean over
     words, where the paper has a caption's sum, beside which its other terms weigh less. Smoothing after Szegedy et al. 2016, sec. 7.
-    Raises: ValueError, smoothing outside [0, 1).
+    Raises: ArgumentError, smoothing outside [0, 1).
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing is a share in [0, 1), not {label_smoothing}")
+            raise ArgumentError("label_smoothing", f"is a share in [0, 1), not {label_smoothing}")
         self.label_smoothing = label_smoothing
 
     def forward(self, collected: CollectedRollouts) -> Float[Tensor, ""]:

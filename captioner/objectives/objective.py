@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from captioner.errors import ArgumentError
 from captioner.objectives.term import CollectedRollouts, Term
 from captioner.records import AttentionMode, Batch, Regions, Rollout, Shares
 
@@ -51,12 +52,12 @@ class Objective(nn.Module):
         if not terms:
             raise ValueError("an objective needs at least one term")
         if not 0 <= expectation_probability <= 1:
-            raise ValueError(f"expectation_probability is a share of captions in [0, 1], not {expectation_probability}")
+            raise ArgumentError("expectation_probability", f"is a share of captions in [0, 1], not {expectation_probability}")
         least = max(term.minimum_samples for term in terms.values())
         if samples < least:
-            raise ValueError(f"samples is a number of rows a caption and at least {least} for these terms, not {samples}")
+            raise ArgumentError("samples", f"is a number of rows a caption and at least {least} for these terms, not {samples}")
         if expectation_batches < 0:
-            raise ValueError(f"expectation_batches is a number of batches and not negative, not {expectation_batches}")
+            raise ArgumentError("expectation_batches", f"is a number of batches and not negative, not {expectation_batches}")
         self.terms = nn.ModuleDict(dict(terms))
         self.expectation_probability, self.samples, self.expectation_batches = expectation_probability, samples, expectation_batches
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))

@@ -3,6 +3,7 @@
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from captioner.errors import ArgumentError
 from captioner.objectives.baseline import Baseline
 from captioner.objectives.term import CollectedRollouts, Term
 from captioner.records import AttentionMode
@@ -19,13 +20,13 @@ class Reinforce(Term):
     it, a word. With `reward_to_go` a draw answers only for the words from its own on, L and b being of those: no draw changes the
     words before it, so the expectation is the same and the noise less; a departure. With weight 1 this
     and the likelihood of the same rollout are together the gradient of the expected log-likelihood a word, over samples and coin.
-    Source: Xu et al. 2015, sec. 4.1 (eqs. 10 to 12); reward_to_go: Sutton et al. 2000, theorem 1. Raises: ValueError, weight negative.
+    Source: Xu et al. 2015, sec. 4.1 (eqs. 10 to 12); reward_to_go: Sutton et al. 2000, theorem 1. Raises: ArgumentError, weight negative.
     """
 
     def __init__(self, baseline: Baseline, weight: float = 1.0, reward_to_go: bool = False) -> None:
         super().__init__()
         if weight < 0:
-            raise ValueError(f"weight must not be negative, not {weight}")
+            raise ArgumentError("weight", f"must not be negative, not {weight}")
         self.weight, self.baseline, self.reward_to_go = weight, baseline, reward_to_go
         self.needs_argmax, self.minimum_samples = baseline.needs_argmax, baseline.minimum_samples
 

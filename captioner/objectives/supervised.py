@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from captioner.errors import ArgumentError
 from captioner.objectives.term import CollectedRollouts, Term
 from captioner.records import BoxTargets
 
@@ -24,7 +25,7 @@ class Supervised(Term):
     def __init__(self, weight: float = 1.0, spread: bool = True) -> None:
         super().__init__()
         if weight < 0:
-            raise ValueError(f"weight must not be negative, not {weight}")
+            raise ArgumentError("weight", f"must not be negative, not {weight}")
         self.weight, self.spread = weight, spread
 
     def forward(self, collected: CollectedRollouts) -> Float[Tensor, ""]:

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
+from captioner.errors import ArgumentError
 from captioner.records import map_tensors, stack_records
 from captioner.search.constraints import Constraints, Rules, Said
 from captioner.search.hypotheses import Found, Say, best, device_of, in_order, normalised, payable, pick
@@ -75,7 +76,7 @@ class BeamSearch(Search):
     bank first, each bank's best first; the next required words are always among the options; and `<end>` ranks among the continuations of
     the fullest bank. Source: Post and Vilar 2018, sec. 3, whose banks get fixed shares instead of turns. With one beam to share: see
     `Constraints`.
-    Raises: ValueError, beams or groups below 1, groups that cannot share the beams out evenly, a negative diversity; see `Search`.
+    Raises: ArgumentError, beams or groups below 1, groups that cannot share the beams out evenly, a negative diversity; see `Search`.
     """
 
     def __init__(
@@ -90,11 +91,11 @@ class BeamSearch(Search):
     ) -> None:
         super().__init__(max_length, normalisation, alpha, constraints)
         if beams < 1:
-            raise ValueError(f"beams is a number of hypotheses and at least 1, not {beams}")
+            raise ArgumentError("beams", f"is a number of hypotheses and at least 1, not {beams}")
         if groups < 1 or beams % groups:
-            raise ValueError(f"groups is a number that divides beams, {beams}, not {groups}")
+            raise ArgumentError("groups", f"is a number that divides beams, {beams}, not {groups}")
         if not diversity >= 0:
-            raise ValueError(f"diversity is a penalty in nats and at least 0, not {diversity}")
+            raise ArgumentError("diversity", f"is a penalty in nats and at least 0, not {diversity}")
         self.beams, self.groups, self.diversity = beams, groups, diversity
 
     def __str__(self) -> str:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from captioner.errors import InputError
+from captioner.errors import ArgumentError, InputError
 from captioner.search.hypotheses import pick
 from captioner.vocabulary import Vocabulary
 
@@ -26,7 +26,7 @@ class Constraints:
     (what `no_repeat` may take away later is not foreseen). So greedy search and sampling say what is required at the latest when the
     remaining length only just suffices; a beam of several shares its places out by how much of it was said (`BeamSearch`). Where no
     hypothesis may end, the best that had to is given with `satisfied` false.
-    Raises: ValueError, a negative number, a list that is none, a word that is both required and forbidden.
+    Raises: ArgumentError, a negative number, a list that is none, a word that is both required and forbidden.
     """
 
     min_length: int = 0
@@ -39,15 +39,15 @@ class Constraints:
         for name in ("min_length", "no_repeat"):
             number = getattr(self, name)
             if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-                raise ValueError(f"{name} is a number of words and at least 0, not {number!r}")
+                raise ArgumentError(name, f"is a number of words and at least 0, not {number!r}")
         for name in ("bad_endings", "require", "forbid"):
             words = getattr(self, name)
             if isinstance(words, str) or not all(isinstance(word, str | int) and not isinstance(word, bool) for word in words):
-                raise ValueError(f"{name} is a list of words, not {words!r}")
+                raise ArgumentError(name, f"is a list of words, not {words!r}")
             object.__setattr__(self, name, tuple(dict.fromkeys(words)))
         both = set(self.require) & set(self.forbid)
         if both:
-            raise ValueError(f"require and forbid both hold {sorted(map(str, both))[0]!r}")
+            raise ArgumentError("require", f"and forbid both hold {sorted(map(str, both))[0]!r}")
 
     def __str__(self) -> str:
         """What is not at its default, as in "no_repeat 3, forbid cat dog"; nothing where nothing is asked."""
@@ -83,14 +83,14 @@ class Said(NamedTuple):
 class Rules:
     """Constraints made ready for one search: ids as tensors, `<end>` among what is no word. What is not asked for costs nothing.
 
-    Raises: ValueError, a word is still a string.
+    Raises: ArgumentError, a word is still a string.
     """
 
     def __init__(self, constraints: Constraints, max_length: int, end: int, never: Sequence[int], device: torch.device) -> None:
         for name in ("bad_endings", "require", "forbid"):
             for word in getattr(constraints, name):
                 if isinstance(word, str):
-                    raise ValueError(f"{name} holds {word!r}, which is no id yet: Search.within(vocabulary) makes it one")
+                    raise ArgumentError(name, f"holds {word!r}, which is no id yet: Search.within(vocabulary) makes it one")
         self.max_length, self.min_length, self.no_repeat = max_length, constraints.min_length, constraints.no_repeat
         self.banned = torch.tensor([*never, *constraints.forbid, end], device=device)
         self.bad = torch.tensor(constraints.bad_endings, device=device) if constraints.bad_endings else None

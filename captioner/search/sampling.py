@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from captioner.errors import ArgumentError
 from captioner.records import stack_records
 from captioner.search.constraints import Constraints, Rules
 from captioner.search.hypotheses import Found, Say, device_of, in_order, normalised, payable, pick
@@ -25,7 +26,7 @@ class Sampling(Search):
     `score` are of p itself, so that they compare with those of other searches. Draws come from a generator of our own: they go on from
     call to call and image by image, so that the batch size changes nothing, and are the same on every device; `seed` None takes a new one.
     Source: Holtzman et al. 2020, sec. 3 (top_p; top_k is Fan et al. 2018); Meister et al. 2023, sec. 4 (typical).
-    Raises: ValueError, captions or top_k below 1, a temperature not positive, top_p or typical outside (0, 1]; see `Search`.
+    Raises: ArgumentError, captions or top_k below 1, a temperature not positive, top_p or typical outside (0, 1]; see `Search`.
     """
 
     def __init__(
@@ -43,14 +44,14 @@ class Sampling(Search):
     ) -> None:
         super().__init__(max_length, normalisation, alpha, constraints)
         if captions < 1:
-            raise ValueError(f"captions is a number of draws an image and at least 1, not {captions}")
+            raise ArgumentError("captions", f"is a number of draws an image and at least 1, not {captions}")
         if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature is a positive number, not {temperature}")
+            raise ArgumentError("temperature", f"is a positive number, not {temperature}")
         if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k is a number of words and at least 1, not {top_k}")
+            raise ArgumentError("top_k", f"is a number of words and at least 1, not {top_k}")
         for name, share in {"top_p": top_p, "typical": typical}.items():
             if share is not None and not 0 < share <= 1:
-                raise ValueError(f"{name} is a probability above 0 and at most 1, not {share}")
+                raise ArgumentError(name, f"is a probability above 0 and at most 1, not {share}")
         self.captions, self.temperature, self.top_k, self.top_p, self.typical = captions, temperature, top_k, top_p, typical
         self.seed = seed
         self.generator = torch.Generator()

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any
 
+from captioner.errors import ArgumentError
 from captioner.search.constraints import Constraints
 from captioner.search.hypotheses import NORMALISATIONS, Found, Say
 from captioner.vocabulary import Vocabulary
@@ -15,21 +16,23 @@ class Search(ABC):
     """Captions of up to `max_length` words that keep to `constraints`; those of different lengths are ranked by `normalisation`
     ("mean", "wu", "none") with exponent `alpha`, see `hypotheses.normalised`.
 
-    Raises: ValueError, max_length below 1 or below constraints.min_length, an unknown normalisation, an alpha
+    Raises: ArgumentError, max_length below 1 or below constraints.min_length, an unknown normalisation, an alpha
     that is not finite.
     """
 
     def __init__(self, max_length: int, normalisation: str, alpha: float, constraints: Constraints | None) -> None:
         if max_length < 1:
-            raise ValueError(f"max_length is a number of words and at least 1, not {max_length}")
+            raise ArgumentError("max_length", f"is a number of words and at least 1, not {max_length}")
         if normalisation not in NORMALISATIONS:
-            raise ValueError(f"normalisation is one of {', '.join(NORMALISATIONS)}, not {normalisation!r}")
+            raise ArgumentError("normalisation", f"is one of {', '.join(NORMALISATIONS)}, not {normalisation!r}")
         if not math.isfinite(alpha):
-            raise ValueError(f"alpha is the exponent of a length and finite, not {alpha}")
+            raise ArgumentError("alpha", f"is the exponent of a length and finite, not {alpha}")
         self.max_length, self.normalisation, self.alpha = max_length, normalisation, float(alpha)
         self.constraints = constraints or Constraints()
         if self.constraints.min_length > max_length:
-            raise ValueError(f"min_length is a number of words and at most max_length, {max_length}, not {self.constraints.min_length}")
+            raise ArgumentError(
+                "min_length", f"is a number of words and at most max_length, {max_length}, not {self.constraints.min_length}"
+            )
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments by name, with the values that this search has."""
@@ -39,7 +42,7 @@ class Search(ABC):
     def like(cls, other: "Search", **changes: Any) -> "Search":
         """A search of this kind with every setting of `other` that this kind has too, except for `changes`.
 
-        Raises: ValueError, as the constructor.
+        Raises: ArgumentError, as the constructor.
         """
         taken = inspect.signature(cls).parameters
         return cls(**{**{name: value for name, value in other.settings().items() if name in taken}, **changes})

@@ -7,6 +7,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
+from captioner.errors import ArgumentError
+
 
 class Averaging(Callback):
     """Exponential moving average of what learns:  a <- d a + (1 - d) w,  d = min(decay, (1 + n) / (10 + n)) after n steps.
@@ -16,12 +18,12 @@ class Averaging(Callback):
     which have no average. decay 0 switches it off. Validation sees the average; a checkpoint's `state_dict` is the average too, and what
     is in training lies beside it. Lightning's WeightAveraging has no such choice: it copies the whole module, averages counters and frozen
     parts as well, and takes the average away before `ModelWriter` has written it.
-    Source: the warm-up of d is that of TensorFlow's ExponentialMovingAverage. Raises: ValueError, decay outside [0, 1).
+    Source: the warm-up of d is that of TensorFlow's ExponentialMovingAverage. Raises: ArgumentError, decay outside [0, 1).
     """
 
     def __init__(self, decay: float = 0.0) -> None:
         if not 0 <= decay < 1:
-            raise ValueError(f"decay is a share in [0, 1), not {decay}")
+            raise ArgumentError("decay", f"is a share in [0, 1), not {decay}")
         self.decay = decay
         self.steps = 0
         self._average: dict[str, Tensor] = {}

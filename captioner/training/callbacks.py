@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProg
 from torch import Tensor
 
 from captioner.bundle import read_checkpoint
-from captioner.errors import InputError
+from captioner.errors import ArgumentError, InputError
 from captioner.files import whole_file
 from captioner.progress import Ticker
 from captioner.records import Batch
@@ -75,12 +75,12 @@ class Pace(Callback):
     """Words a second and the learning rate beside the other numbers, one logged line an epoch, and a clear end when the loss is no number.
 
     Words are those that are learnt from, with `<end>`; the seconds are of training batches, without validation. `every`: steps.
-    Raises: ValueError, fewer than 1.
+    Raises: ArgumentError, fewer than 1.
     """
 
     def __init__(self, every: int = 20) -> None:
         if every < 1:
-            raise ValueError(f"every is a number of steps and at least 1, not {every}")
+            raise ArgumentError("every", f"is a number of steps and at least 1, not {every}")
         self.every = every
         self._words, self._seconds, self._began = 0, 0.0, 0.0
         self._epoch_words, self._epoch_seconds, self._losses = 0, 0.0, [0.0, 0.0]
@@ -203,7 +203,7 @@ class FineTune(Callback):
 
     def __init__(self, epoch: int | None = None, stage: int | str | None = None) -> None:
         if epoch is not None and epoch < 0:
-            raise ValueError(f"epoch counts from 0, so it is not {epoch}")
+            raise ArgumentError("epoch", f"counts from 0, so it is not {epoch}")
         self.epoch, self.stage = epoch, stage
         self._done = False
 

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from captioner import kinds
 from captioner.errors import InputError
-from captioner.kinds import ROOT, conf_folder, targets
+from captioner.kinds import ROOT, conf_folder
 from captioner.model import Captioner
 from captioner.training.words import first_line, parse
 
@@ -266,30 +266,3 @@ def plain(config: DictConfig) -> dict[str, Any]:
         raise InputError(f"{key} must be given: {key}=...")
     kinds.check(found)
     return found
-
-
-def paths(config: Any, place: str = "") -> set[str]:
-    """Every dotted key of nested mappings of plain values."""
-    if not isinstance(config, Mapping):
-        return set()
-    own = {f"{place}.{key}" if place else str(key): value for key, value in config.items()}
-    return own.keys() | {path for key, value in own.items() for path in paths(value, key)}
-
-
-def name_key(message: str, config: Mapping[str, Any], place: str = "") -> str:
-    """Put the configuration's key before a builder's complaint that begins with a `_target_` ("captioner...: dropout is ...").
-
-    `config` is the part of the configuration that lies at the dotted key `place`.
-    """
-    inside = {place: config} if place else config
-    for key, target in sorted(targets(inside), key=lambda pair: pair[0].count("."), reverse=True):
-        head = f"{target}: "
-        cut = message.find(head)
-        if cut < 0 and f"({target}): " in message:
-            head = f"({target}): "
-            cut = message.find(head)
-        if cut >= 0 and message[:cut].count(" ") <= 1:
-            rest = message[cut + len(head) :]
-            word = rest.split(" ", 1)[0].rstrip(":,")
-            return f"{key}.{word}: {rest}" if f"{key}.{word}" in paths(inside) else f"{key}: {rest}"
-    return message

@@ -17,6 +17,7 @@ from captioner.data.cache import FeatureStore
 from captioner.data.captions import CaptionSet
 from captioner.data.dataset import CaptionDataset, collate
 from captioner.data.transforms import Transform
+from captioner.errors import ArgumentError
 from captioner.records import Batch
 from captioner.training.accumulation import GroupedBatches
 from captioner.vocabulary import Vocabulary
@@ -96,7 +97,7 @@ class CaptioningData(LightningDataModule):
     hold_in_memory: images in eight bits at the model's size; None, where that takes less than a gibibyte and no crops are cut.
     boxes: of the training captions' words, for the batches' `box_targets`.
     features: regions computed beforehand, by split. validation_images: so many are validated, the first ones; None, all.
-    Raises: ValueError, a size below 1.
+    Raises: ArgumentError, a size below 1.
     """
 
     def __init__(
@@ -120,9 +121,9 @@ class CaptioningData(LightningDataModule):
         counts = {"batch_size": batch_size, "evaluation_batch_size": evaluation_batch_size, "validation_images": validation_images}
         for name, value in counts.items():
             if value is not None and value < 1:
-                raise ValueError(f"{name} is a number of images and at least 1, not {value}")
+                raise ArgumentError(name, f"is a number of images and at least 1, not {value}")
         if num_workers is not None and num_workers < 0:
-            raise ValueError(f"num_workers is a number of processes and not negative, not {num_workers}")
+            raise ArgumentError("num_workers", f"is a number of processes and not negative, not {num_workers}")
         self.splits, self.vocabulary, self.transform, self.features = splits, vocabulary, transform, features or {}
         self.seed, self.batch_size, self.evaluation_batch_size = seed, batch_size, evaluation_batch_size or batch_size
         self.captions_per_image, self.max_words = captions_per_image, max_words

@@ -8,6 +8,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from captioner.errors import ArgumentError
+
 LARGEST = 1e36
 """Of learning rates: what the steps of every optimizer hold in 32 bits."""
 
@@ -20,13 +22,13 @@ def grouped(
     Of an encoder that wraps another only its `base` counts as the encoder: what learns from nothing on top learns as the decoder does.
 
     `optimizer` is called with the groups; `lr` and `encoder_lr` are the highest learning rates. A frozen parameter lies in its group,
-    gets no gradient and may be unfrozen later. Raises: ValueError, a rate not positive or a negative decay.
+    gets no gradient and may be unfrozen later. Raises: ArgumentError, a rate not positive or a negative decay.
     """
     for name, value in (("lr", lr), ("encoder_lr", encoder_lr)):
         if not 0 < value < LARGEST:
-            raise ValueError(f"{name} is a learning rate and must be positive, and below {LARGEST:g}, not {value}")
+            raise ArgumentError(name, f"is a learning rate and must be positive, and below {LARGEST:g}, not {value}")
     if weight_decay < 0:
-        raise ValueError(f"weight_decay must not be negative, not {weight_decay}")
+        raise ArgumentError("weight_decay", f"must not be negative, not {weight_decay}")
     whole: Any = captioner.get_submodule("encoder")
     encoder = list(getattr(whole, "base", whole).parameters())
     inside = set(map(id, encoder))
@@ -46,7 +48,7 @@ def warmup_cosine(optimizer: Optimizer, epoch_steps: int, epochs: int, warmup: f
     """Linear from zero over the first `warmup` (share of all steps), then half a cosine down to `floor` (share of the highest rate).
 
     `epochs` is the horizon: give a run that will be resumed its final number of epochs from the start.
-    Source: Loshchilov and Hutter 2017, eq. 5, without restarts. Raises: ValueError, a share outside [0, 1] or a horizon below one step.
+    Source: Loshchilov and Hutter 2017, eq. 5, without restarts. Raises: ArgumentError, a share outside [0, 1] or a horizon below one step.
     """
     _check(epoch_steps, epochs, warmup=warmup, floor=floor)
     steps = epoch_steps * epochs
@@ -62,7 +64,7 @@ def warmup_cosine(optimizer: Optimizer, epoch_steps: int, epochs: int, warmup: f
 
 
 def warmup_constant(optimizer: Optimizer, epoch_steps: int, epochs: int, warmup: float = 0.0) -> LambdaLR:
-    """Linear from zero over the first `warmup` (share of all steps), then constant. Raises: ValueError, as `warmup_cosine`."""
+    """Linear from zero over the first `warmup` (share of all steps), then constant. Raises: ArgumentError, as `warmup_cosine`."""
     _check(epoch_steps, epochs, warmup=warmup)
     rising = max(1, round(warmup * epoch_steps * epochs))
     return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / rising))
@@ -82,7 +84,7 @@ def set_groups(optimizer: Optimizer, schedule: LambdaLR, asked: Sequence[Mapping
 def _check(epoch_steps: int, epochs: int, **shares: float) -> None:
     for name, value in (("epoch_steps", epoch_steps), ("epochs", epochs)):
         if value < 1:
-            raise ValueError(f"{name} must be at least 1, not {value}")
+            raise ArgumentError(name, f"must be at least 1, not {value}")
     for name, share in shares.items():
         if not 0 <= share <= 1:
-            raise ValueError(f"{name} is a share in [0, 1], not {share}")
+            raise ArgumentError(name, f"is a share in [0, 1], not {share}")

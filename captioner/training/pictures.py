@@ -10,6 +10,7 @@ from lightning.pytorch import Callback
 from PIL import Image
 
 from captioner.data.images import UnreadableImageError, open_image
+from captioner.errors import ArgumentError
 from captioner.files import whole_file
 from captioner.model import Caption
 
@@ -18,13 +19,13 @@ class Pictures(Callback):
     """Captions the first `images` validation images with the validation's search, and hands their sheets to the loggers that take pictures.
 
     Those are TensorBoard's and W&B's; where there is none and no folder, nothing is captioned. folder: `epoch_01_1.png` (epoch, image)
-    are written there too; None, they are not. Random numbers of training go on as if nothing had been drawn. Raises: ValueError, a
+    are written there too; None, they are not. Random numbers of training go on as if nothing had been drawn. Raises: ArgumentError, a
     number below 0.
     """
 
     def __init__(self, images: int = 4, folder: str | None = None) -> None:
         if images < 0:
-            raise ValueError(f"images is a number of validation images and not negative, not {images}")
+            raise ArgumentError("images", f"is a number of validation images and not negative, not {images}")
         self.images, self.folder = images, None if folder is None else Path(folder)
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:

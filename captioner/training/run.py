@@ -18,13 +18,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from captioner import bundle
+from captioner.build import build
 from captioner.data.cache import FeatureStore, contents_hash, fingerprint, open_or_build, weights_hash
 from captioner.data.captions import CaptionSet
 from captioner.data.check import readable
 from captioner.data.source import DataSource
 from captioner.decoders.decoder import Decoder
 from captioner.encoders.encoder import base_config, portable
-from captioner.errors import BrokenModelError, InputError
+from captioner.errors import ArgumentError, BrokenModelError, InputError
 from captioner.files import read_json
 from captioner.metrics.metric import CorpusScores
 from captioner.model import Captioner, read_checkpoint
@@ -36,7 +37,7 @@ from captioner.training.averaging import Averaging
 from captioner.training.callbacks import AsConfigured
 from captioner.training.checkpoint_io import WholeCheckpoints
 from captioner.training.checks import check_values
-from captioner.training.configuration import name_key, plain
+from captioner.training.configuration import plain
 from captioner.training.data import CaptioningData
 from captioner.training.ending import Ending, ended, lost
 from captioner.training.folder import begin_folder, check_places, claimed
@@ -69,9 +70,9 @@ class Outcome(NamedTuple):
 def train(composed: DictConfig, resume: Path | None = None) -> Outcome:
     """Run a composed configuration to its end, or on from a checkpoint. Raises: InputError, one line that names key or file."""
     config = plain(composed)
-    with complaints(config):
+    with clear_errors():
         try_out(config)
-    with complaints(config), claimed(composed, resume) as folder:
+    with clear_errors(), claimed(composed, resume) as folder:
         config = plain(composed)  # the folder may have another name now
         recorded = {**plain_values(composed), "threads": use_threads(config.get("threads"))}
         seed_everything(config["seed"], verbose=False)
@@ -113,8 +114,8 @@ def try_out(config: Mapping[str, Any]) -> None:
         check_boxes(make_source(config), transform)
     built(config, "search")
     built(config, "validation.search")
-    optimizer = called(config, "optimizer", torch.nn.ModuleDict({"encoder": torch.nn.Linear(1, 1)}))
-    called(config, "scheduler", optimizer, epoch_steps=1)
+    optimizer = built(config, "optimizer")(torch.nn.ModuleDict({"encoder": torch.nn.Linear(1, 1)}))
+    built(config, "scheduler")(optimizer, epoch_steps=1)
 
 
 def check_fit(decoder: Decoder, config: Mapping[str, Any]) -> None:
@@ -132,14 +133,14 @@ def check_fit(decoder: Decoder, config: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def complaints(config: Mapping[str, Any]) -> Iterator[None]:
-    """Whatever a part refuses is an InputError that begins with the key of the part."""
+def clear_errors() -> Iterator[None]:
+    """What Lightning, a missing package, a worker process or a full memory makes of a configuration is one line for the user."""
     try:
         yield
     except BrokenModelError:
         raise
     except InputError as error:
-        raise InputError(name_key(own_words(error), config)) from error
+        raise InputError(own_words(error)) from error
     except (MisconfigurationException, ModuleNotFoundError) as error:
         raise InputError(_told(error)) from error
     except torch.OutOfMemoryError as error:
@@ -162,18 +163,11 @@ def _told(error: BaseException) -> str:
 
 
 def built(config: Mapping[str, Any], key: str, **late: Any) -> Any:
-    """Build the section at a dotted key as a loaded model would be. Raises: InputError, with the key of the value at fault."""
+    """Build the section at a dotted key. Raises: InputError, with the key of the value at fault."""
     section: Any = config
     for name in key.split("."):
         section = section[name]
-    if not isinstance(section, Mapping):
-        raise InputError(f"{key}: a section with a _target_, not {section}")
-    try:
-        return bundle.build(section, key, **late)
-    except InputError as error:
-        raise InputError(name_key(str(error), section, key)) from error
-    except MisconfigurationException as error:
-        raise refused(section, key, error) from error
+    return build(section, key, **late)
 
 
 def make_each(config: Mapping[str, Any], group: str) -> list[Any]:
@@ -181,28 +175,10 @@ def make_each(config: Mapping[str, Any], group: str) -> list[Any]:
     return [built(config, f"{group}.{name}") for name, section in (config[group] or {}).items() if section is not None]
 
 
-def called(config: Mapping[str, Any], key: str, *given: Any, **late: Any) -> Any:
-    """Call what a `_partial_` section makes. Raises: InputError, it refuses one of its own values."""
-    partial = built(config, key)
-    try:
-        return partial(*given, **late)
-    except bundle.REFUSALS as error:
-        raise refused(config[key], key, error) from error
-
-
-def refused(section: Mapping[str, Any], key: str, error: BaseException) -> InputError:
-    """A complaint with the key it is about: `optimizer.lr`, where it begins with the argument's name."""
-    told = _told(error)
-    if isinstance(error, InputError) or told.startswith("logger="):
-        return InputError(told)
-    word = told.split(" ", 1)[0].rstrip(":,")
-    return InputError(f"{key}.{word}: {told}" if word in section else f"{key}: {told}")
-
-
 def make_source(config: Mapping[str, Any]) -> DataSource:
     """The data set of a run. Raises: InputError, the section describes none."""
     section = {key: value for key, value in config["data"].items() if key not in (*LOADING, *PREPARING)}
-    source = bundle.build(section, "data")
+    source = build(section, "data")
     if not isinstance(source, DataSource):
         raise InputError(f"data._target_: {section.get('_target_')} is no data set")
     return source
@@ -298,8 +274,8 @@ def make_data(
             boxes=boxes,
             **loading,
         )
-    except ValueError as error:
-        raise InputError(f"data.{error}") from None
+    except ArgumentError as error:
+        raise InputError(f"data.{error.name}: {error}") from None
 
 
 def cached_features(config: Mapping[str, Any], splits: Mapping[str, CaptionSet], captioner: Captioner) -> dict[str, FeatureStore]:
@@ -381,7 +357,7 @@ def fit(
     trainer.callbacks.append(ending)  # type: ignore[attr-defined]
     interrupted = False
     try:
-        with complaints(config):
+        with clear_errors():
             trainer.fit(module, datamodule=data, ckpt_path=None if resume is None else str(resume), weights_only=True)
     except BrokenModelError:
         lower = "lower optimizer.lr, or set trainer.precision=32-true"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import Callback
 
+from captioner.errors import ArgumentError
 from captioner.maps.health import FLAT, STILL, Health, health, mean_health
 from captioner.model import Hypothesis
 from captioner.records import Rollout
@@ -25,13 +26,13 @@ class Watch(Callback):
     Where all captions that a validation found are the same, that is a warning, too, once until they differ again.
 
     flat: mean entropy (a share of an even look's) from which attention is dead; still: mean change between words (0 to 1) up to which it
-    is. Each is warned of once a run. A word's map counts as dead by the same numbers. Raises: ValueError, a number outside [0, 1].
+    is. Each is warned of once a run. A word's map counts as dead by the same numbers. Raises: ArgumentError, a number outside [0, 1].
     """
 
     def __init__(self, flat: float = FLAT, still: float = STILL) -> None:
         for name, value in (("flat", flat), ("still", still)):
             if not 0 <= value <= 1:
-                raise ValueError(f"{name} is a share in [0, 1], not {value}")
+                raise ArgumentError(name, f"is a share in [0, 1], not {value}")
         self.flat, self.still = flat, still
         self._found: list[Health] = []
         self._said: Counter[tuple[int, ...]] = Counter()

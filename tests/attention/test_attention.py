@@ -4,8 +4,8 @@ import pytest
 import torch
 from kinds import attention, kinds, part, whole
 
-from captioner import bundle
 from captioner.attention.attention import Attention
+from captioner.build import build
 from captioner.records import AttentionMode, Memory, Regions
 
 ROOMS = [(room, kind) for room in ("score", "locality", "distribution", "readout") for kind in kinds(f"attention/{room}")]
@@ -35,7 +35,7 @@ def module(request):
         if law == request.function.__name__ and kind in request.param.split("/"):
             pytest.skip(reason)
     torch.manual_seed(1)
-    return randomised(bundle.build(CHOICES[request.param]))
+    return randomised(build(CHOICES[request.param]))
 
 
 def randomised(module):
@@ -113,7 +113,9 @@ def test_permuting_regions_with_their_cells_permutes_alphas(module):
     moved = Regions(regions.features[:, order], regions.cells[order], regions.mask[:, order])
     history = past_of(module, regions, queries)
     one = look(module, regions, queries, history=history)
-    two = look(module, moved, queries, history=history._replace(alphas=history.alphas[..., order], cumulative=history.cumulative[..., order]))
+    two = look(
+        module, moved, queries, history=history._replace(alphas=history.alphas[..., order], cumulative=history.cumulative[..., order])
+    )
     assert torch.allclose(one.alphas[..., order], two.alphas)
     assert torch.allclose(one.context, two.context)
 
@@ -200,7 +202,7 @@ def test_an_image_without_a_region_is_refused(module):
 @pytest.mark.parametrize("readout", ["sample", "gumbel"])
 def test_many_draws_average_to_the_expectation(distribution, readout):
     torch.manual_seed(5)
-    hard = randomised(bundle.build({**several("readout", readout), "distribution": part("attention/distribution", distribution)})).train()
+    hard = randomised(build({**several("readout", readout), "distribution": part("attention/distribution", distribution)})).train()
     regions, _ = case()
     draws = 10000
     queries = 3 * torch.randn(3, 1, 6).double().expand(3, draws, 6)
@@ -218,7 +220,7 @@ def test_many_draws_average_to_the_expectation(distribution, readout):
 
 def test_each_head_reads_its_part_of_the_values_with_its_own_alphas():
     torch.manual_seed(4)
-    module = randomised(bundle.build(several("score", "scaled_dot")))
+    module = randomised(build(several("score", "scaled_dot")))
     regions, queries = case()
     sentinel = some_sentinel(module, queries)
     memory = module.remember(regions)
@@ -241,7 +243,7 @@ def test_each_head_reads_its_part_of_the_values_with_its_own_alphas():
 @pytest.mark.parametrize("score", kinds("attention/score"))
 def test_a_sentinel_is_looked_at_as_a_region_of_that_content_would_be(score, distribution):
     torch.manual_seed(2)
-    module = randomised(bundle.build(attention(score=score, distribution=distribution, sentinel_size=3)))
+    module = randomised(build(attention(score=score, distribution=distribution, sentinel_size=3)))
     regions, queries = case(masked=False)
     queries = queries[:, :1]
     sentinel = some_sentinel(module, queries)
@@ -257,7 +259,7 @@ def test_a_sentinel_is_looked_at_as_a_region_of_that_content_would_be(score, dis
 
 def test_a_trail_adds_up_the_looks_at_regions_and_leaves_the_sentinel_out():
     torch.manual_seed(6)
-    module = randomised(bundle.build(whole("adaptive")))
+    module = randomised(build(whole("adaptive")))
     regions, queries = case()
     memory = module.remember(regions)
     history, looks = module.begin(memory, 2), []
@@ -274,7 +276,7 @@ def test_a_trail_adds_up_the_looks_at_regions_and_leaves_the_sentinel_out():
 
 @pytest.mark.parametrize("sentinel_size", [None, 3])
 def test_a_sentinel_that_is_missing_or_not_asked_for_is_refused(sentinel_size):
-    module = bundle.build(attention(sentinel_size=sentinel_size)).double()
+    module = build(attention(sentinel_size=sentinel_size)).double()
     regions, queries = case()
     memory = module.remember(regions)
     handed = None if sentinel_size else torch.zeros(3, 2, 3).double()
@@ -288,12 +290,12 @@ def test_a_sentinel_that_is_missing_or_not_asked_for_is_refused(sentinel_size):
 def test_a_size_that_does_not_fit_is_refused_by_name(change, named):
     config = {**several("score", "dot"), "context_size": None, "features": 8, **change}
     with pytest.raises(ValueError, match=named):
-        bundle.build(config)
+        build(config)
 
 
 def test_looking_costs_no_copy_of_an_image_for_each_query():
     """With one head: between inputs and alphas nothing larger than the scores, for a product (an additive score has its hidden layer)."""
-    module = bundle.build(attention(score="scaled_dot")).eval()
+    module = build(attention(score="scaled_dot")).eval()
     regions = Regions(torch.randn(2, 64, 7), torch.zeros(64, 2), None)
     memory = Memory(*(leaf.detach() if leaf is not None else None for leaf in module.remember(regions)))
     made = []

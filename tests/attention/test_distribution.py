@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kinds import kinds, part
 
-from captioner import bundle
+from captioner.build import build
 
 ROWS = st.lists(st.one_of(st.floats(-6, 6), st.sampled_from([0.0, 1.0, -math.inf])), min_size=1, max_size=9).filter(
     lambda row: max(row) > -math.inf
@@ -14,7 +14,7 @@ ROWS = st.lists(st.one_of(st.floats(-6, 6), st.sampled_from([0.0, 1.0, -math.inf
 
 
 def distribution(kind, **changes):
-    return bundle.build(part("attention/distribution", kind, **changes))
+    return build(part("attention/distribution", kind, **changes))
 
 
 def bisected(row, alpha):

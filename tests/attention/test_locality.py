@@ -5,12 +5,12 @@ import torch
 from kinds import attention, kinds, part
 from test_attention import case, look, past_of, randomised
 
-from captioner import bundle
+from captioner.build import build
 from captioner.records import AttentionHistory
 
 
 def locality(kind, **changes):
-    return bundle.build(part("attention/locality", kind, **changes)).double()
+    return build(part("attention/locality", kind, **changes)).double()
 
 
 def grid(rows, cols):
@@ -90,7 +90,7 @@ def test_the_monotonic_window_is_its_formula():
 def test_the_monotonic_window_never_climbs_and_always_leaves_something():
     """Whatever the mask and the queries: no look is refused, and the row of the highest alpha never falls."""
     torch.manual_seed(4)
-    module = bundle.build(attention(locality="monotonic_window", distribution="sparsemax")).double()
+    module = build(attention(locality="monotonic_window", distribution="sparsemax")).double()
     regions, _ = case(5, 6, 4)
     regions = regions._replace(mask=torch.rand(5, 24) < 0.2)
     regions.mask[:, 17] = True
@@ -108,10 +108,10 @@ def test_the_monotonic_window_never_climbs_and_always_leaves_something():
 
 def test_coverage_draws_to_the_last_look_or_away_from_all():
     torch.manual_seed(5)
-    module = bundle.build(attention(locality="coverage")).double()
+    module = build(attention(locality="coverage")).double()
     regions, queries = case(masked=False)
     module.locality.weigh.weight.data.zero_()
-    plain = bundle.build(attention()).double()
+    plain = build(attention()).double()
     plain.load_state_dict({k: v for k, v in module.state_dict().items() if not k.startswith("locality")})
     base, past = look(plain, regions, queries).alphas, past_of(plain, regions, queries).alphas
     module.locality.weigh.bias.data.copy_(torch.tensor([5.0, 0.0]))

@@ -2,13 +2,13 @@ import pytest
 import torch
 from kinds import kinds, part
 
-from captioner import bundle
 from captioner.attention.readout import draw
+from captioner.build import build
 from captioner.records import AttentionMode
 
 
 def readout(kind, **changes):
-    return bundle.build(part("attention/readout", kind, **changes))
+    return build(part("attention/readout", kind, **changes))
 
 
 def some_alphas(images=3, queries=2, heads=2, regions=7):

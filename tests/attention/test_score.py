@@ -4,7 +4,7 @@ import pytest
 import torch
 from kinds import kinds, part
 
-from captioner import bundle
+from captioner.build import build
 
 
 def additive(score, query, region, units):
@@ -39,7 +39,7 @@ FORMULAS = {"additive": additive, "concat": additive, "dot": dot, "bilinear": bi
 
 def small(kind, **changes):
     config = part("attention/score", kind)
-    return bundle.build({**config, **({"attention_size": 6} if "attention_size" in config else {}), **changes}).double()
+    return build({**config, **({"attention_size": 6} if "attention_size" in config else {}), **changes}).double()
 
 
 @pytest.mark.parametrize("heads", [1, 2, 3])

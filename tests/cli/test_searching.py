@@ -6,7 +6,7 @@ import pytest
 import yaml
 from kinds import CONF, kinds
 
-from captioner import bundle
+from captioner.build import build
 from captioner.cli import evaluate, predict
 from captioner.cli.searching import CONSTRAINTS, SEARCHES, SETTINGS, flags_given, kind_of, make_search
 from captioner.errors import InputError
@@ -39,7 +39,7 @@ TYPED = {
 
 
 def shipped(kind):
-    return bundle.build(yaml.safe_load((CONF / "search" / f"{kind}.yaml").read_text()), "search")
+    return build(yaml.safe_load((CONF / "search" / f"{kind}.yaml").read_text()), "search")
 
 
 def values(search):

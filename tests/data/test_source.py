@@ -11,7 +11,7 @@ import yaml
 from kinds import CONF, kinds
 from PIL import Image
 
-from captioner import bundle
+from captioner.build import build
 from captioner.data.source import DataSource
 from captioner.errors import InputError
 
@@ -36,7 +36,7 @@ def test_a_kind_is_a_data_source_and_its_file_states_every_argument(kind: str) -
 @pytest.mark.parametrize("kind", FROM_FILES)
 def test_a_kind_that_was_told_nothing_names_the_key_to_give(kind: str) -> None:
     with pytest.raises(InputError, match=r"^data\.[a-z.]+ is not set; give "):
-        bundle.build(config(kind), "data").splits()
+        build(config(kind), "data").splits()
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def told(tmp_path: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("kind", FROM_FILES)
 def test_all_kinds_read_the_same_images_and_captions(told: dict[str, dict[str, Any]], kind: str) -> None:
-    splits = bundle.build(config(kind, **told[kind]), "data").splits()
+    splits = build(config(kind, **told[kind]), "data").splits()
     assert {split: list(captions.captions) for split, captions in splits.items()} == {"train": ["a train"], "val": ["a val"]}
     for split, name in (("train", "train2017/5.jpg"), ("val", "val2017/6.jpg")):
         assert splits[split].path(0).as_posix().endswith(name)

@@ -65,5 +65,7 @@ def test_dropout_acts_on_what_a_layer_reads_and_not_on_what_passes_it_by():
 
 def row(history, steps):
     return history._replace(
-        alphas=history.alphas.expand(-1, steps, -1), cumulative=history.cumulative.expand(-1, steps, -1), mode=history.mode.expand(-1, steps)
+        alphas=history.alphas.expand(-1, steps, -1),
+        cumulative=history.cumulative.expand(-1, steps, -1),
+        mode=history.mode.expand(-1, steps),
     )

@@ -7,7 +7,7 @@ import torch
 from kinds import attention, decoder, kinds, part
 from rolling import assert_close, grid, leaves, modes, same_draws, some_captions, stepped  # noqa: F401
 
-from captioner import bundle
+from captioner.build import build
 from captioner.decoders import recurrent
 from captioner.errors import InputError
 from captioner.records import AttentionMode, Regions
@@ -298,6 +298,6 @@ def test_sizes_in_conf_fit_each_other(kind):
     config = part("decoder", kind, attention=attention(score="dot", context_size=8))
     config = {**config, **({"features": 7} if "features" in config else {})}
     config["attention"]["score"] = part("attention/score", "additive", hidden_size=config["hidden_size"])
-    model = bundle.build(config, vocabulary_size=5)
+    model = build(config, vocabulary_size=5)
     memory, state = model.start(grid(images=1, dtype=torch.float32))
     assert model.step(memory, state, torch.ones(1, 1, dtype=torch.long)).log_probs.exp().sum().isclose(torch.tensor(1.0))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from captioner.bundle import build
+from captioner.build import build
 from captioner.encoders.encoder import as_regions, base_config, grid_cells, portable, receptive_field
 from captioner.records import grid_size
 from captioner.training.configuration import compose_run

@@ -8,7 +8,7 @@ import torch
 import yaml
 from kinds import CONF, kinds, lstm
 
-from captioner import bundle
+from captioner.build import build
 from captioner.objectives.baseline import Baseline
 from captioner.objectives.objective import Objective
 from captioner.records import AttentionMode, Batch, Regions
@@ -82,7 +82,7 @@ def objective(kind, expectation_probability=0.0, reward_to_go=True):
         "likelihood": {"_target_": "captioner.objectives.likelihood.Likelihood"},
         "reinforce": {**hard["reinforce"], "baseline": baseline, "reward_to_go": reward_to_go},
     }
-    return bundle.build(
+    return build(
         {
             "_target_": "captioner.objectives.objective.Objective",
             "expectation_probability": expectation_probability,

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from captioner import bundle
+from captioner.build import build
 from captioner.data.boxes import WordBoxes
 from captioner.data.captions import CaptionSet
 from captioner.data.instances import Instance
@@ -77,7 +77,7 @@ def trained(captions: CaptionSet, batch_size: int, accumulate: int, **options) -
         "doubly_stochastic": {"_target_": "captioner.objectives.doubly_stochastic.DoublyStochastic"},
         "supervised": {"_target_": "captioner.objectives.supervised.Supervised"},
     }
-    objective = bundle.build({"_target_": "captioner.objectives.objective.Objective", "terms": terms})
+    objective = build({"_target_": "captioner.objectives.objective.Objective", "terms": terms})
     module = CaptioningModule(
         model,
         objective,

@@ -27,7 +27,7 @@ from captioner.data.scenes.grammar import TRIES, caption, lexicon
 from captioner.data.scenes.layout import KINDS, Scene, sample_scene, scene_key, unseen_combinations
 from captioner.data.scenes.summary import leave_one_out_bleu
 from captioner.data.source import DRAWN, DataSource
-from captioner.errors import InputError
+from captioner.errors import ArgumentError, InputError
 from captioner.files import check_writable, read_json, settle, whole_folder, write_whole
 from captioner.locks import ORPHANS, HeldError, Lock, wait
 from captioner.progress import progress
@@ -64,7 +64,7 @@ class Scenes(DataSource):
     Train, val and test share no scene (equal objects on a grid of 4 px count as equal). Every test scene shows a combination of
     kind and colour that train and val never show.
 
-    Raises: ValueError, a size out of range. InputError, `root` holds other files.
+    Raises: ArgumentError, a size out of range. InputError, `root` holds other files.
     """
 
     pictures = DRAWN
@@ -74,11 +74,11 @@ class Scenes(DataSource):
     ) -> None:
         for split, images in (("train", train), ("val", val), ("test", test)):
             if not 1 <= images < 1_000_000:
-                raise ValueError(f"{split} is a number of images from 1 to 999999, not {images}")
+                raise ArgumentError(split, f"is a number of images from 1 to 999999, not {images}")
         if not 80 <= image_size <= 512:
-            raise ValueError(f"image_size is in pixels, 80 to 512, not {image_size}")
+            raise ArgumentError("image_size", f"is in pixels, 80 to 512, not {image_size}")
         if workers < 1:
-            raise ValueError(f"workers is a number of processes, at least 1, not {workers}")
+            raise ArgumentError("workers", f"is a number of processes, at least 1, not {workers}")
         self.root = Path(root)
         self.sizes = {"train": train, "val": val, "test": test}
         self.seed, self.image_size, self.workers = seed, image_size, workers

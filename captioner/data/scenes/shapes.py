@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw
 
+from captioner.errors import ArgumentError
+
 OVERSAMPLING = 4
 """Sub-pixels a side, for smooth edges."""
 
@@ -20,7 +22,7 @@ def patch_side(side: float) -> int:
 def outline(kind: str) -> tuple[tuple[float, float], ...]:
     """Corners of the upright shape in a box from -0.5 to 0.5, y downwards.
 
-    Raises: ValueError, unknown kind.
+    Raises: ArgumentError, unknown kind.
     """
     if kind == "circle":
         return tuple(_polar(0.5, 360 * i / 40) for i in range(40))
@@ -35,7 +37,7 @@ def outline(kind: str) -> tuple[tuple[float, float], ...]:
     if kind == "cross":
         a, b = 0.5, 0.17
         return ((-b, -a), (b, -a), (b, -b), (a, -b), (a, b), (b, b), (b, a), (-b, a), (-b, b), (-a, b), (-a, -b), (-b, -b))
-    raise ValueError(f"kind is one of the drawn shapes, not {kind!r}")
+    raise ArgumentError("kind", f"is one of the drawn shapes, not {kind!r}")
 
 
 def _polar(radius: float, degrees: float) -> tuple[float, float]:
