@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from captioner.caption import Caption
 from captioner.maps.gallery import Entry, write_gallery
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -40,8 +41,9 @@ def entries(count: int) -> Iterator[Entry]:
     rng = np.random.default_rng(0)
     for number in range(count):
         alphas = rng.dirichlet(np.full(196, 0.3), len(WORDS)).reshape(-1, 14, 14).astype(np.float32)
-        said = {"path": f"{number:06d}.jpg", "caption": " ".join(WORDS), "words": WORDS, "probabilities": [0.5] * len(WORDS)}
-        yield Entry(**said, image=photo(rng), maps={"attention": alphas}, box=(80.0, 0.0, 560.0, 480.0))
+        numbers = (-0.7 * len(WORDS), [-0.7] * len(WORDS), -0.1, -0.7)
+        caption = Caption(" ".join(WORDS), WORDS, *numbers, alphas, (80.0, 0.0, 560.0, 480.0), 640, 480, image=photo(rng))
+        yield Entry(f"{number:06d}.jpg", caption)
 
 
 def main() -> int:

@@ -29,6 +29,7 @@ from typing import Any  # noqa: E402
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from captioner.caption import WordMaps  # noqa: E402
 from captioner.cli.results import Results  # noqa: E402
 from captioner.maps.sheet import contact_sheet  # noqa: E402
 
@@ -49,7 +50,7 @@ def draw(count: int, seed: int, write: bool) -> float:
     began = 0.0
     for number in range(-1, count):
         began = time.perf_counter() if number == 0 else began  # the first one loads fonts
-        sheet = contact_sheet(photos[number % 8], WORDS, alphas, (80.0, 0.0, 560.0, 480.0), probabilities=[0.5] * len(WORDS))
+        sheet = contact_sheet(WordMaps(photos[number % 8], WORDS, alphas, (80.0, 0.0, 560.0, 480.0), [0.5] * len(WORDS)))
         if write:
             sheet.save(io.BytesIO(), "PNG", compress_level=1)
     return time.perf_counter() - began
@@ -97,8 +98,8 @@ def predict(captioner: Any, search: Any, paths: list[Path], out: Path) -> tuple[
             images = [open_image(path) for path in paths[start : start + 16]]
             captions = captioner.caption(images, search=search)
             lap("captioning")
-            for path, image, caption in zip(paths[start:], images, captions, strict=False):
-                results.add(str(path), path.stem, image, caption)
+            for path, caption in zip(paths[start:], captions, strict=False):
+                results.add(str(path), path.stem, caption)
             lap("writing")
     lap("writing")
     return spent["captioning"], spent["writing"]

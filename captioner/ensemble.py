@@ -9,10 +9,12 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
+from captioner.caption import Box
+from captioner.captioning import DrawableCaption
 from captioner.data.given import as_image
-from captioner.data.transforms import Box, Transform
+from captioner.data.transforms import Transform
 from captioner.errors import ArgumentError, InputError
-from captioner.model import AnySearch, Caption, Captioner, Hypothesis, One, Steps, caption_all, forced, searched, searching
+from captioner.model import AnySearch, Captioner, Hypothesis, One, Steps, caption_all, forced, searched, searching
 from captioner.records import Regions, Step, StepRecord
 from captioner.search.search import Search
 from captioner.tokenizer import tokenize
@@ -57,22 +59,22 @@ class Ensemble:
     @overload
     def caption(  # type: ignore[overload-overlap]  # a path is a string, which is an iterable of strings
         self, images: One, beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
-    ) -> Caption: ...
+    ) -> DrawableCaption: ...
 
     @overload
     def caption(
         self, images: Iterable[One], beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
-    ) -> list[Caption]: ...
+    ) -> list[DrawableCaption]: ...
 
     def caption(
         self, images: Any, beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
-    ) -> Caption | list[Caption]:
+    ) -> DrawableCaption | list[DrawableCaption]:
         """As `Captioner.caption`, by the first member's own search."""
         for member in self.members:
             member.eval()
         return caption_all(self, images, batch_size, search or searching(self.search, beam))
 
-    def align(self, image: Any, caption: str) -> Caption:
+    def align(self, image: Any, caption: str) -> DrawableCaption:
         """As `Captioner.align`: each word's probability is the mean of the members'."""
         tokens = tokenize(caption)
         if not tokens:
@@ -118,7 +120,7 @@ class Ensemble:
             if same_view(member.transform, view) and torch.equal(regions.cells, first)
         ]
 
-    def to_caption(self, found: list[Hypothesis], seen: Sequence[Regions], image: Image.Image, box: Box) -> Caption:
+    def to_caption(self, found: list[Hypothesis], seen: Sequence[Regions], image: Image.Image, box: Box) -> DrawableCaption:
         return self.members[0].to_caption(found, seen[0], image, box)
 
     def set_attention_mode(self, how: str) -> None:

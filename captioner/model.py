@@ -4,7 +4,7 @@ import copy
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar, overload
 
@@ -17,20 +17,17 @@ from torch import Tensor, nn
 from captioner import bundle
 from captioner.attention.readout import Readout, attention_mode
 from captioner.build import build
+from captioner.caption import Box
+from captioner.captioning import DrawableCaption
 from captioner.data.given import as_image, as_images
 from captioner.data.images import original_size
-from captioner.data.transforms import Box, Transform
+from captioner.data.transforms import Transform
 from captioner.decoders.decoder import Decoder
 from captioner.devices import chosen_device
 from captioner.encoders.encoder import Encoder, portable
 from captioner.errors import ArgumentError, BrokenModelError, InputError
 from captioner.files import standing
 from captioner.formats import upgraded
-from captioner.maps.animation import frames, write_animation
-from captioner.maps.geometry import scaled_box
-from captioner.maps.heads import head_sheet
-from captioner.maps.matrix import alignment_matrix
-from captioner.maps.sheet import contact_sheet
 from captioner.records import AttentionMode, Batch, Memory, Regions, Rollout, Step, grid_size, map_tensors
 from captioner.search.beam import BeamSearch
 from captioner.search.hypotheses import Found, Say
@@ -91,62 +88,6 @@ class Hypothesis(NamedTuple):
     satisfied: bool = True
 
 
-@dataclass
-class Caption:
-    """What was said of an image, and where every word looked.
-
-    alphas: float32 (words, rows, cols), which with `sentinel` (words,) where there is one sum to one a word; gate: the paper's beta
-    (words,) in [0, 1]; box: the original pixels (left, top, right, bottom) that the grid covers; natural logarithms, of the model's own
-    distribution, `score` after length normalisation. satisfied: false where the search found no caption that keeps to its constraints.
-    alternatives: the search's other captions, the best first, each a dict of text, words, numbers and maps by the names they have here.
-    """
-
-    text: str
-    words: list[str]
-    log_prob: float
-    log_probs: list[float]
-    end_log_prob: float
-    score: float
-    alphas: np.ndarray
-    box: Box
-    width: int
-    height: int
-    gate: np.ndarray | None = None
-    sentinel: np.ndarray | None = None
-    head_alphas: np.ndarray | None = None
-    alternatives: list[dict[str, Any]] = field(default_factory=list)
-    image: Image.Image | None = None
-    satisfied: bool = True
-
-    def overlay(self, **options: Any) -> Image.Image:
-        """The contact sheet: the image, then a heat map a word; `options` are those of `maps.sheet.contact_sheet`."""
-        return contact_sheet(*self._shown(), **{**self._numbers("gate", "sentinel"), **options})
-
-    def matrix(self, **options: Any) -> Image.Image:
-        """The alignment matrix, words by regions; `options` are those of `maps.matrix.alignment_matrix`."""
-        return alignment_matrix(*self._shown(), **{**self._numbers("sentinel"), **options})
-
-    def heads(self, **options: Any) -> Image.Image:
-        """A row a word, a column a head; `options` are those of `maps.heads.head_sheet`. Raises: ValueError, attention has one head."""
-        if self.head_alphas is None:
-            raise ValueError("this model's attention has one head; overlay() shows it")
-        image, words, _, box = self._shown()
-        return head_sheet(image, words, self.head_alphas, box, **{**self._numbers(), **options})
-
-    def animation(self, path: str | Path, seconds: float = 0.9, **options: Any) -> None:
-        """Write the walk through the words to a .gif, .webp or .apng; `options` are those of `maps.animation.frames`."""
-        write_animation(path, frames(*self._shown(), **{**self._numbers(), **options}), seconds)
-
-    def _shown(self) -> tuple[Image.Image, list[str], np.ndarray, Box]:
-        if self.image is None:
-            raise ValueError("this caption was made without its image; pass images, not prepared tensors")
-        box = scaled_box(self.box, (self.width, self.height), self.image.size)  # a large photo is kept at a smaller scale
-        return self.image, self.words, self.alphas, box
-
-    def _numbers(self, *names: str) -> dict[str, Any]:
-        return {"probabilities": [float(np.exp(p)) for p in self.log_probs], **{name: getattr(self, name) for name in names}}
-
-
 class Captioner(nn.Module):
     """Encoder, decoder, vocabulary and transform. `config` is what `from_config` made it of: plain JSON values.
 
@@ -203,16 +144,16 @@ class Captioner(nn.Module):
     @overload
     def caption(  # type: ignore[overload-overlap]  # a path is a string, which is an iterable of strings
         self, images: One, beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
-    ) -> Caption: ...
+    ) -> DrawableCaption: ...
 
     @overload
     def caption(
         self, images: Iterable[One], beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
-    ) -> list[Caption]: ...
+    ) -> list[DrawableCaption]: ...
 
     def caption(
         self, images: Any, beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
-    ) -> Caption | list[Caption]:
+    ) -> DrawableCaption | list[DrawableCaption]:
         """Caption one image, or a list of them `batch_size` at a time. The model is set to evaluation.
 
         Captions are found by the model's own search; with `beam`, by beam search with that many beams and the own search's other
@@ -224,7 +165,7 @@ class Captioner(nn.Module):
         self.eval()
         return caption_all(self, images, batch_size, search or searching(self.search, beam))
 
-    def align(self, image: Any, caption: str) -> Caption:
+    def align(self, image: Any, caption: str) -> DrawableCaption:
         """Where the model looks, and how likely it finds each word, when it is made to say `caption`.
 
         image: as `caption` takes it. Raises: InputError, no words, or an image that is none or cannot be read.
@@ -271,12 +212,14 @@ class Captioner(nn.Module):
         """What the encoder's base makes of images, on the captioner's device."""
         return self.encoder.base(prepared.to(self.device))
 
-    def to_caption(self, found: list[Hypothesis], regions: Regions, image: Image.Image, box: Box) -> Caption:
+    def to_caption(self, found: list[Hypothesis], regions: Regions, image: Image.Image, box: Box) -> DrawableCaption:
         """The best hypothesis in words and maps, the others as alternatives."""
         grid = grid_size(regions.cells)
-        best, *others = ({**self.said(one), **looks(one.record, *grid)} for one in found)
         width, height = original_size(image)
-        return Caption(**best, box=box, width=width, height=height, alternatives=others, image=image)
+        whole: dict[str, Any] = {"box": box, "width": width, "height": height, "image": image}
+        best, *others = (DrawableCaption(**self.said(one), **looks(one.record, *grid), **whole) for one in found)
+        best.alternatives = others
+        return best
 
     def said(self, found: Hypothesis) -> dict[str, Any]:
         words = self.vocabulary.decode(found.words)
@@ -339,7 +282,7 @@ def searching(own: Search, beam: int | None) -> Search:
     return own if beam is None else BeamSearch.like(own, beams=beam)
 
 
-def looks(record: Any, rows: int, cols: int) -> dict[str, np.ndarray | None]:
+def looks(record: Any, rows: int, cols: int) -> dict[str, Any]:
     """What a hypothesis' record says of where it looked, on the grid."""
     if record is None:
         return {"alphas": np.zeros((0, rows, cols), np.float32)}
@@ -380,7 +323,7 @@ def searched(search: AnySearch, step: Say, state: Any, images: int, vocabulary: 
 def caption_all(model: Any, images: Any, batch_size: int, search: AnySearch) -> Any:
     """One image's caption, or a list of them, by a model that can `prepare`, `generate` and `to_caption`."""
     opened, is_one = as_images(images)
-    captions: list[Caption] = []
+    captions: list[DrawableCaption] = []
     for batch in batches(opened, batch_size):
         seen, boxes = model.prepare(batch)
         for image, box, found in zip(batch, boxes, model.generate(seen, search), strict=True):

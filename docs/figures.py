@@ -28,14 +28,14 @@ COMPARED = ("soft", "hard", "local", "sparse")
 sys.path.insert(0, str(DOCS.parent / "benchmarks"))
 from attention_kinds import kept, mark, train  # noqa: E402
 
+from captioner.caption import Box, WordMaps, scaled_box  # noqa: E402
 from captioner.cli.demo import drawn  # noqa: E402
 from captioner.cli.train import configure, quieten  # noqa: E402
 from captioner.errors import InputError  # noqa: E402
 from captioner.files import whole_file  # noqa: E402
 from captioner.maps.colours import theme_named  # noqa: E402
-from captioner.maps.geometry import Box, scaled_box  # noqa: E402
 from captioner.maps.lettering import shortened, write  # noqa: E402
-from captioner.maps.sheet import heat_panels  # noqa: E402
+from captioner.maps.panels import heat_panels  # noqa: E402
 
 HARD = ["attention=hard", "objective=hard"]
 ALL_AT_ONCE = ["attention/locality=everywhere", "optimizer.lr=1e-3"]
@@ -208,20 +208,24 @@ def strip(
     side = min((WIDTH - 2 * MARGIN - (count - 1) * GAP) // count, MOST)
     size = (side, round(side * image.height / image.width))
     photo = image.resize(size, Image.Resampling.BICUBIC)
-    panels = heat_panels(photo, alphas, scaled_box(box, image.size, size), len(captions))
-    drawing = Image.new("RGB", (2 * MARGIN + count * side + (count - 1) * GAP, MARGIN + size[1] + (44 if notes else 27)), colours.paper)
+    panels = heat_panels(photo, alphas, scaled_box(box, image.size, size))
+    drawing = Image.new(
+        "RGB", (2 * MARGIN + count * side + (count - 1) * GAP, MARGIN + size[1] + (44 if notes else 27)), colours.background
+    )
     canvas = ImageDraw.Draw(drawing)
     for number, (panel, text) in enumerate(zip([photo, *panels], [label, *captions], strict=True)):
         left, top = MARGIN + number * (side + GAP), MARGIN
         drawing.paste(panel, (left, top))
-        write(canvas, (left, top + size[1] + 16), shortened(text, 14, side), 14, colours.ink if number else colours.accent)
+        write(canvas, (left, top + size[1] + 16), shortened(text, 14, side), 14, colours.text if number else colours.accent)
         if number and notes:
-            write(canvas, (left, top + size[1] + 33), shortened(notes[number - 1], 12, side), 12, colours.quiet)
+            write(canvas, (left, top + size[1] + 33), shortened(notes[number - 1], 12, side), 12, colours.muted)
     return drawing
 
 
 def stacked(strips: Sequence[Image.Image]) -> Image.Image:
-    whole = Image.new("RGB", (max(one.width for one in strips), sum(one.height for one in strips) + MARGIN), theme_named("light").paper)
+    whole = Image.new(
+        "RGB", (max(one.width for one in strips), sum(one.height for one in strips) + MARGIN), theme_named("light").background
+    )
     top = 0
     for one in strips:
         whole.paste(one, (0, top))
@@ -251,7 +255,7 @@ def draw_readme(options: argparse.Namespace) -> int:
     found = explain(Captioner.load(runs["soft"]), scene.image, soft.words)
     rows = [strip(scene.image, soft.box, NAMES.get(name, name.capitalize()), maps[shown], words) for name, maps in found.items()]
     save(stacked(rows), options.pictures / "explanations.png")
-    save(alignment_matrix(scene.image, soft.words, soft.alphas, soft.box), options.pictures / "alignment.png")
+    save(alignment_matrix(WordMaps(scene.image, soft.words, soft.alphas, soft.box)), options.pictures / "alignment.png")
     return 0
 
 

@@ -14,10 +14,10 @@ FLOORS = {
     0: [
         "arguments",
         *("records", "formats", "vocabulary", "tokenizer", "errors", "files", "ids", "locks", "processes"),
-        *("kinds", "processor", "progress", "devices"),
+        *("kinds", "processor", "progress", "devices", "caption"),
     ],
     1: ["build", "bundle", "attention", "objectives", "search", "metrics", "maps", "data"],
-    2: ["encoders", "decoders"],
+    2: ["encoders", "decoders", "captioning"],
     3: ["model"],
     4: ["ensemble", "explain", "training"],
     5: ["cli"],

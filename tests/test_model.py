@@ -8,8 +8,9 @@ from kinds import attention, part
 from PIL import Image
 
 from captioner import bundle
+from captioner.caption import Caption
 from captioner.errors import BrokenModelError, InputError
-from captioner.model import Caption, Captioner
+from captioner.model import Captioner
 from captioner.objectives.likelihood import Likelihood
 from captioner.objectives.term import CollectedRollouts
 from captioner.records import Batch
@@ -126,12 +127,13 @@ def test_a_caption_is_whole():
         assert np.allclose(caption.alphas.sum((1, 2)), 1, atol=1e-5)
         assert caption.log_prob == pytest.approx(sum(caption.log_probs) + caption.end_log_prob, abs=1e-4)
         assert caption.score == pytest.approx(caption.log_prob / (len(caption.words) + 1), abs=1e-5)
-        scores = [caption.score, *(other["score"] for other in caption.alternatives)]
+        scores = [caption.score, *(other.score for other in caption.alternatives)]
         assert scores == sorted(scores, reverse=True)
         for other in caption.alternatives:
-            assert other["alphas"].shape == (len(other["words"]), 4, 5)
-            assert np.allclose(other["alphas"].sum((1, 2)), 1, atol=1e-5)
-            assert other["log_prob"] == pytest.approx(sum(other["log_probs"]) + other["end_log_prob"], abs=1e-4)
+            assert other.alphas.shape == (len(other.words), 4, 5)
+            assert np.allclose(other.alphas.sum((1, 2)), 1, atol=1e-5)
+            assert other.log_prob == pytest.approx(sum(other.log_probs) + other.end_log_prob, abs=1e-4)
+            assert other.overlay().width > photo.width
         left, top, right, bottom = caption.box
         assert 0 <= left < right <= photo.width
         assert 0 <= top < bottom <= photo.height
@@ -220,7 +222,7 @@ def test_a_search_s_words_are_the_model_s_and_what_could_not_be_met_is_said():
         assert caption.words[-1] != "with"
     short = model.caption(photos()[0], search=BeamSearch(2, 1, constraints=Constraints(require=["dog", "ball"])))
     assert not short.satisfied
-    assert all(other["satisfied"] is False for other in short.alternatives)
+    assert all(other.satisfied is False for other in short.alternatives)
     with pytest.raises(InputError, match=r"require: .* no word 'zebra'"):
         model.caption(photos()[0], search=BeamSearch(constraints=Constraints(require=["zebra"])))
 
@@ -230,9 +232,9 @@ def test_several_captions_of_an_image_come_with_their_log_probs():
     model.decoder.output.bias.data[WORDS.end] = -3.0
     caption = model.caption(photos()[0], search=Sampling(5, seed=3, max_length=4))
     assert len(caption.alternatives) == 4
-    for said in caption.alternatives:
-        if said["text"]:
-            assert model.align(photos()[0], said["text"]).log_prob == pytest.approx(said["log_prob"], abs=1e-4)
+    for other in caption.alternatives:
+        if other.text:
+            assert model.align(photos()[0], other.text).log_prob == pytest.approx(other.log_prob, abs=1e-4)
 
 
 def test_hard_attention_rests_as_it_is_told_and_soft_attention_cannot():

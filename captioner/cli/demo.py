@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from captioner.caption import Caption
 from captioner.cli.help import Formatter, Parser, texts, usage
 from captioner.cli.searching import count, with_beam
 from captioner.data.captions import CaptionSet
@@ -20,7 +21,7 @@ from captioner.files import write_whole
 from captioner.maps.health import Health, health, mean_health
 from captioner.metrics.scores import score
 from captioner.metrics.truth import caption_truth, read_scenes, truth_share
-from captioner.model import Caption, Captioner
+from captioner.model import Captioner
 from captioner.progress import progress
 from captioner.search.search import Search
 

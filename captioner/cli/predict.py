@@ -13,11 +13,12 @@ from PIL import Image
 from captioner.cli.help import Formatter, Parser, texts, usage
 from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.references import References
-from captioner.cli.results import ATTENTION, KINDS, Results, overwritten, written_twice
+from captioner.cli.results import KINDS, Results, name_of_two_images, overwritten_input
 from captioner.cli.searching import add_search, count, flags_given, in_words_of, kind_of, make_search, natural
 from captioner.data.opening import open_batches
 from captioner.errors import BrokenModelError, InputError, UnwritableError
 from captioner.files import check_writable
+from captioner.maps.gallery import ATTENTION
 from captioner.processor import use_threads
 from captioner.progress import progress
 from captioner.tokenizer import tokenize
@@ -58,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(message)
     names = result_names(paths)
     if options.out:
-        victim = overwritten(paths, names, options.out, options.save, options.explain)
+        victim = overwritten_input(paths, names, options.out, options.save, options.explain)
         if victim:
             raise InputError(f"--out {options.out} would overwrite the input {victim}; choose another folder")
-        twice = written_twice(names, options.explain, options.save)
+        twice = name_of_two_images(names, options.explain, options.save)
         if twice:
             raise InputError(f"--explain or --save would write {twice}.png of two images; caption them one at a time, or rename one")
     references = References(options.annotations, paths) if options.annotations else None
@@ -223,7 +224,7 @@ def caption_all(
             tell(path, caption, options.captions)
             try:
                 if results is not None:
-                    results.add(path, name, image, caption, explanations(captioner, path, image, caption, options.explain))
+                    results.add(path, name, caption, explanations(captioner, path, image, caption, options.explain))
             except UnwritableError:
                 raise
             except (InputError, OSError) as error:
@@ -279,7 +280,7 @@ def tell(path: str, caption: Any, captions: int | None) -> None:
         say(f"{path}\t{caption.text}")
     else:
         caption.alternatives = caption.alternatives[: captions - 1]
-        for text, log_prob in [(caption.text, caption.log_prob), *((other["text"], other["log_prob"]) for other in caption.alternatives)]:
+        for text, log_prob in [(caption.text, caption.log_prob), *((other.text, other.log_prob) for other in caption.alternatives)]:
             say(f"{path}\t{text}\t{log_prob:.3f}")
     if not caption.satisfied:
         complain(f"{path}: no caption was found that meets every constraint; this one is the best of those that do not")

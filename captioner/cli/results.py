@@ -1,4 +1,4 @@
-"""What `predict --out` writes: JSON lines as they come, sheets, word images, arrays, the gallery, COCO results."""
+"""What `predict --out` writes: JSON lines as captions come, sheets, word images, arrays, the gallery, COCO results."""
 
 import json
 import logging
@@ -7,59 +7,35 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from captioner.caption import Caption, WordMaps
 from captioner.cli.references import References
 from captioner.errors import InputError
 from captioner.files import check_writable, unwritable, whole_file, write_whole
 from captioner.locks import alone
 from captioner.maps.animation import frames, write_animation
-from captioner.maps.gallery import NAMES, Entry, Gallery
-from captioner.maps.geometry import Box, scaled_box
+from captioner.maps.gallery import ATTENTION, NAMES, Entry, Gallery
 from captioner.maps.heads import head_sheet
 from captioner.maps.matrix import alignment_matrix
+from captioner.maps.panels import HeatPanels
 from captioner.maps.sheet import contact_sheet, word_images
 
 log = logging.getLogger(__name__)
 
 KINDS = ("overlay", "words", "heads", "matrix", "animation", "arrays", "gallery")
 PICTURES = {"overlay": ".png", "heads": "_heads.png", "matrix": "_matrix.png", "animation": ".gif"}
-"""What the names of an image's pictures end in."""
-ATTENTION = "attention"
-
-TOLD = ("text", "words", "log_prob", "score", "satisfied")
-"""What a line says of an alternative; that it is satisfied goes without saying, as for the caption."""
+"""How the names of an image's pictures end."""
 
 Maps = Mapping[str, np.ndarray]
 """(words, rows, cols) by the explanation's name, each on a grid of its own over the caption's box."""
 
 
-@runtime_checkable
-class Said(Protocol):
-    """What is read of a `Caption`."""
-
-    text: str
-    words: list[str]
-    log_prob: float
-    log_probs: list[float]
-    end_log_prob: float
-    score: float
-    alphas: np.ndarray
-    gate: np.ndarray | None
-    sentinel: np.ndarray | None
-    head_alphas: np.ndarray | None
-    box: tuple[float, float, float, float]
-    width: int
-    height: int
-    alternatives: list[dict[str, Any]]
-    satisfied: bool
-
-
 class Results:
-    """A context: `add` each caption as it comes; on leaving, also by an interruption, all that was added is in place."""
+    """A context: `add` writes each caption as it comes; on leaving, also by an interruption, all that was added is in place."""
 
     def __init__(self, folder: Path, save: frozenset[str], references: References | None, title: str) -> None:
         self.folder = folder
@@ -68,8 +44,8 @@ class Results:
         self.gallery = Gallery(folder, title) if "gallery" in save else None
         self.coco: list[dict[str, Any]] = []
         self.count = 0
-        self.headless = False
-        self._open, self._listed = ExitStack(), ExitStack()
+        self._warned_of_heads = False
+        self._open, self._whole = ExitStack(), ExitStack()
 
     def __enter__(self) -> "Results":
         """Raises: InputError, the folder cannot be made or written to, or another process writes there."""
@@ -77,78 +53,79 @@ class Results:
             check_writable(self.folder, "--out")
             self.folder.mkdir(parents=True, exist_ok=True)
             self._open.enter_context(alone(self.folder, f"--out {self.folder}"))
-            temporary = self._listed.enter_context(whole_file(self.folder / "captions.jsonl"))
+            temporary = self._whole.enter_context(whole_file(self.folder / "captions.jsonl"))
             self._lines = temporary.open("ab", buffering=0)
             self._open = self._open.pop_all()
         return self
 
-    def add(self, path: str, name: str, image: Image.Image, caption: Said, maps: Maps | None = None) -> None:
-        """`maps`: explanations by name, those of attention being the caption's own and all there are where None.
+    def add(self, path: str, name: str, caption: Caption, explanations: Maps | None = None) -> None:
+        """`explanations`: maps by name, `attention` being the caption's own; None is attention alone.
 
         Raises: InputError, `path` is not in the annotations (everything but results.json is written).
         """
-        maps = {ATTENTION: caption.alphas} if maps is None else maps
-        stem = self.folder / name
-        written: dict[str, Any] = {"arrays": None, "overlay": None}
+        explanations = {ATTENTION: caption.alphas} if explanations is None else explanations
+        files: dict[str, Any] = {"arrays": None, "overlay": None}
         if "arrays" in self.save:
-            with whole_file(stem.with_name(stem.name + ".npz"), durable=False) as temporary:
-                np.savez(temporary, **arrays(caption, maps))
-            written["arrays"] = f"{name}.npz"
-        if "overlay" in self.save:
-            for kind, found in maps.items():
-                with whole_file(self.folder / f"{explained(name, kind)}.png", durable=False) as temporary:
-                    overlay(image, caption, kind, found).save(temporary, compress_level=1)
-            sheets = {kind: f"{explained(name, kind)}.png" for kind in maps}
-            written["overlay"] = sheets.pop(ATTENTION, None)
-            written |= {"overlays": sheets} if sheets else {}
-        written |= self._pictures(name, image, caption, maps)
-        if "words" in self.save:
-            for kind, found in maps.items():
-                for file_name, picture in word_images(image, caption.words, found, shown_box(image, caption)):
-                    with whole_file(self.folder / explained(name, kind) / file_name, durable=False) as temporary:
-                        picture.save(temporary, compress_level=1)
+            files["arrays"] = f"{name}.npz"
+            with whole_file(self.folder / files["arrays"], durable=False) as temporary:
+                np.savez(temporary, **arrays(caption, explanations))
+        files |= self._draw(name, caption.text, caption.maps, explanations)
         try:
-            self._lines.write(line(path, caption, written))
+            self._lines.write(line(path, caption, files))
         except OSError as error:
             raise unwritable(self.folder / "captions.jsonl", error) from error
         self.count += 1
         if self.gallery is not None:
-            self.gallery.add(entry(path, image, caption, maps, self.references))
+            self.gallery.add(entry(path, caption, explanations, self.references))
         if self.references is not None:
             image_id = self.references.image_id(path)
             if image_id is None:
                 raise InputError(f"{path}: captioned, but {self.references.why_not(path)}, so results.json leaves it out")
             self.coco.append({"image_id": image_id, "caption": caption.text})
 
-    def _pictures(self, name: str, image: Image.Image, caption: Said, maps: Maps) -> dict[str, str]:
-        """Head by head (once a run said to be missing where there is one head), matrices and animations; the names of attention's."""
-        sure = [math.exp(log_prob) for log_prob in caption.log_probs]
-        written = {}
-        if "heads" in self.save and caption.head_alphas is not None:
-            written["heads"] = name + PICTURES["heads"]
-            with whole_file(self.folder / written["heads"], durable=False) as temporary:
-                sheet = head_sheet(image, caption.words, caption.head_alphas, shown_box(image, caption), probabilities=sure)
-                sheet.save(temporary, compress_level=1)
-        elif "heads" in self.save and not self.headless:
-            self.headless = True
+    def _draw(self, name: str, text: str, maps: WordMaps, explanations: Maps) -> dict[str, Any]:
+        """Draw what `save` names; return the names of the pictures as a line of captions.jsonl has them."""
+        drawn = [picture for picture in PICTURES if picture in self.save and (ATTENTION in explanations or picture == "heads")]
+        if "heads" in drawn and not self._draw_heads(name, maps):
+            drawn.remove("heads")
+        for kind, alphas in explanations.items():
+            self._draw_explanation(name, text, kind, maps if kind == ATTENTION else maps.explained_by(alphas))
+        files: dict[str, Any] = {picture: name + PICTURES[picture] for picture in drawn}
+        others = {kind: f"{picture_stem(name, kind)}.png" for kind in explanations if kind != ATTENTION}
+        overlays = {"overlays": others} if others and "overlay" in self.save else {}
+        return {"overlay": files.pop("overlay", None), **overlays, **files}
+
+    def _draw_heads(self, name: str, maps: WordMaps) -> bool:
+        """Whether there are heads to draw; that there are none is said once."""
+        if maps.heads is not None:
+            self._save(name + PICTURES["heads"], head_sheet(maps))
+            return True
+        if not self._warned_of_heads:
+            self._warned_of_heads = True
             log.warning("--save heads: attention has one head here, which the contact sheet shows; nothing is written")
-        for kind, found in maps.items():
-            said = (image, caption.words, found, shown_box(image, caption))
-            own = kind == ATTENTION
-            if "matrix" in self.save:
-                written |= {"matrix": name + PICTURES["matrix"]} if own else {}
-                with whole_file(self.folder / f"{explained(name, kind)}{PICTURES['matrix']}", durable=False) as temporary:
-                    drawn = alignment_matrix(*said, probabilities=sure, sentinel=caption.sentinel if own else None)
-                    drawn.save(temporary, compress_level=1)
-            if "animation" in self.save:
-                written |= {"animation": name + PICTURES["animation"]} if own else {}
-                write_animation(self.folder / f"{explained(name, kind)}{PICTURES['animation']}", frames(*said, probabilities=sure))
-        return written
+        return False
+
+    def _draw_explanation(self, name: str, text: str, kind: str, maps: WordMaps) -> None:
+        """The pictures of one explanation, which share its heat panels."""
+        stem, panels = picture_stem(name, kind), HeatPanels(maps)
+        if "overlay" in self.save:
+            self._save(stem + PICTURES["overlay"], contact_sheet(maps, panels=panels, **sheet_texts(text, kind)))
+        if "matrix" in self.save:
+            self._save(stem + PICTURES["matrix"], alignment_matrix(maps))
+        if "animation" in self.save:
+            write_animation(self.folder / (stem + PICTURES["animation"]), frames(maps, panels=panels))
+        if "words" in self.save:
+            for file_name, picture in word_images(maps, panels=panels):
+                self._save(f"{stem}/{file_name}", picture)
+
+    def _save(self, name: str, picture: Image.Image) -> None:
+        with whole_file(self.folder / name, durable=False) as temporary:
+            picture.save(temporary, compress_level=1)
 
     def __exit__(self, *_: object) -> None:
         with self._open:
             self._lines.close()
-            self._listed.close()  # captions.jsonl is there, whatever becomes of the rest
+            self._whole.close()  # captions.jsonl is there, whatever becomes of the rest
             self._finish()
 
     def _finish(self) -> None:
@@ -158,30 +135,39 @@ class Results:
             self.gallery.write()
 
 
-def overwritten(inputs: list[str], names: list[str], folder: Path, save: frozenset[str], kinds: Sequence[str] = (ATTENTION,)) -> str | None:
+def overwritten_input(
+    inputs: list[str], names: list[str], folder: Path, save: frozenset[str], kinds: Sequence[str] = (ATTENTION,)
+) -> str | None:
     """The first input that a result would overwrite, or None."""
-    taken = {os.path.realpath(path): path for path in inputs}  # unlike Path.resolve, it stands links that lead in a circle
-    endings = [f"{explained('', kind)}{end}" for kind in kinds for picture, end in PICTURES.items() if picture in save]
+    originals = {os.path.realpath(path): path for path in inputs}  # unlike Path.resolve, it bears links that lead in a circle
+    endings = [picture_stem("", kind) + end for kind in kinds for picture, end in PICTURES.items() if picture in save]
     endings += [".npz"] * ("arrays" in save)
     root = os.path.realpath(folder)
     results = (os.path.realpath(os.path.join(root, f"{name}{ending}")) for name in names for ending in endings)
-    return next((taken[result] for result in results if result in taken), None)
+    return next((originals[result] for result in results if result in originals), None)
 
 
-def written_twice(names: list[str], kinds: Sequence[str], save: frozenset[str] = frozenset()) -> str | None:
+def name_of_two_images(names: list[str], kinds: Sequence[str], save: frozenset[str] = frozenset()) -> str | None:
     """The first name that a picture of another image would take (`a_gradcam` or `a_matrix`, beside `a`), or None."""
-    taken = {name.casefold() for name in names}
-    added = [explained("", kind) for kind in kinds if kind != ATTENTION] + ["_heads"] * ("heads" in save)
-    added += [f"{explained('', kind)}_matrix" for kind in kinds if "matrix" in save]
-    return next((name + end for name in names for end in added if (name + end).casefold() in taken), None)
+    of_images = {name.casefold() for name in names}
+    added = [picture_stem("", kind) for kind in kinds if kind != ATTENTION] + ["_heads"] * ("heads" in save)
+    added += [f"{picture_stem('', kind)}_matrix" for kind in kinds if "matrix" in save]
+    return next((name + end for name in names for end in added if (name + end).casefold() in of_images), None)
 
 
-def explained(name: str, kind: str) -> str:
+def picture_stem(name: str, kind: str) -> str:
     """The stem of the files that show one explanation."""
     return name if kind == ATTENTION else f"{name}_{kind}"
 
 
-def arrays(caption: Said, maps: Maps) -> dict[str, Any]:
+def sheet_texts(caption: str, kind: str) -> dict[str, Any]:
+    """The title of an explanation's sheet, and its legend where it is not attention's."""
+    if kind == ATTENTION:
+        return {"title": caption}
+    return {"title": f"{caption} ({NAMES.get(kind, kind.replace('_', ' '))})", "legend": ("matters less", "more")}
+
+
+def arrays(caption: Caption, explanations: Maps) -> dict[str, Any]:
     """What `NAME.npz` holds: the sheet and the page can be drawn again from it without the model."""
     found = {
         "words": np.array(caption.words, dtype=np.str_),
@@ -189,27 +175,12 @@ def arrays(caption: Said, maps: Maps) -> dict[str, Any]:
         "box": np.array(caption.box, np.float64),
         "log_probs": np.array(caption.log_probs, np.float32),
     }
-    for name in ("sentinel", "gate", "head_alphas"):
-        values = getattr(caption, name)
-        if values is not None:
-            found[name] = np.asarray(values, np.float32)
-    return found | {kind: np.asarray(values, np.float32) for kind, values in maps.items() if kind != ATTENTION}
+    others = {name: getattr(caption, name) for name in ("sentinel", "gate", "head_alphas")}
+    others |= {kind: alphas for kind, alphas in explanations.items() if kind != ATTENTION}
+    return found | {name: np.asarray(values, np.float32) for name, values in others.items() if values is not None}
 
 
-def overlay(image: Image.Image, caption: Said, kind: str, found: np.ndarray) -> Image.Image:
-    own: dict[str, Any] = {"gate": caption.gate, "sentinel": caption.sentinel, "title": caption.text}
-    other = {"title": f"{caption.text} ({NAMES.get(kind, kind.replace('_', ' '))})", "legend": ("matters less", "more")}
-    sure = [math.exp(log_prob) for log_prob in caption.log_probs]
-    box = shown_box(image, caption)
-    return contact_sheet(image, caption.words, found, box, probabilities=sure, **(own if kind == ATTENTION else other))
-
-
-def shown_box(image: Image.Image, caption: Said) -> Box:
-    """The caption's box on the picture at hand: a large photo is kept at a smaller scale, while the box is in its own pixels."""
-    return scaled_box(caption.box, (caption.width, caption.height), image.size)
-
-
-def line(path: str, caption: Said, written: Mapping[str, Any]) -> bytes:
+def line(path: str, caption: Caption, files: Mapping[str, Any]) -> bytes:
     """A line of `captions.jsonl`. File names that are no UTF-8 keep their bytes as JSON escapes; what is not finite becomes null."""
     record = {
         "image": path,
@@ -219,44 +190,40 @@ def line(path: str, caption: Said, written: Mapping[str, Any]) -> bytes:
         "log_probs": list(caption.log_probs),
         "end_log_prob": caption.end_log_prob,
         "score": caption.score,
-        "alternatives": [{name: other[name] for name in TOLD if other.get(name, True) is not True} for other in caption.alternatives],
+        "alternatives": [alternative(other) for other in caption.alternatives],
         "width": caption.width,
         "height": caption.height,
-        **written,
+        **files,
+        **unsatisfied(caption),
     }
-    if not caption.satisfied:
-        record["satisfied"] = False
     return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
-def entry(path: str, image: Image.Image, caption: Said, maps: Maps, references: References | None) -> Entry:
+def alternative(caption: Caption) -> dict[str, Any]:
+    record = {"text": caption.text, "words": list(caption.words), "log_prob": caption.log_prob, "score": caption.score}
+    return {**record, **unsatisfied(caption)}
+
+
+def unsatisfied(caption: Caption) -> dict[str, bool]:
+    """Only a caption that does not meet its constraints is marked."""
+    return {} if caption.satisfied else {"satisfied": False}
+
+
+def entry(path: str, caption: Caption, explanations: Maps, references: References | None) -> Entry:
+    """What the gallery shows of an image: each head's maps, too, and where there are references, what the caption scores."""
+    scores = references.scores(path, caption.text) if references else {}
     return Entry(
-        path=path,
-        image=image,
-        caption=caption.text,
-        words=caption.words,
-        maps={**maps, **heads(caption.head_alphas)},
-        box=shown_box(image, caption),
-        probabilities=[math.exp(log_prob) for log_prob in caption.log_probs],
-        gate=caption.gate,
-        sentinel=caption.sentinel,
-        alternatives=[alternative(other) for other in caption.alternatives],
-        references=references.captions(path) if references else (),
-        scores={**(references.scores(path, caption.text) if references else {}), "log p": caption.log_prob, "score": caption.score},
+        path,
+        caption,
+        {**explanations, **head_maps(caption.head_alphas)},
+        references.captions(path) if references else (),
+        {**scores, "log p": caption.log_prob, "score": caption.score},
     )
 
 
-def heads(alphas: np.ndarray | None) -> Maps:
+def head_maps(alphas: np.ndarray | None) -> Maps:
     """Each head's maps, of (words, heads, rows, cols)."""
     return {} if alphas is None else {f"head {number}": alphas[:, number - 1] for number in range(1, alphas.shape[1] + 1)}
-
-
-def alternative(other: Mapping[str, Any]) -> dict[str, Any]:
-    """What the gallery takes: the maps of attention, so that it can be looked at as the caption itself."""
-    shown = {name: other.get(name) for name in ("text", "words", "log_prob", "gate", "sentinel")}
-    if other.get("alphas") is None:
-        return shown
-    return {**shown, "maps": {ATTENTION: other["alphas"]}, "probabilities": [math.exp(log_prob) for log_prob in other["log_probs"]]}
 
 
 def _finite(value: Any) -> Any:

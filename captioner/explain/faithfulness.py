@@ -1,6 +1,6 @@
 """Does what a map shows matter to the model? What hiding and showing it does to the word's probability, beside a map drawn at random.
 
-Everything is done to the prepared image, on which maps are interpolated as a sheet shows them (`maps.geometry.heats`).
+Everything is done to the prepared image, on which maps are interpolated as a sheet shows them (`maps.geometry.heat_maps`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional
 from captioner.data.pixels import to_rgb
 from captioner.errors import ArgumentError
 from captioner.explain.explanation import prefixes, said
-from captioner.maps.geometry import heats
+from captioner.maps.geometry import heat_maps
 from captioner.metrics.additive import Additive, mean
 from captioner.metrics.bootstrap import intervals
 from captioner.model import Captioner
@@ -134,7 +134,7 @@ def tried(
 def on_pixels(maps: Float[np.ndarray, "words rows cols"], trial: Trial) -> Float[np.ndarray, "words height width"]:
     """Maps over the prepared image, as shares of their peaks; what differs by less than 10^-5 of it counts as equal."""
     height, width = trial.image.shape[1:]
-    found = heats(maps, (0.0, 0.0, float(width), float(height)), (width, height))
+    found = heat_maps(maps, (0.0, 0.0, float(width), float(height)), (width, height))
     peaks = np.abs(found).max(axis=(1, 2), keepdims=True, initial=0.0)
     return np.round(found / np.where(peaks > 0, peaks, 1), 5)
 

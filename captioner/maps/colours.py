@@ -21,15 +21,15 @@ _TO_LAB = np.array(
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours as (red, green, blue), 0 to 255; `veil` is what a photo fades towards under a map, `unseen` what lay outside the crop."""
+    """Colours as (red, green, blue), 0 to 255; a photo fades towards `veil` under a map, and towards `outside` where no map lies."""
 
-    paper: tuple[int, int, int]
-    ink: tuple[int, int, int]
-    quiet: tuple[int, int, int]
-    rule: tuple[int, int, int]
+    background: tuple[int, int, int]
+    text: tuple[int, int, int]
+    muted: tuple[int, int, int]
+    line: tuple[int, int, int]
     accent: tuple[int, int, int]
     veil: tuple[int, int, int]
-    unseen: tuple[int, int, int]
+    outside: tuple[int, int, int]
 
 
 THEMES = {

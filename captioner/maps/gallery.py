@@ -14,6 +14,7 @@ import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from captioner.caption import Caption, WordMaps
 from captioner.errors import ArgumentError
 from captioner.files import write_whole
 from captioner.maps.colours import heat_colours
-from captioner.maps.geometry import Box
 from captioner.maps.lettering import direction
-from captioner.maps.sheet import FULL_SCALE, OPACITY
+from captioner.maps.panels import FULL_SCALE, OPACITY
 
 INLINE = 50
 """The most images whose pictures and maps are put into the page itself."""
@@ -35,35 +36,30 @@ THUMBNAIL = 280
 """Longest sides of pictures and thumbnails, in pixels."""
 EARLY = 'let early = null; addEventListener("click", (event) => { early = event.target.closest(".card") ?? early; });'
 """Runs before the cards are there, and remembers the one that was clicked before the page's script could open it."""
+ATTENTION = "attention"
+"""The name of the explanation whose maps are the caption's own."""
 NAMES = {"gradcam": "Grad-CAM", "smoothgrad": "SmoothGrad"}
 """What the page calls a kind of map, where that is not its name with a capital."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An image of the gallery. `maps`: explanations by name, attention first.
-
-    alternatives: other captions, the best first, with `text`, where known `log_prob` and `words`, and where they can be looked at
-    themselves `maps`, `probabilities`, `gate` and `sentinel`, as here.
-    """
+    """One image of the gallery. `explanations`: maps by name; None is attention alone, the caption's own maps."""
 
     path: str
-    image: Image.Image
-    caption: str
-    words: Sequence[str]
-    maps: Mapping[str, Float[np.ndarray, "words rows cols"]]
-    box: Box
-    probabilities: Sequence[float] | None = None
-    gate: Sequence[float] | Float[np.ndarray, " words"] | None = None
-    sentinel: Sequence[float] | Float[np.ndarray, " words"] | None = None
-    alternatives: Sequence[Mapping[str, Any]] = ()
+    caption: Caption
+    explanations: Mapping[str, Float[np.ndarray, "words rows cols"]] | None = None
     references: Sequence[str] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
     """Numbers about the caption as a whole, by the name to show."""
 
+    @cached_property
+    def maps(self) -> WordMaps:
+        return self.caption.maps
+
 
 class Gallery:
-    """Takes entries one at a time, keeping only what was encoded of each; `write` makes the page of those taken so far."""
+    """A page that grows: `add` encodes an entry and keeps only that; `write` writes the page of the entries so far."""
 
     def __init__(self, folder: Path | str, title: str = "Captions") -> None:
         self.folder = Path(folder)
@@ -77,12 +73,12 @@ class Gallery:
         return len(self._cards)
 
     def add(self, entry: Entry) -> None:
-        """Raises: ArgumentError, not as many maps or numbers as words."""
-        record = entry_record(entry)
-        picture, kind = encoded(entry.image, LONGEST_SIDE, 88)
-        thumbnail, thumbnail_kind = encoded(trimmed(entry.image), THUMBNAIL, 74)
+        """Raises: ValueError, a caption without its image; ArgumentError, not as many maps or numbers as words."""
+        record, image = entry_record(entry), entry.maps.image
+        picture, kind = encoded(image, LONGEST_SIDE, 88)
+        thumbnail, thumbnail_kind = encoded(trimmed(image), THUMBNAIL, 74)
         self._cards.append(_card(entry, _data_uri(thumbnail, thumbnail_kind)))
-        self._aspects.append(entry.image.width / entry.image.height)
+        self._aspects.append(image.width / image.height)
         self._waiting.append((record, picture, kind))
         if len(self) > INLINE:
             self._spill()
@@ -117,32 +113,38 @@ def write_gallery(folder: Path | str, entries: Iterable[Entry], title: str = "Ca
 
 
 def entry_record(entry: Entry) -> dict[str, Any]:
-    """What the page's script needs of an entry, but for its picture: plain JSON values, maps as bytes with each word's peak beside."""
+    """What the page's script needs of an entry, except its picture: plain JSON values, maps as bytes with each word's peak."""
+    caption, maps = entry.caption, entry.maps
     return {
         "path": entry.path,
-        "width": entry.image.width,
-        "height": entry.image.height,
-        "box": [float(side) for side in entry.box],
-        "alternatives": [said_record({"words": str(other.get("text", "")).split(), **other}, entry.path) for other in entry.alternatives],
+        "width": maps.image.width,
+        "height": maps.image.height,
+        "box": [float(side) for side in maps.box],
+        "alternatives": [caption_record(other, attention_of(other), entry.path) for other in caption.alternatives],
         "references": [str(text) for text in entry.references],
         "facts": [[name, _figure(value)] for name, value in entry.scores.items()],
-        **said_record({**vars(entry), "text": entry.caption, "log_prob": entry.scores.get("log p")}, entry.path),
+        **caption_record(caption, attention_of(caption) if entry.explanations is None else entry.explanations, entry.path),
     }
 
 
-def said_record(said: Mapping[str, Any], path: str) -> dict[str, Any]:
+def attention_of(caption: Caption) -> dict[str, Float[np.ndarray, "words rows cols"]]:
+    """The caption's own maps; nothing where words have none, as of a caption that is only text."""
+    return {ATTENTION: caption.alphas} if len(caption.alphas) or not caption.words else {}
+
+
+def caption_record(caption: Caption, maps: Mapping[str, Float[np.ndarray, "_ rows cols"]], path: str) -> dict[str, Any]:
     """A caption with its maps and numbers. Raises: ArgumentError, not as many of them as words."""
-    words = [str(word) for word in said["words"]]
-    numbers = {name: said.get(source) for name, source in (("sure", "probabilities"), ("gate", "gate"), ("sentinel", "sentinel"))}
+    words = [str(word) for word in caption.words]
+    numbers = {"sure": caption.probabilities, "gate": caption.gate, "sentinel": caption.sentinel}
     for name, values in numbers.items():
         if values is not None and len(values) != len(words):
             raise ArgumentError(name, f"of {path} holds {len(values)} numbers for {len(words)} words")
     return {
-        "caption": str(said.get("text", "")),
+        "caption": caption.text,
         "direction": direction(" ".join(words)),
         "words": words,
-        "note": _log_prob(said.get("log_prob")),
-        "maps": [map_record(name, alphas, len(words)) for name, alphas in said.get("maps", {}).items()],
+        "note": f"log p {caption.log_prob:.2f}".replace("-", "\u2212"),
+        "maps": [map_record(name, alphas, len(words)) for name, alphas in maps.items()],
         **{name: [_finite(float(value), 4) for value in values] for name, values in numbers.items() if values is not None},
     }
 
@@ -216,13 +218,13 @@ def trimmed(image: Image.Image) -> Image.Image:
 
 
 def _card(entry: Entry, thumbnail: str) -> str:
-    caption = html.escape(entry.caption) or "<em>(no words)</em>"
+    caption = html.escape(entry.caption.text) or "<em>(no words)</em>"
     path, also = html.escape(entry.path), html.escape(" ".join([entry.path, *entry.references]))
     scores = {name: _finite(float(value), 4) for name, value in entry.scores.items() if math.isfinite(value)}
     return (
         f'<button class="card" type="button" data-also="{also}" data-scores="{html.escape(json.dumps(scores))}">'
         f'<img src="{thumbnail}" alt="" decoding="async" loading="lazy">'
-        f'<span class="said" dir="{direction(entry.caption)}">{caption}</span>'
+        f'<span class="said" dir="{direction(entry.caption.text)}">{caption}</span>'
         f'<span class="file" dir="auto" title="{path}">{html.escape(Path(entry.path).name)}</span></button>'
     )
 
@@ -241,7 +243,3 @@ def _finite(value: float, digits: int) -> float | None:
 
 def _figure(value: float) -> str:
     return f"{value:.3g}".replace("-", "\u2212") if isinstance(value, int) or abs(value) < 1e6 else f"{value:.3e}"
-
-
-def _log_prob(value: Any) -> str:
-    return f"log p {float(value):.2f}".replace("-", "\u2212") if isinstance(value, int | float) else ""

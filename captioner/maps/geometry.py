@@ -4,16 +4,13 @@ A grid of rows x cols equal cells covers `box` = (left, top, right, bottom) in o
 Cell (r, c) has its centre at left + (c + 1/2) (right - left) / cols, top + (r + 1/2) (bottom - top) / rows.
 """
 
-from typing import TypeAlias
-
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-Box: TypeAlias = tuple[float, float, float, float]
-"""(left, top, right, bottom) in original pixels, after EXIF rotation."""
+from captioner.caption import Box
 
 
-def heats(alphas: Float[np.ndarray, "words rows cols"], box: Box, size: tuple[int, int]) -> Float32[np.ndarray, "words height width"]:
+def heat_maps(alphas: Float[np.ndarray, "words rows cols"], box: Box, size: tuple[int, int]) -> Float32[np.ndarray, "words height width"]:
     """Interpolate maps over the pixels of an image of `size` (width, height), in the unit of alphas; zero outside the box.
 
         heat(x, y) = sum_rc  k(v - r) k(u - c) alphas_rc,    u = cols (x - left) / (right - left) - 1/2, v likewise
@@ -29,26 +26,18 @@ def heats(alphas: Float[np.ndarray, "words rows cols"], box: Box, size: tuple[in
     return np.matmul(np.matmul(down, alphas.astype(np.float32)), across.T)
 
 
-def heat(alphas: Float[np.ndarray, "rows cols"], box: Box, size: tuple[int, int]) -> Float32[np.ndarray, "height width"]:
-    """One map: see `heats`."""
-    return heats(alphas[None], box, size)[0]
-
-
-def seen(box: Box, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
-    """True for the pixels of an image of `size` (width, height) whose centres the box holds: those the model saw."""
+def inside_box(box: Box, size: tuple[int, int]) -> Bool[np.ndarray, "height width"]:
+    """True for the pixels of an image of `size` (width, height) whose centres lie in the box: those that the model saw."""
     width, height = size
     left, top, right, bottom = box
     return np.logical_and.outer(_inside(top, bottom, height), _inside(left, right, width))
 
 
-def scaled_box(box: Box, size: tuple[int, int], shown: tuple[int, int]) -> Box:
-    """The box on a copy of the image resized from `size` to `shown` (both width, height)."""
-    across, down = shown[0] / size[0], shown[1] / size[1]
-    return box[0] * across, box[1] * down, box[2] * across, box[3] * down
-
-
 def axis_weights(low: float, high: float, cells: int, pixels: int) -> Float32[np.ndarray, "pixels cells"]:
-    """How much each of `cells` cells between `low` and `high` gives each pixel of a line; rows sum to one inside, to zero outside."""
+    """The weight of each of `cells` cells, which lie between `low` and `high`, at each pixel of a line.
+
+    Rows sum to one inside the box and to zero outside it.
+    """
     if cells < 1 or pixels < 1 or not high > low:
         raise ValueError(
             f"{cells} cells from {low} to {high} pixels cannot be drawn on a line of {pixels} pixels: none of them may be empty"

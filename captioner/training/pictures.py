@@ -9,10 +9,10 @@ import torch
 from lightning.pytorch import Callback
 from PIL import Image
 
+from captioner.captioning import DrawableCaption
 from captioner.data.images import UnreadableImageError, open_image
 from captioner.errors import ArgumentError
 from captioner.files import whole_file
-from captioner.model import Caption
 
 
 class Pictures(Callback):
@@ -41,7 +41,7 @@ class Pictures(Callback):
                 with whole_file(self.folder / f"epoch_{epoch:02d}_{number}.png", durable=False) as temporary:
                     sheet.save(temporary)
 
-    def captions(self, trainer: Any, module: Any) -> list[Caption]:
+    def captions(self, trainer: Any, module: Any) -> list[DrawableCaption]:
         """Of the same images every time."""
         split = trainer.datamodule.splits["val"]
         photos = []

@@ -11,7 +11,7 @@ from PIL import Image
 
 from captioner.cli import predict
 from captioner.cli.main import main
-from captioner.cli.results import written_twice
+from captioner.cli.results import name_of_two_images
 from captioner.explain.kinds import KINDS, explain
 from captioner.model import Captioner
 from captioner.vocabulary import Vocabulary
@@ -79,7 +79,7 @@ def test_two_images_never_write_one_file(here, capsys):
     assert "photo_gradcam.png of two images" in capsys.readouterr().err
     assert run("photo.png", "photo_gradcam.png", "--explain", "gradcam", "--out", ".", "--save", "overlay") == 2
     assert "would overwrite the input photo_gradcam.png" in capsys.readouterr().err
-    assert written_twice(["a", "a_jacobian"], ["attention", "gradcam"]) is None
+    assert name_of_two_images(["a", "a_jacobian"], ["attention", "gradcam"]) is None
 
 
 def test_an_explanation_that_fails_is_named_and_the_rest_is_done(here, capsys, monkeypatch):

@@ -118,7 +118,6 @@ def test_photos_of_many_pixels_are_captioned_few_at_a_time(stand_in, monkeypatch
 
 def test_a_large_photo_s_results_are_in_its_own_pixels(stand_in, monkeypatch) -> None:  # noqa: F811
     """The stand-in gives the box of the picture it sees; the sheet is drawn on the smaller copy."""
-    from captioner.cli.results import shown_box
     from captioner.data.images import open_image, original_size
 
     Image.new("RGB", (300, 200), "teal").save("a.png")
@@ -127,4 +126,4 @@ def test_a_large_photo_s_results_are_in_its_own_pixels(stand_in, monkeypatch) ->
     assert (image.size, original_size(image)) == ((150, 100), (300, 200))
     caption = stand_in.caption(image)
     caption.width, caption.height, caption.box = 300, 200, (50.0, 0.0, 250.0, 200.0)
-    assert shown_box(image, caption) == (25.0, 0.0, 125.0, 100.0)
+    assert caption.maps.box == (25.0, 0.0, 125.0, 100.0)

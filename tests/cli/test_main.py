@@ -144,7 +144,8 @@ def test_a_reader_that_goes_away_is_no_error():
 
 
 def test_the_public_door_leads_to_the_model():
-    from captioner.model import Caption, Captioner
+    from captioner.caption import Caption
+    from captioner.model import Captioner
 
     assert captioner.Captioner is Captioner
     assert captioner.Caption is Caption

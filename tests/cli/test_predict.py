@@ -3,6 +3,7 @@ import io
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,12 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from captioner.caption import Caption
 from captioner.cli import predict
 from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.main import main
 from captioner.cli.references import References
 from captioner.errors import BrokenModelError, InputError
 from captioner.locks import alone
+from captioner.maps.geometry import heat_maps
 from captioner.search.beam import BeamSearch
 from captioner.vocabulary import Vocabulary
 
@@ -25,7 +28,9 @@ from captioner.vocabulary import Vocabulary
 def caption_of(image, words):
     alphas = np.zeros((len(words), 3, 5), np.float32)
     alphas[:, 1, 2] = 1
-    return SimpleNamespace(
+    numbers = {"log_prob": float("-inf"), "log_probs": [float("-inf")], "end_log_prob": 0.0, "score": -1.0}
+    other = Caption(text="another", words=["another"], alphas=alphas[:1], image=image, **numbers)
+    return Caption(
         text=" ".join(words),
         words=list(words),
         log_prob=-0.5 * len(words) - 0.25,
@@ -34,12 +39,10 @@ def caption_of(image, words):
         score=-0.4,
         alphas=alphas,
         gate=np.full(len(words), 0.75, np.float32),
-        sentinel=None,
-        head_alphas=None,
         box=(0.0, 0.0, float(image.width), float(image.height)),
         width=image.width,
         height=image.height,
-        alternatives=[{"text": "another", "log_prob": float("-inf"), "score": -1.0, "words": ["another"]}],
+        alternatives=[other],
         image=image,
         satisfied="unmet" not in words,
     )
@@ -510,6 +513,35 @@ def test_heads_matrix_and_animation_are_pictures_beside_the_sheet(stand_in, tmp_
             assert min(picture.size) > 60
     Image.new("RGB", (40, 24)).save("a_matrix.png")
     assert main(["predict", "a.png", "a_matrix.png", "--out", "three", "--save", "overlay,matrix"]) == 2
+
+
+def test_the_heat_panels_of_an_image_are_computed_once_for_each_size_that_is_drawn(stand_in, monkeypatch):
+    """Sheet and heads have sizes of their own; of a photo of 480 pixels, word images and animation have the same."""
+    computed, plain = [], stand_in.caption
+
+    def counted(alphas, box, size):
+        computed.append((size, len(alphas)))
+        return heat_maps(alphas, box, size)
+
+    def with_heads(images, search=None, batch_size=16):
+        return [replace(one, head_alphas=np.stack([one.alphas] * 3, 1)) for one in plain(images, search, batch_size)]
+
+    monkeypatch.setattr("captioner.maps.panels.heat_maps", counted)
+    monkeypatch.setattr(stand_in, "caption", with_heads)
+    Image.new("RGB", (480, 360), "teal").save("a.png")
+    assert main(["predict", "a.png", "--out", "out", "--save", "overlay,words,heads,animation,matrix,gallery"]) == 0
+    assert files("out") == [
+        "a.gif",
+        "a.png",
+        "a/01_width.png",
+        "a/02_480.png",
+        "a_heads.png",
+        "a_matrix.png",
+        "captions.jsonl",
+        "index.html",
+    ]
+    words, heads = 2, 3
+    assert sorted(computed) == [((132, 99), words * (heads + 1)), ((240, 180), words), ((480, 360), words)]
 
 
 def test_a_broken_model_ends_predict_in_one_line_and_no_image_is_blamed(stand_in, monkeypatch, capsys):

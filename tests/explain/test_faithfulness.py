@@ -13,7 +13,7 @@ from torchvision.transforms import GaussianBlur
 
 from captioner.explain.explanation import said
 from captioner.explain.faithfulness import Faith, faithfulness, resized, spearman, square_sums, summary
-from captioner.maps.geometry import heats
+from captioner.maps.geometry import heat_maps
 
 WORDS = ["a", "red", "dog", "runs"]
 
@@ -58,7 +58,7 @@ def test_areas_are_those_under_a_curve_drawn_pixel_by_pixel():
     prepared = TRANSFORM.evaluate(image)[0]
     ids = torch.tensor(captioner.vocabulary.encode(WORDS))
     blurred = GaussianBlur(11, 1.6)(prepared[None])[0]
-    heat = heats(maps, (0.0, 0.0, 24.0, 16.0), (24, 16))
+    heat = heat_maps(maps, (0.0, 0.0, 24.0, 16.0), (24, 16))
     for word in range(4):
         pixels = sorted(((row, col) for row in range(16) for col in range(24)), key=lambda at: -heat[word][at])
         gone, come, curves = prepared.clone(), blurred.clone(), ([], [])

@@ -1,9 +1,10 @@
-"""Moving pictures: a frame a word after the photo, of one size, in three formats."""
+"""Animations: one frame per word after the photo, of one size, in three formats."""
 
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from captioner.caption import WordMaps
 from captioner.maps.animation import FORMATS, animated, frames, write_animation
 from captioner.maps.colours import THEMES
 
@@ -11,25 +12,25 @@ WORDS = ["a", "dog", "runs", "along", "the", "beach"]
 ALPHAS = np.random.default_rng(0).dirichlet(np.full(35, 0.2), len(WORDS)).reshape(-1, 5, 7).astype(np.float32)
 
 
-def drawn(size=(90, 70), words=6, **options):
+def drawn(size=(90, 70), words=6, probabilities=None, **options):
     box = (0.0, 0.0, float(size[0]), float(size[1]))
     photo = Image.effect_noise(size, 80).convert("RGB")
-    return frames(photo, WORDS[:words], ALPHAS[:words], box, longest_side=120, **options)
+    return frames(WordMaps(photo, WORDS[:words], ALPHAS[:words], box, probabilities), longest_side=120, **options)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_file_holds_a_frame_a_word_after_the_photo_and_goes_on_for_ever(kind, tmp_path):
+def test_a_file_holds_one_frame_per_word_after_the_photo_and_repeats_for_ever(kind, tmp_path):
     path = tmp_path / f"a.{kind}"
     pictures = drawn(probabilities=[0.2] * 6)
     write_animation(path, pictures, seconds=0.5)
     with Image.open(path) as read:
         assert read.n_frames == 7
         assert read.info["loop"] == 0
-        shown = [(one.convert("RGB"), one.info["duration"]) for one in ImageSequence.Iterator(read)]
-    assert [round(lasting) for _, lasting in shown] == [1000, 500, 500, 500, 500, 500, 1000]
-    for (found, _), wanted in zip(shown, pictures, strict=True):
-        assert found.size == wanted.size
-        assert np.abs(np.asarray(found, int) - np.asarray(wanted, int)).mean() < 12
+        stored = [(one.convert("RGB"), one.info["duration"]) for one in ImageSequence.Iterator(read)]
+    assert [round(duration) for _, duration in stored] == [1000, 500, 500, 500, 500, 500, 1000]
+    for (frame, _), expected in zip(stored, pictures, strict=True):
+        assert frame.size == expected.size
+        assert np.abs(np.asarray(frame, int) - np.asarray(expected, int)).mean() < 12
 
 
 def test_frames_that_are_alike_are_kept_apart():
@@ -59,10 +60,10 @@ def test_what_cannot_be_drawn_is_refused_by_name():
     with pytest.raises(ValueError, match="theme"):
         drawn(theme="pink")
     with pytest.raises(ValueError, match="alphas"):
-        frames(Image.new("RGB", (9, 9)), WORDS[:2], ALPHAS, (0.0, 0.0, 9.0, 9.0))
+        WordMaps(Image.new("RGB", (9, 9)), WORDS[:2], ALPHAS, (0.0, 0.0, 9.0, 9.0))
     with pytest.raises(ValueError, match="mp4"):
         animated(drawn(words=1), "mp4")
     with pytest.raises(ValueError, match="0 and"):
         animated([], "gif")
     with pytest.raises(ValueError, match="longest_side"):
-        frames(Image.new("RGB", (9, 9)), [], ALPHAS[:0], (0.0, 0.0, 9.0, 9.0), longest_side=0)
+        frames(WordMaps(Image.new("RGB", (9, 9)), [], ALPHAS[:0], (0.0, 0.0, 9.0, 9.0)), longest_side=0)

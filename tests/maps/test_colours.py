@@ -28,11 +28,11 @@ def test_colours_come_back():
 
 
 @pytest.mark.parametrize("name", THEMES)
-def test_letters_stand_out_from_the_paper(name):
+def test_letters_stand_out_from_the_background(name):
     theme = theme_named(name)
-    paper, ink, quiet = (oklab(np.array(colour) / 255)[0] for colour in (theme.paper, theme.ink, theme.quiet))
-    assert abs(paper - ink) > 0.6
-    assert abs(paper - quiet) > 0.38
+    background, text, muted = (oklab(np.array(colour) / 255)[0] for colour in (theme.background, theme.text, theme.muted))
+    assert abs(background - text) > 0.6
+    assert abs(background - muted) > 0.38
 
 
 def test_an_unknown_theme_is_refused_by_name():

@@ -1,12 +1,15 @@
 import base64
 import json
+import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from captioner.caption import Caption
 from captioner.maps import gallery
 from captioner.maps.gallery import Entry, Gallery, json_for_script, map_record, write_gallery
 
@@ -24,20 +27,28 @@ NASTY = [
 ]
 
 
-def entry(words=("a", "red", "square"), path="photos/a.png", **changes):
+def caption(words=("a", "red", "square"), **changes):
     alphas = np.zeros((len(words), 3, 5), np.float32)
     for number in range(len(words)):
         alphas[number, number % 3, number % 5] = 1
     fields = {
-        "path": path,
-        "image": Image.new("RGB", (60, 40), (10, 200, 30)),
-        "caption": " ".join(words),
+        "text": " ".join(words),
         "words": list(words),
-        "maps": {"attention": alphas},
+        "log_prob": -1.0,
+        "log_probs": [math.log(0.5)] * len(words),
+        "end_log_prob": -0.5,
+        "score": -0.5,
+        "alphas": alphas,
         "box": (10.0, 0.0, 50.0, 40.0),
-        "probabilities": [0.5] * len(words),
+        "width": 60,
+        "height": 40,
+        "image": Image.new("RGB", (60, 40), (10, 200, 30)),
     }
-    return Entry(**{**fields, **changes})
+    return Caption(**{**fields, **changes})
+
+
+def entry(words=("a", "red", "square"), path="photos/a.png", references=(), scores=None, **changes):
+    return Entry(path, caption(words, **changes), references=references, scores=scores or {})
 
 
 class Page(HTMLParser):
@@ -71,7 +82,7 @@ def read(path):
 def test_captions_are_text_whatever_they_hold(tmp_path):
     plain = read(write_gallery(tmp_path / "plain", [entry()]))
     text = " ".join(NASTY)
-    nasty = entry(NASTY, text, references=NASTY, alternatives=[{"text": text, "log_prob": -1.0}], scores={text: 1.0})
+    nasty = entry(NASTY, text, references=NASTY, alternatives=[caption(NASTY)], scores={text: 1.0})
     page = read(write_gallery(tmp_path / "nasty", [nasty], "plain"))
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
     assert page.data["entries"][0]["words"] == NASTY
@@ -100,12 +111,12 @@ def test_maps_come_back_to_a_255th_of_their_peak():
 def test_what_does_not_count_the_same_is_refused():
     with pytest.raises(ValueError, match="3 maps for 2 words"):
         map_record("attention", np.zeros((3, 5, 7)), 2)
-    with pytest.raises(ValueError, match="gate"):
-        gallery.entry_record(entry(gate=[0.5]))
+    with pytest.raises(ValueError, match="probabilities hold 1 entries for 3 words"):
+        gallery.entry_record(entry(log_probs=[-0.5]))
 
 
 def test_numbers_that_are_none_become_null_and_the_json_stays_json():
-    record = gallery.entry_record(entry(probabilities=[float("nan"), 1.0, float("inf")]))
+    record = gallery.entry_record(entry(log_probs=[float("nan"), 0.0, float("inf")]))
     assert record["sure"] == [None, 1.0, None]
     assert json.loads(json_for_script({"x": NASTY})) == {"x": NASTY}
     assert not re.search("[<>&\u2028]", json_for_script(NASTY))
@@ -148,10 +159,12 @@ def test_a_thumbnail_shows_the_middle_of_a_very_long_picture(size, kept):
 
 def test_an_alternative_is_looked_at_as_the_caption_itself():
     words = ["one", "two"]
-    other = {"text": "one two", "words": words, "maps": {"attention": np.ones((2, 3, 5))}, "probabilities": [0.5, 0.25], "log_prob": -1.0}
-    record = gallery.entry_record(entry(words, alternatives=[other, {"text": "three"}]))
+    other = caption(words, log_probs=[math.log(0.5), math.log(0.25)])
+    only_text = caption(["three"], alphas=np.zeros((0, 3, 5)))
+    record = gallery.entry_record(entry(words, alternatives=[other, only_text]))
     assert record["alternatives"][0]["sure"] == [0.5, 0.25]
     assert record["alternatives"][0]["maps"][0]["rows"] == 3
-    assert record["alternatives"][1] == {"caption": "three", "direction": "ltr", "words": ["three"], "note": "", "maps": []}
+    expected = {"caption": "three", "direction": "ltr", "words": ["three"], "note": "log p \u22121.00", "maps": [], "sure": [0.5]}
+    assert record["alternatives"][1] == expected
     with pytest.raises(ValueError, match="2 maps for 1 words"):
-        gallery.entry_record(entry(words, alternatives=[{**other, "words": ["one"], "probabilities": None}]))
+        gallery.entry_record(entry(words, alternatives=[replace(other, words=["one"], log_probs=[-1.0])]))

@@ -1,5 +1,6 @@
 """The gallery in a headless Chromium, driven as a person would: pointer, fingers, keys. Without a browser these tests skip."""
 
+import math
 import time
 from itertools import pairwise
 
@@ -8,6 +9,7 @@ import pytest
 from chromium import Browser, chromium
 from PIL import Image
 
+from captioner.caption import Caption
 from captioner.maps import gallery
 from captioner.maps.gallery import Entry, write_gallery
 
@@ -65,18 +67,25 @@ def looks(words, shift=0):
     return alphas
 
 
-def entry(words=("a", "red", "square", "here"), path="photos/a.png", **changes):
+def caption(words, probabilities=(0.9, 0.5, 0.25, 0.125), **changes):
     fields = {
-        "path": path,
-        "image": Image.new("RGB", (90, 60), (60, 120, 90)),
-        "caption": " ".join(words),
+        "text": " ".join(words),
         "words": list(words),
-        "maps": {"attention": looks(words)},
+        "log_prob": -1.5,
+        "log_probs": [math.log(probability) for probability in probabilities[: len(words)]],
+        "end_log_prob": -0.5,
+        "score": -0.5,
+        "alphas": looks(words),
         "box": (15.0, 0.0, 75.0, 60.0),
-        "probabilities": [0.9, 0.5, 0.25, 0.125][: len(words)],
-        "scores": {"CIDEr": float(len(words)), "log p": -1.5},
+        "width": 90,
+        "height": 60,
+        "image": Image.new("RGB", (90, 60), (60, 120, 90)),
     }
-    return Entry(**{**fields, **changes})
+    return Caption(**{**fields, **changes})
+
+
+def entry(words=("a", "red", "square", "here"), path="photos/a.png", explanations=None, references=(), **changes):
+    return Entry(path, caption(words, **changes), explanations, references, {"CIDEr": float(len(words)), "log p": -1.5})
 
 
 def rich():
@@ -84,13 +93,13 @@ def rich():
     words, other = ("a", "red", "square", "here"), ("a", "blue", "square")
     return entry(
         words,
-        maps={"attention": looks(words), "gradcam": looks(words, 1), "jacobian": looks(words, 2)},
-        gate=[0.1, 0.2, 0.3, 0.4],
-        sentinel=[0.8, 0.6, 0.4, 0.2],
+        explanations={"attention": looks(words), "gradcam": looks(words, 1), "jacobian": looks(words, 2)},
+        gate=np.array([0.1, 0.2, 0.3, 0.4]),
+        sentinel=np.array([0.8, 0.6, 0.4, 0.2]),
         references=["a square of red", "red"],
         alternatives=[
-            {"text": "a blue square", "words": other, "log_prob": -3.0, "maps": {"attention": looks(other, 3)}, "probabilities": [0.3] * 3},
-            {"text": "only text", "log_prob": float("-inf")},
+            caption(other, [0.3] * 3, log_prob=-3.0, alphas=looks(other, 3)),
+            caption(("only", "text"), log_prob=float("-inf"), alphas=np.zeros((0, 2, 3), np.float32)),
         ],
     )
 
@@ -369,7 +378,7 @@ def test_stretching_shows_the_shape_of_a_map_that_is_nearly_even(browser, tmp_pa
     alphas = np.full((1, 2, 3), 0.16, np.float32)
     alphas[0, 1, 2] = 0.2
     page = browser.page()
-    page.goto(write_gallery(tmp_path, [entry(("even",), maps={"attention": alphas}, probabilities=None)]).as_uri() + "#1:1")
+    page.goto(write_gallery(tmp_path, [entry(("even",), alphas=alphas)]).as_uri() + "#1:1")
     even = page.js(f"{HEAT}(0)")[2]
     page.click("#stretch")
     assert page.js(f"{HEAT}(0)")[2] > 0.65 > 0.4 > even
@@ -435,8 +444,8 @@ def reads(page, leftwards):
 @pytest.mark.parametrize("words", [ARABIC, HEBREW, MIXED, ("a", "dog", "كلب")], ids=["arabic", "hebrew", "mixed", "latin first"])
 @pytest.mark.parametrize("size", SIZES[:2])
 def test_a_caption_is_read_in_its_own_direction_everywhere(browser, tmp_path, words, size):
-    other = {"text": " ".join(words[::-1]), "words": words[::-1], "log_prob": -2.0}
-    one = entry(words, caption=" ".join(words), probabilities=[0.5] * len(words), references=[" ".join(words)], alternatives=[other])
+    halves = [0.5] * len(words)
+    one = entry(words, probabilities=halves, references=[" ".join(words)], alternatives=[caption(words[::-1], halves, log_prob=-2.0)])
     page = browser.page(*size)
     page.goto(write_gallery(tmp_path, [one]).as_uri())
     leftwards = words[0] != "a"

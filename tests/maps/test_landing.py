@@ -6,11 +6,12 @@ import torch
 from PIL import Image
 from torch.nn.functional import adaptive_avg_pool2d
 
+from captioner.caption import scaled_box
 from captioner.data.images import open_image
 from captioner.data.transforms import Transform
 from captioner.decoders.decoder import Decoder
 from captioner.encoders.encoder import Encoder, as_regions
-from captioner.maps.geometry import heats, scaled_box
+from captioner.maps.geometry import heat_maps
 from captioner.model import Captioner
 from captioner.records import Regions, Rollout, StepRecord
 from captioner.vocabulary import Vocabulary
@@ -101,12 +102,12 @@ def test_what_the_model_looks_at_is_where_the_heat_lies_below_one_pixel(tmp_path
         caption = said(tmp_path / "a.jpg", size, fit, grid)
         assert (caption.width, caption.height) == size
         assert np.unravel_index(caption.alphas[0].argmax(), grid) == (row, col)
-        found = heats(caption.alphas, caption.box, size)[0].astype(float)
+        found = heat_maps(caption.alphas, caption.box, size)[0].astype(float)
         assert np.abs(centre(found) - centre(photo)).max() < 1
         peak = np.argwhere(found >= found.max() * (1 - 1e-4))[:, ::-1].mean(0) + 0.5
         assert np.abs(peak - centre(photo)).max() < 1
         shown = (240, round(240 * size[1] / size[0]))
-        small = heats(caption.alphas, scaled_box(caption.box, size, shown), shown)[0].astype(float)
+        small = heat_maps(caption.alphas, scaled_box(caption.box, size, shown), shown)[0].astype(float)
         assert np.abs(centre(small) - centre(photo) * shown[0] / size[0]).max() < 1, "on a sheet's panel too"
 
 
@@ -118,7 +119,7 @@ def test_a_cell_at_the_border_shines_in_its_own_corner_and_not_outside_what_the_
     wide, high = (right - left) / grid[1], (bottom - top) / grid[0]
     stored(tmp_path / "a.jpg", size, (right - wide, top, right, top + high), 8)
     caption = said(tmp_path / "a.jpg", size, fit, grid)
-    found = heats(caption.alphas, caption.box, size)[0]
+    found = heat_maps(caption.alphas, caption.box, size)[0]
     hottest = np.argwhere(found >= found.max() * 0.99)
     assert np.abs(hottest.max(0) - (top + high / 2, right - 0.5)).max() <= max(wide, high)
     assert hottest[:, 1].min() >= right - wide

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
+from captioner.caption import WordMaps
 from captioner.maps import lettering
-from captioner.maps.animation import _set, frames
+from captioner.maps.animation import _word_places, frames
 from captioner.maps.lettering import direction, laid_out, width_of
 from captioner.maps.matrix import alignment_matrix
-from captioner.maps.sheet import _plan, contact_sheet, file_word
+from captioner.maps.sheet import _layout, contact_sheet, file_name_part
 
 ARABIC, HEBREW = ("كلب", "يجري", "على", "العشب"), ("כלב", "רץ", "על", "הדשא")
 
@@ -35,17 +36,17 @@ def test_the_first_letter_that_has_a_direction_decides(text, expected):
 
 @pytest.mark.parametrize("words", [ARABIC, HEBREW])
 def test_panels_of_a_caption_from_right_to_left_are_read_from_right_to_left(words):
-    plan = _plan((240, 160), 4, "", 240, (), mirrored=True)
-    usual = _plan((240, 160), 4, "", 240, ())
-    assert plan.columns > 1
+    layout = _layout((240, 160), 4, "", 240, (), mirrored=True)
+    usual = _layout((240, 160), 4, "", 240, ())
+    assert layout.columns > 1
     for number in range(5):
         left, top = usual.corner(number)
-        assert plan.corner(number) == (plan.size[0] - left - plan.cell[0], top)
+        assert layout.corner(number) == (layout.size[0] - left - layout.cell[0], top)
     image = Image.new("RGB", (240, 160), (10, 200, 30))
     alphas = np.zeros((4, 2, 3), np.float32)
     alphas[:, 0, 0] = 1
-    sheet = contact_sheet(image, words, alphas, (0.0, 0.0, 240.0, 160.0), title="")
-    shown = _plan((240, 160), 4, "", 240, (), mirrored=True)
+    sheet = contact_sheet(WordMaps(image, words, alphas, (0.0, 0.0, 240.0, 160.0)), title="")
+    shown = _layout((240, 160), 4, "", 240, (), mirrored=True)
     colours = [sheet.getpixel((left + 120, top + 140)) for left, top in map(shown.corner, range(5))]
     assert colours[0] == (10, 200, 30), "the photo is at the upper right"
     assert all(colour != colours[0] for colour in colours[1:])
@@ -55,12 +56,12 @@ def test_panels_of_a_caption_from_right_to_left_are_read_from_right_to_left(word
 
 
 def test_words_of_an_animation_are_set_from_right_to_left():
-    places, _ = _set(HEBREW, 20, 400)
+    places, _ = _word_places(HEBREW, 20, 400)
     across = [left for left, _ in places]
     assert across == sorted(across, reverse=True)
     assert across[0] + width_of(HEBREW[0], 20) == pytest.approx(400)
-    assert _set(("a", "dog"), 20, 400)[0][0][0] == 0
-    pictures = frames(Image.new("RGB", (90, 60)), HEBREW, np.ones((4, 2, 3), np.float32), (0.0, 0.0, 90.0, 60.0))
+    assert _word_places(("a", "dog"), 20, 400)[0][0][0] == 0
+    pictures = frames(WordMaps(Image.new("RGB", (90, 60)), HEBREW, np.ones((4, 2, 3), np.float32), (0.0, 0.0, 90.0, 60.0)))
     assert len({picture.size for picture in pictures}) == 1
 
 
@@ -102,10 +103,10 @@ def test_letters_that_no_font_holds_are_told_once_for_each_script(monkeypatch, c
 
 
 def test_file_names_keep_letters_with_their_marks():
-    assert [file_word(word) for word in ("कुत्ता", "สุนัข", "שָׁלוֹם", "a/b", "كلب")] == ["कुत्ता", "สุนัข", "שָׁלוֹם", "a-b", "كلب"]
+    assert [file_name_part(word) for word in ("कुत्ता", "สุนัข", "שָׁלוֹם", "a/b", "كلب")] == ["कुत्ता", "สุนัข", "שָׁלוֹם", "a-b", "كلب"]
 
 
 def test_what_explains_a_matrix_is_not_cut_off_on_a_small_grid():
-    small = alignment_matrix(Image.new("RGB", (30, 20)), ["a"], np.ones((1, 2, 3), np.float32), (0.0, 0.0, 30.0, 20.0))
+    small = alignment_matrix(WordMaps(Image.new("RGB", (30, 20)), ["a"], np.ones((1, 2, 3), np.float32), (0.0, 0.0, 30.0, 20.0)))
     last = np.asarray(small)[-40:, -24:]
     assert (last == last[0, 0]).all(), "the margin is empty"

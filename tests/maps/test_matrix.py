@@ -1,9 +1,12 @@
 """The alignment matrix and the sheet of heads: every weight in its place, everything readable, nothing off the page."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from captioner.caption import WordMaps
 from captioner.maps.colours import THEMES, heat_colours
 from captioner.maps.heads import head_sheet
 from captioner.maps.matrix import MARGIN, _table, alignment_matrix, cell_steps
@@ -24,7 +27,7 @@ def one_hot(places, rows, cols):
 def test_each_weight_is_a_cell_in_the_word_s_row_and_the_region_s_column(rows, cols, theme):
     words = ["a", "brown", "dog"]
     places = [(0, 0), (rows - 1, cols - 1), (rows // 2, cols // 3)]
-    page = alignment_matrix(PHOTO, words, one_hot(places, rows, cols), BOX, probabilities=[0.1, 0.5, 1.0], theme=theme)
+    page = alignment_matrix(WordMaps(PHOTO, words, one_hot(places, rows, cols), BOX, [0.1, 0.5, 1.0]), theme=theme)
     table = _table(words, rows, cols, BOX)
     hot, cold = (tuple(heat_colours()[step].tolist()) for step in (255, 0))
     for word, (row, col) in enumerate(places):
@@ -38,22 +41,25 @@ def test_each_weight_is_a_cell_in_the_word_s_row_and_the_region_s_column(rows, c
 @pytest.mark.parametrize("grid", [(7, 7), (12, 12), (14, 14)])
 def test_a_matrix_fits_a_screen_and_its_cells_can_be_told_apart(words, grid):
     table = _table(["word"] * words, *grid, BOX)
-    page = alignment_matrix(PHOTO, ["extraordinarily"] * words, np.full((words, *grid), 0.01, np.float32), BOX, sentinel=[0.3] * words)
+    page = alignment_matrix(
+        WordMaps(PHOTO, ["extraordinarily"] * words, np.full((words, *grid), 0.01, np.float32), BOX, sentinel=[0.3] * words)
+    )
     assert table.cell[0] >= 7
     assert table.cell[1] >= 20
     assert page.width <= 1920
     assert page.height <= 1080
     corners = np.concatenate([np.asarray(page)[:, -MARGIN // 2 :].reshape(-1, 3), np.asarray(page)[:, : MARGIN // 2].reshape(-1, 3)])
-    assert (corners == THEMES["light"].paper).all(), "nothing runs into the border"
+    assert (corners == THEMES["light"].background).all(), "nothing runs into the border"
 
 
-def test_an_even_look_does_not_shine():
+def test_a_uniform_map_does_not_shine():
     assert cell_steps(np.full((1, 2, 3), 1 / 6, np.float32)).max() == 64
 
 
 def test_the_row_of_the_grid_that_a_block_shows_is_lit_above_it():
     photo = Image.new("RGB", (70, 70), (200, 20, 20))
-    page = np.asarray(alignment_matrix(photo, ["dog"], np.full((1, 3, 2), 0.1, np.float32), (0.0, 0.0, 70.0, 70.0))).astype(int)
+    maps = WordMaps(photo, ["dog"], np.full((1, 3, 2), 0.1, np.float32), (0.0, 0.0, 70.0, 70.0))
+    page = np.asarray(alignment_matrix(maps)).astype(int)
     table = _table(["dog"], 3, 2, (0.0, 0.0, 70.0, 70.0))
     for row in range(3):
         begin = table.left + row * table.block
@@ -65,33 +71,28 @@ def test_the_row_of_the_grid_that_a_block_shows_is_lit_above_it():
 
 @pytest.mark.parametrize("size", [(200, 1000), (4000, 300), (31, 47)])
 @pytest.mark.parametrize("heads", [1, 8])
-def test_a_sheet_of_heads_has_a_row_a_word_and_a_column_a_head_and_the_mean(size, heads):
+def test_a_sheet_of_heads_has_one_row_per_word_and_one_column_per_head_and_for_the_mean(size, heads):
     alphas = np.random.default_rng(0).dirichlet(np.ones(35), (3, heads)).reshape(3, heads, 5, 7)
     box = (0.0, 0.0, float(size[0]), float(size[1]))
     photo = Image.new("RGB", size, (90, 20, 200))
-    one = head_sheet(photo, ["a", "b", "c"], alphas, box, probabilities=[0.1, 0.2, 0.3])
-    less = head_sheet(photo, ["a", "b"], alphas[:2], box)
-    wider = head_sheet(photo, ["a", "b", "c"], np.concatenate([alphas, alphas], 1), box)
+    one = head_sheet(WordMaps(photo, ["a", "b", "c"], alphas.mean(1), box, [0.1, 0.2, 0.3], heads=alphas))
+    less = head_sheet(WordMaps(photo, ["a", "b"], alphas[:2].mean(1), box, heads=alphas[:2]))
+    wider = head_sheet(WordMaps(photo, ["a", "b", "c"], alphas.mean(1), box, heads=np.concatenate([alphas, alphas], 1)))
     assert one.width < wider.width
     assert less.height < one.height
     if heads == 1:
-        paper = np.asarray(one)
+        page = np.asarray(one)
         panel = max(round(size[0] * 132 / max(size)), 64) + 8
         end = one.width - 24
-        mean, head = paper[-60:-24, end - 2 * panel + 8 : end - panel + 8], paper[-60:-24, end - panel + 8 : end + 8]
+        mean, head = page[-60:-24, end - 2 * panel + 8 : end - panel + 8], page[-60:-24, end - panel + 8 : end + 8]
         assert np.array_equal(mean[:, : panel - 8], head[:, : panel - 8]), "the mean of one head is that head"
 
 
-def test_what_does_not_count_the_same_is_refused_by_name():
+def test_what_cannot_be_drawn_is_refused_by_name():
     alphas = np.full((2, 3, 5), 1 / 15, np.float32)
-    for wrong in ({"probabilities": [0.5]}, {"sentinel": [0.1] * 3}):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
-            alignment_matrix(PHOTO, ["a", "b"], alphas, BOX, **wrong)
-    with pytest.raises(ValueError, match="alphas"):
-        alignment_matrix(PHOTO, ["a"], alphas, BOX)
+    maps = WordMaps(PHOTO, ["a", "b"], alphas, BOX)
     with pytest.raises(ValueError, match="theme"):
-        alignment_matrix(PHOTO, ["a", "b"], alphas, BOX, theme="pink")
-    with pytest.raises(ValueError, match="no head"):
-        head_sheet(PHOTO, ["a", "b"], alphas[:, None][:, :0], BOX)
-    with pytest.raises(ValueError, match="head_alphas"):
-        head_sheet(PHOTO, ["a"], alphas[:, None], BOX)
+        alignment_matrix(maps, theme="pink")
+    for heads in (None, alphas[:, None][:, :0]):
+        with pytest.raises(ValueError, match="maps have no heads"):
+            head_sheet(replace(maps, heads=heads))

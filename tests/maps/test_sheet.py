@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from captioner.caption import WordMaps
 from captioner.maps.lettering import drawable, shortened, width_of, wrapped
-from captioner.maps.sheet import _plan, contact_sheet, file_word, heat_panels, percent, strengths, word_images
+from captioner.maps.panels import colour_steps, heat_panels
+from captioner.maps.sheet import _layout, contact_sheet, file_name_part, percent, word_images
 
 
 def photo(width, height, seed=0):
@@ -20,12 +22,12 @@ def one_hot(words, rows, cols, row, col):
 @pytest.mark.parametrize("size", [(640, 427), (200, 1000), (4000, 300), (96, 96), (333, 500)])
 @pytest.mark.parametrize("words", [0, 1, 3, 12, 25])
 def test_every_panel_lies_on_the_sheet_and_none_on_another(size, words):
-    plan = _plan(size, words, "a caption", 240, ("gate", "sentinel"))
-    corners = [plan.corner(number) for number in range(words + 1)]
+    layout = _layout(size, words, "a caption", 240, ("gate", "sentinel"))
+    corners = [layout.corner(number) for number in range(words + 1)]
     assert len(set(corners)) == words + 1
-    assert all(left + plan.cell[0] <= plan.size[0] and top + plan.cell[1] <= plan.size[1] for left, top in corners)
-    assert plan.panel[0] / plan.panel[1] == pytest.approx(size[0] / size[1], rel=0.05)
-    assert max(plan.size) <= 2400, "it fits a page"
+    assert all(left + layout.cell[0] <= layout.size[0] and top + layout.cell[1] <= layout.size[1] for left, top in corners)
+    assert layout.panel[0] / layout.panel[1] == pytest.approx(size[0] / size[1], rel=0.05)
+    assert max(layout.size) <= 2400, "it fits a page"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -34,34 +36,25 @@ def test_a_sheet_is_drawn_with_everything_and_with_nothing(theme, size):
     image, box = photo(*size), (0.0, 0.0, float(size[0]), float(size[1]))
     words = ["a", "extraordinarilylongunbrokenword", "<unk>", "", "über", "一个"]
     shares = [0.0, 1.0, 0.5, 0.001, 0.999, 0.2]
-    full = contact_sheet(
-        image,
-        words,
-        one_hot(6, 3, 5, 1, 2),
-        box,
-        probabilities=shares,
-        gate=np.array(shares),
-        sentinel=shares,
-        theme=theme,
-        panel_width=120,
-    )
-    empty = contact_sheet(image, [], np.zeros((0, 3, 5), np.float32), box, theme=theme, panel_width=120)
+    everything = WordMaps(image, words, one_hot(6, 3, 5, 1, 2), box, shares, np.array(shares), shares)
+    full = contact_sheet(everything, theme=theme, panel_width=120)
+    empty = contact_sheet(WordMaps(image, [], np.zeros((0, 3, 5), np.float32), box), theme=theme, panel_width=120)
     assert full.mode == empty.mode == "RGB"
     assert full.width > empty.width
 
 
 def test_the_first_panel_is_the_photo_untouched():
     image = photo(240, 160)
-    sheet = np.asarray(contact_sheet(image, ["a"], one_hot(1, 3, 5, 1, 2), (0, 0, 240, 160)), int)
-    plan = _plan((240, 160), 1, "a", 240, ())
-    left, top = plan.corner(0)
+    sheet = np.asarray(contact_sheet(WordMaps(image, ["a"], one_hot(1, 3, 5, 1, 2), (0, 0, 240, 160))), int)
+    layout = _layout((240, 160), 1, "a", 240, ())
+    left, top = layout.corner(0)
     shown = sheet[top + 8 : top + 152, left + 8 : left + 232]
     assert np.array_equal(shown, np.asarray(image, int)[8:152, 8:232])
 
 
 def test_the_hot_cell_is_the_warmest_and_the_margins_are_grey():
     image = Image.new("RGB", (150, 100), (90, 140, 200))
-    panel = np.asarray(heat_panels(image, one_hot(1, 5, 5, 1, 3), (25.0, 0.0, 125.0, 100.0), 1)[0], int)
+    panel = np.asarray(heat_panels(image, one_hot(1, 5, 5, 1, 3), (25.0, 0.0, 125.0, 100.0))[0], int)
     warmth = panel[..., 0] - panel[..., 2]
     row, col = np.unravel_index(warmth.argmax(), warmth.shape)
     assert abs(row - 30) < 12
@@ -71,37 +64,32 @@ def test_the_hot_cell_is_the_warmest_and_the_margins_are_grey():
     assert np.ptp(panel[:, 26:124], axis=-1).min() > 8
 
 
-def test_an_even_look_does_not_shine_and_each_word_has_its_own_scale():
-    even, sharp = np.full((1, 4, 5), 1 / 20), one_hot(1, 4, 5, 2, 2)
-    alphas = np.concatenate([even, sharp, sharp / 3]).astype(np.float32)
-    steps = strengths(alphas, alphas)
+def test_a_uniform_map_does_not_shine_and_each_word_has_its_own_scale():
+    uniform, sharp = np.full((1, 4, 5), 1 / 20), one_hot(1, 4, 5, 2, 2)
+    alphas = np.concatenate([uniform, sharp, sharp / 3]).astype(np.float32)
+    steps = colour_steps(alphas, 4 * 5)
     assert set(np.unique(steps[0])) == {64}
     assert steps[1].max() == steps[2].max() == 255
 
 
-def test_there_is_a_picture_a_word_with_a_name_any_system_takes():
+def test_there_is_one_picture_per_word_with_a_name_that_any_system_takes():
     image = photo(300, 200)
-    found = word_images(image, ["a", "<unk>", "../x y", "été"], one_hot(4, 3, 5, 1, 2), (0.0, 0.0, 300.0, 200.0))
-    assert [name for name, _ in found] == ["01_a.png", "02_unk.png", "03_x-y.png", "04_été.png"]
-    assert {picture.size for _, picture in found} == {(300, 200)}
-    assert file_word("...") == file_word("/") == "word"
-    assert len(file_word("x" * 300)) == 40
+    pictures = word_images(WordMaps(image, ["a", "<unk>", "../x y", "été"], one_hot(4, 3, 5, 1, 2), (0.0, 0.0, 300.0, 200.0)))
+    assert [name for name, _ in pictures] == ["01_a.png", "02_unk.png", "03_x-y.png", "04_été.png"]
+    assert {picture.size for _, picture in pictures} == {(300, 200)}
+    assert file_name_part("...") == file_name_part("/") == "word"
+    assert len(file_name_part("x" * 300)) == 40
 
 
 def test_small_pictures_grow_and_large_ones_shrink():
     alphas = one_hot(1, 3, 5, 1, 2)
-    assert word_images(photo(96, 48), ["a"], alphas, (0, 0, 96, 48))[0][1].size == (256, 128)
-    assert word_images(photo(2048, 1024), ["a"], alphas, (0, 0, 2048, 1024))[0][1].size == (1024, 512)
+    assert word_images(WordMaps(photo(96, 48), ["a"], alphas, (0, 0, 96, 48)))[0][1].size == (256, 128)
+    assert word_images(WordMaps(photo(2048, 1024), ["a"], alphas, (0, 0, 2048, 1024)))[0][1].size == (1024, 512)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "name"), [({"probabilities": [0.5]}, "probabilities"), ({"gate": [0.5] * 3}, "gate"), ({"theme": "x"}, "theme")]
-)
-def test_what_does_not_fit_is_refused_by_name(wrong, name):
-    with pytest.raises(ValueError, match=name):
-        contact_sheet(photo(40, 30), ["a", "dog"], one_hot(2, 3, 5, 1, 2), (0, 0, 40, 30), **wrong)
-    with pytest.raises(ValueError, match="2 maps for 1 words"):
-        contact_sheet(photo(40, 30), ["a"], one_hot(2, 3, 5, 1, 2), (0, 0, 40, 30))
+def test_an_unknown_theme_is_refused_by_name():
+    with pytest.raises(ValueError, match="theme"):
+        contact_sheet(WordMaps(photo(40, 30), ["a", "dog"], one_hot(2, 3, 5, 1, 2), (0, 0, 40, 30)), theme="x")
 
 
 def test_percentages_neither_lie_nor_vanish():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from captioner.model import Caption
+from captioner.captioning import DrawableCaption
 from captioner.training.pictures import Pictures
 
 
@@ -48,8 +48,8 @@ def says(images, search):
     torch.rand(3)
     alphas = np.full((1, 2, 3), 1 / 6, np.float32)
     box = [(0.0, 0.0, float(image.width), float(image.height)) for image in images]
-    said = ([search], -1.0, [-0.5], -0.5, -1.0, alphas)
-    return [Caption(search, *said, own, *image.size, image=image) for image, own in zip(images, box, strict=True)]
+    numbers = ([search], -1.0, [-0.5], -0.5, -1.0, alphas)
+    return [DrawableCaption(search, *numbers, own, *image.size, image=image) for image, own in zip(images, box, strict=True)]
 
 
 def run(tmp_path, pictures, loggers, epoch=0, **changes):
