@@ -24,7 +24,7 @@ from captioner.data.images import original_size
 from captioner.data.transforms import Transform
 from captioner.decoders.decoder import Decoder
 from captioner.devices import chosen_device
-from captioner.encoders.encoder import Encoder, portable
+from captioner.encoders.encoder import Encoder, portable_config
 from captioner.errors import ArgumentError, BrokenModelError, InputError
 from captioner.files import standing
 from captioner.formats import upgraded
@@ -126,7 +126,7 @@ class Captioner(nn.Module):
 
     def encode(self, images: Float[Tensor, "images 3 height width"] | Regions) -> Regions:
         """Regions of prepared images, or of what the encoder's base made of them beforehand."""
-        return self.encoder.finish(images if isinstance(images, Regions) else self.encoder.base(images))
+        return self.encoder.refine(images if isinstance(images, Regions) else self.encoder.backbone(images))
 
     def rollout(self, batch: Batch, mode: Int[Tensor, "images captions"] | None = None) -> Rollout:
         """The batch's captions run through the decoder, all captions of an image against one encoder pass."""
@@ -210,7 +210,7 @@ class Captioner(nn.Module):
     @torch.no_grad()
     def encode_still(self, prepared: Float[Tensor, "images 3 height width"]) -> Regions:
         """What the encoder's base makes of images, on the captioner's device."""
-        return self.encoder.base(prepared.to(self.device))
+        return self.encoder.backbone(prepared.to(self.device))
 
     def to_caption(self, found: list[Hypothesis], regions: Regions, image: Image.Image, box: Box) -> DrawableCaption:
         """The best hypothesis in words and maps, the others as alternatives."""
@@ -229,7 +229,7 @@ class Captioner(nn.Module):
     def save(self, folder: str | Path, card: str = "") -> None:
         """Write a self-contained model folder, whole or not at all; where the trunk's first weights came from is not kept."""
         config = copy.deepcopy(self.config)
-        config["encoder"] = portable(config.get("encoder", {}))
+        config["encoder"] = portable_config(config.get("encoder", {}))
         tensors = dict(self.state_dict())
         bundle.save(folder, tensors, config, self.vocabulary.to_json(), card or default_card(self))
 
@@ -247,7 +247,7 @@ class Captioner(nn.Module):
             path = path / "model" if standing(path / "model").is_dir() else path
             tensors, config, vocabulary = bundle.load(path)
         if isinstance(config.get("encoder"), Mapping):
-            config["encoder"] = portable(config["encoder"])
+            config["encoder"] = portable_config(config["encoder"])
         folder = path.is_dir()
         words = named(path / bundle.VOCABULARY if folder else path, Vocabulary.from_json, vocabulary)
         if (outline := without_memory(cls.from_config, config, words)) is not None:

@@ -1,9 +1,13 @@
 """Every kind of a conf group, found by its file; small parts built from the shipped conf."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from captioner.build import build
 
@@ -12,7 +16,7 @@ SIZES = {"${encoder.features}": 7, "${decoder.hidden_size}": 6}
 
 
 def kinds(group: str) -> list[str]:
-    found = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    found = sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
     assert found, f"conf/{group} holds no kind"
     return found
 
@@ -24,6 +28,14 @@ def part(group: str, kind: str, **changes: Any) -> dict[str, Any]:
     if "attention_size" in config:
         config["attention_size"] = 5
     return {**config, **changes}
+
+
+@cache
+def encoder_config(kind: str) -> dict[str, Any]:
+    """The configuration of one encoder, with what its file takes from others; read it only."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return OmegaConf.to_container(compose(f"encoder/{kind}"), resolve=True)["encoder"]  # type: ignore[call-overload, index, return-value]
 
 
 def attention(

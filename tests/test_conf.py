@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torchvision
+from kinds import encoder_config
 from omegaconf import OmegaConf
 
-from captioner.encoders.encoder import base_config
+from captioner.encoders.encoder import backbone_config
 from captioner.errors import InputError
 from captioner.kinds import conf_folder, targets
 from captioner.training.configuration import compose_run, groups, plain
@@ -54,9 +55,7 @@ def test_every_choice_of_every_group_composes_and_its_targets_take_its_keys(grou
 
 @pytest.mark.parametrize("kind", GROUPS["encoder"])
 def test_every_encoder_takes_its_keys_and_states_its_features(kind: str) -> None:
-    config = OmegaConf.to_container(OmegaConf.load(conf_folder() / "encoder" / f"{kind}.yaml"))
-    if "defaults" in config:  # made of others
-        config = composed(f"encoder={kind}")["encoder"]
+    config = encoder_config(kind)
     check_targets({"encoder": config})
     assert isinstance(config["features"], int)
 
@@ -80,7 +79,7 @@ def test_the_command_line_wins_over_an_experiment() -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in GROUPS["encoder"] if kind not in ("small", "self_attention", "timm")])
 def test_every_trunk_states_the_images_that_torchvision_s_weights_want(kind: str) -> None:
-    stated: Any = OmegaConf.to_container(OmegaConf.load(conf_folder() / "encoder" / f"{kind}.yaml"))
+    stated = encoder_config(kind)
     wanted: Any = torchvision.models.get_model_weights(stated["name"]).DEFAULT.transforms()
     seen = {"size": wanted.crop_size[0], "fit": "crop", "mean": wanted.mean, "std": wanted.std}
     assert stated["images"] == {**seen, "interpolation": wanted.interpolation.value}
@@ -100,7 +99,7 @@ def test_every_trunk_states_the_images_that_torchvision_s_weights_want(kind: str
 )
 def test_images_are_prepared_as_the_encoder_wants_them(words: list[str]) -> None:
     config = composed(*words)
-    trunk = base_config(config["encoder"])
+    trunk = backbone_config(config["encoder"])
     assert {key: config["transform"][key] for key in trunk["images"]} == trunk["images"] == config["encoder"]["images"]
 
 

@@ -84,7 +84,7 @@ def test_regions_of_the_trunk_are_as_good_as_pixels_where_layers_come_after_it(t
     pixels = torch.stack([model.transform.evaluate(photo)[0] for photo in photos()])
     with torch.no_grad():
         whole = model.encoder(pixels)
-        for seen in (pixels, model.encoder.base(pixels), model.prepare(photos())[0]):
+        for seen in (pixels, model.encoder.backbone(pixels), model.prepare(photos())[0]):
             assert torch.equal(model.encode(seen).features, whole.features)
     model.save(tmp_path / "model")
     loaded = Captioner.load(tmp_path / "model")

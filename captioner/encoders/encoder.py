@@ -8,36 +8,56 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from captioner.errors import ArgumentError
 from captioner.records import Regions
 
 
 class Encoder(nn.Module, ABC):
-    """Turns prepared images into the paper's annotation vectors, one a cell of a grid whose size comes with the images."""
+    """Turns prepared images into the paper's annotation vectors: one per cell of a grid, whose size comes with the images."""
 
     features: int
     """Channels of a region."""
     stride: int
     """Pixels from one cell to the next, before any pooling to a fixed grid."""
-    receptive_field: int | None
-    """Pixels, square, that a region can depend on (border cut off); None where it is the whole image or unknown."""
+    receptive_field: int | None = None
+    """Side, in pixels, of the square that a region can depend on (cut at the image's border); None: the whole image, or unknown."""
     images: Mapping[str, Any] | None = None
-    """What images it was made for: `size`, `fit`, `mean`, `std` and `interpolation`, as `Transform` has them; None where nobody said."""
+    """The images that it was made for: `size`, `fit`, `mean`, `std` and `interpolation`, as `Transform` has them; None: any."""
+    stages: tuple[str, ...] = ()
+    """The parts that can be frozen and trained one by one, in order from the pixels up; empty where everything always learns."""
+    hold_statistics: bool = False
+    """Whether the batch-norm statistics of the stages that are trained stay as they are, too."""
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "images 3 height width"]) -> Regions: ...
 
     @property
     def frozen(self) -> bool:
-        """True where nothing is trained, so that regions may be computed once and held."""
+        """True where no parameter is trained, so that regions can be computed once and stored."""
         return not any(parameter.requires_grad for parameter in self.parameters())
 
+    def stage_number(self, stage: str | int) -> int:
+        """The position in `stages` of a stage, which is given by its name or by its position. Raises: ArgumentError, no such stage."""
+        if str(stage) in self.stages:
+            return self.stages.index(str(stage))
+        if isinstance(stage, int) and 0 <= stage < len(self.stages):
+            return stage
+        raise ArgumentError("finetune_from", f"must be a stage ({', '.join(self.stages)}) or its number from 0, not {stage!r}")
+
+    def unfreeze(self, stage: str | int) -> list[nn.Parameter]:
+        """Train `stage` and all stages above it from now on; what was trained before is still trained.
+
+        Returns the parameters that it unfreezes. Raises: ArgumentError, no such stage.
+        """
+        raise ArgumentError("stage", f"must be one of the encoder's, and {type(self).__name__} has none, not {stage!r}")
+
     @property
-    def base(self) -> "Encoder":
-        """The part that sees pixels: its regions may be held where it is frozen, whatever learns in `finish`."""
+    def backbone(self) -> "Encoder":
+        """The part that reads pixels. Where it is frozen its regions can be stored, even if `refine` learns."""
         return self
 
-    def finish(self, regions: Regions) -> Regions:
-        """The regions of `base` made into those of the whole, `self(images) = self.finish(self.base(images))`; here they are the same."""
+    def refine(self, regions: Regions) -> Regions:
+        """The regions of the whole encoder from those of its backbone: `self(images) = self.refine(self.backbone(images))`."""
         return regions
 
 
@@ -52,31 +72,15 @@ def as_regions(maps: Float[Tensor, "images features rows cols"]) -> Regions:
     return Regions(maps.flatten(2).transpose(1, 2), grid_cells(maps.shape[2], maps.shape[3], maps.device))
 
 
-def receptive_field(layers: list[tuple[int, int]]) -> tuple[int, int]:
-    """(receptive field, stride) in pixels of `layers` run one after another, each (kernel, stride).
-
-    field_n = field_{n-1} + (kernel_n - 1) * stride_1 ... stride_{n-1},    field_0 = 1
-    """
-    field, jump = 1, 1
-    for kernel, stride in layers:
-        field += (kernel - 1) * jump
-        jump *= stride
-    return field, jump
+def portable_config(config: Any) -> Any:
+    """An encoder's configuration as a saved model has it: each `weights` is null, since a model's tensors come with it and paths do not."""
+    if isinstance(config, Mapping):
+        return {key: None if key == "weights" else portable_config(value) for key, value in config.items()}
+    if isinstance(config, Sequence) and not isinstance(config, str | bytes):
+        return [portable_config(value) for value in config]
+    return config
 
 
-def portable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """An encoder's configuration as a bundle keeps it: every `weights` null, for the tensors come with the bundle and paths do not."""
-    return {key: None if key == "weights" else _portable_value(value) for key, value in config.items()}
-
-
-def base_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part of an encoder's configuration that describes its `base`."""
-    return base_config(config["trunk"]) if "trunk" in config else config
-
-
-def _portable_value(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return portable(value)
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_portable_value(item) for item in value]
-    return value
+def backbone_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of an encoder's configuration that describes its `backbone`."""
+    return backbone_config(config["trunk"]) if "trunk" in config else config

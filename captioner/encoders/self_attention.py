@@ -1,7 +1,7 @@
-"""Self-attention over regions: what lies elsewhere in the image informs each region before any decoder looks."""
+"""Self-attention over regions: each region learns of the rest of the image before the decoder reads it."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,8 @@ from captioner.errors import ArgumentError
 from captioner.records import Regions
 
 Features = Float[Tensor, "images regions features"]
+Positions = Float[Tensor, "regions features"]
+Mask = Bool[Tensor, "images regions"] | None
 
 
 class SelfAttention(Encoder):
@@ -22,21 +24,18 @@ class SelfAttention(Encoder):
         x = x + attend(norm(x)),   x = x + W2 relu(W1 norm(x))          `layers` times
         regions = norm(x)
 
-    Each of `heads` parts attends by softmax(q k / sqrt(features / heads)) v. Where a region lies is told by `place_waves`, added to what
-    makes queries and keys and not to values. A region that `mask` forbids neither gives nor takes: no other region attends to it, and it
-    attends to none. Regions that move together with their cells keep their results. `hidden` is the width of W1; `dropout` is applied to
-    attention weights, to both branches and inside the second.
+    Each of `heads` attends by softmax(q k / sqrt(features / heads)) v. `position_encoding` is added to what makes queries and keys, and
+    not to values. A region that `mask` forbids takes no part: no other region attends to it, and it attends to none. Regions that are
+    permuted with their cells keep their results. `hidden` is the width of W1; `dropout` is applied to attention weights, to both
+    branches and inside the second.
 
-    The trunk keeps its own `weights`, `frozen` and stages, and its `images` count (every encoder's configuration states them, so they are
-    an argument here too); the layers always learn. Where the trunk is frozen its regions may be
-    held (`base`), and the layers run on what was held.
+    The trunk has its own `weights`, `frozen` and stages, and its `images` count (each encoder's configuration has that key, so it is an
+    argument here too). The layers are always trained. Where the trunk is frozen, its regions can be stored and the layers run on them.
     Source: Vaswani et al. 2017, sec. 3.2 and 3.3; positions at every layer's queries and keys after Carion et al. 2020, app. A.4.
     Departures: norm before each branch and once at the end (Xiong et al. 2020), where both norm after.
-    Raises: ArgumentError, a size or a number not positive, `features` no multiple of 4 or of heads, dropout outside [0, 1); nothing
-    allowed.
+    Raises: ArgumentError, a size or a number not positive, `features` no multiple of 4 or of heads, dropout outside [0, 1);
+    ValueError, a mask that forbids all regions of an image.
     """
-
-    receptive_field = None
 
     def __init__(
         self,
@@ -54,78 +53,69 @@ class SelfAttention(Encoder):
             if value < 1:
                 raise ArgumentError(name, f"must be a positive whole number, not {value}")
         if features % 4 or features % heads:
-            raise ArgumentError("features", f"must be a multiple of 4 (two waves for each axis) and of heads ({heads}), not {features}")
+            raise ArgumentError("features", f"must be a multiple of 4 (sine and cosine of two axes) and of heads ({heads}), not {features}")
         if not 0 <= dropout < 1:
             raise ArgumentError("dropout", f"is a share in [0, 1), not {dropout}")
         self.trunk = trunk
-        self.images = trunk.images
+        self.images, self.stages, self.hold_statistics = trunk.images, trunk.stages, trunk.hold_statistics
         self.features, self.stride = features, trunk.stride
         self.project = nn.Linear(trunk.features, features)
         self.layers = nn.ModuleList(_Layer(features, heads, hidden, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(features)
 
     def forward(self, images: Float[Tensor, "images 3 height width"]) -> Regions:
-        return self.finish(self.base(images))
+        return self.refine(self.backbone(images))
 
     @property
-    def base(self) -> Encoder:
-        return self.trunk.base
+    def backbone(self) -> Encoder:
+        return self.trunk.backbone
 
-    def finish(self, regions: Regions) -> Regions:
-        """The layers, on regions of `base`."""
-        regions = self.trunk.finish(regions)
+    def refine(self, regions: Regions) -> Regions:
+        regions = self.trunk.refine(regions)
         if regions.mask is not None and not regions.mask.any(-1).all():
-            raise ArgumentError("mask", "forbids every region of an image, so there is nothing to attend to")
+            raise ValueError("mask forbids all regions of an image, so there is nothing to attend to")
         x = self.project(regions.features)
-        places = place_waves(regions.cells, self.features).to(x.dtype)
+        positions = position_encoding(regions.cells, self.features).to(x.dtype)
         for layer in self.layers:
-            x = layer(x, places, regions.mask)
+            x = layer(x, positions, regions.mask)
         return regions._replace(features=self.norm(x))
 
-    @property
-    def stages(self) -> tuple[str, ...] | None:
-        """The trunk's, from the pixels up; None where it has none."""
-        return getattr(self.trunk, "stages", None)
-
     def unfreeze(self, stage: str | int) -> list[nn.Parameter]:
-        """Train the trunk's `stage` and all above it, as the trunk does."""
-        unfreeze: Callable[[str | int], list[nn.Parameter]] = self.trunk.unfreeze  # type: ignore[assignment]
-        return unfreeze(stage)
+        return self.trunk.unfreeze(stage)
 
 
 class _Layer(nn.Module):
     def __init__(self, features: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.heads, self.rate = heads, dropout
+        self.heads, self.dropout = heads, dropout
         self.norms = nn.ModuleList(nn.LayerNorm(features) for _ in range(2))
         self.query, self.key, self.value, self.output = (nn.Linear(features, features) for _ in range(4))
         self.feed_forward = nn.Sequential(
             nn.Linear(features, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, features), nn.Dropout(dropout)
         )
 
-    def forward(self, x: Features, places: Float[Tensor, "regions features"], mask: Bool[Tensor, "images regions"] | None) -> Features:
-        x = x + self.attend(self.norms[0](x), places, mask)
+    def forward(self, x: Features, positions: Positions, mask: Mask) -> Features:
+        x = x + self.attend(self.norms[0](x), positions, mask)
         return x + self.feed_forward(self.norms[1](x))
 
-    def attend(self, x: Features, places: Float[Tensor, "regions features"], mask: Bool[Tensor, "images regions"] | None) -> Features:
-        query, key, value = (self.split(made) for made in (self.query(x + places), self.key(x + places), self.value(x)))
+    def attend(self, x: Features, positions: Positions, mask: Mask) -> Features:
+        projected = (self.query(x + positions), self.key(x + positions), self.value(x))
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in projected)  # images heads regions part
         allowed = None if mask is None else mask[:, None, None, :]
-        rate = self.rate if self.training else 0.0
-        heads = nn.functional.scaled_dot_product_attention(query, key, value, allowed, rate)
-        found = nn.functional.dropout(self.output(heads.transpose(1, 2).flatten(2)), self.rate, self.training)
-        return found if mask is None else found * mask[..., None]
-
-    def split(self, x: Features) -> Float[Tensor, "images heads regions part"]:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        dropout = self.dropout if self.training else 0.0
+        heads = nn.functional.scaled_dot_product_attention(query, key, value, allowed, dropout)
+        output = self.output(heads.transpose(1, 2).flatten(2))  # images regions features
+        output = nn.functional.dropout(output, self.dropout, self.training)
+        return output if mask is None else output * mask[..., None]
 
 
-def place_waves(cells: Float[Tensor, "regions 2"], features: int) -> Float[Tensor, "regions features"]:
-    """Sines and cosines of where a region lies: half of the `features` tell its row, half its column.
+def position_encoding(cells: Float[Tensor, "regions 2"], features: int) -> Positions:
+    """Sines and cosines of a region's place: half of the `features` encode its row, half its column.
 
         p = 2 pi (cell + 1/2) / cells along the axis,    sin and cos of p / 10000^(4 i / features),    i = 0 ... features / 4 - 1
 
     Places are shares of the grid, so one model reads grids of any size. Source: Carion et al. 2020, app. A.4, and its code's scaling to
-    2 pi; departures: a cell counts by its centre, and sines and cosines lie in blocks, not in turn.
+    2 pi; departures: a cell's place is its centre, and sines and cosines lie in blocks, not alternately.
     """
     share = (cells + 0.5) / (cells.amax(0) + 1)
     rates = 10000.0 ** (-4 * torch.arange(features // 4, device=cells.device) / features)

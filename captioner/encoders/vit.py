@@ -12,10 +12,10 @@ from captioner.errors import InputError
 class PatchMaps(nn.Module):
     """A torchvision `VisionTransformer` without its head, for images of any whole number of patches.
 
-    The tokens of the patches after the last layer and norm are the maps; the class token is attended to as ever, and then dropped. Of
-    another grid than the one it was trained on, the position embeddings are interpolated (bicubic, corners aligned, as
-    `torchvision.models.vision_transformer.interpolate_embeddings` does to square ones). Parameters keep torchvision's names.
-    Source: Dosovitskiy et al. 2021, sec. 3.1 and 3.2. Raises: InputError, an image is no whole number of patches.
+    The tokens of the patches after the last layer and norm are the maps; the class token takes part in all layers and is left out of the
+    maps. For another grid than the one of its training, the position embeddings are interpolated (bicubic, corners aligned, as
+    `torchvision.models.vision_transformer.interpolate_embeddings` does for squares). Parameters have torchvision's names.
+    Source: Dosovitskiy et al. 2021, sec. 3.1 and 3.2. Raises: InputError, an image is not a whole number of patches.
     """
 
     def __init__(self, model: Any) -> None:
@@ -28,16 +28,16 @@ class PatchMaps(nn.Module):
         count, _, height, width = images.shape
         if height % self.patch or width % self.patch:
             raise InputError(f"transform.size: a vision transformer takes whole patches of {self.patch} pixels, not {height}x{width}")
-        maps = self.conv_proj(images)
-        tokens = torch.cat((self.class_token.expand(count, -1, -1), maps.flatten(2).transpose(1, 2)), 1)
+        maps = self.conv_proj(images)  # images features rows cols
+        tokens = torch.cat((self.class_token.expand(count, -1, -1), maps.flatten(2).transpose(1, 2)), 1)  # images tokens features
         tokens = self.encoder.dropout(tokens + self.positions(*maps.shape[2:]))
         return self.encoder.ln(self.encoder.layers(tokens))[:, 1:].transpose(1, 2).unflatten(2, maps.shape[2:])
 
     def positions(self, rows: int, cols: int) -> Float[Tensor, "1 tokens features"]:
-        """Position embeddings of the class token and a grid of patches."""
+        """Position embeddings of the class token and of a grid of patches."""
         trained = self.encoder.pos_embedding
         if (rows, cols) == (self.side, self.side):
             return trained
-        grid = trained[:, 1:].transpose(1, 2).unflatten(2, (self.side, self.side))
-        moved = nn.functional.interpolate(grid, (rows, cols), mode="bicubic", align_corners=True)
-        return torch.cat((trained[:, :1], moved.flatten(2).transpose(1, 2)), 1)
+        grid = trained[:, 1:].transpose(1, 2).unflatten(2, (self.side, self.side))  # 1 features rows cols
+        resized = nn.functional.interpolate(grid, (rows, cols), mode="bicubic", align_corners=True)
+        return torch.cat((trained[:, :1], resized.flatten(2).transpose(1, 2)), 1)

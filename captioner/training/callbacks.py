@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProg
 from torch import Tensor
 
 from captioner.bundle import read_checkpoint
+from captioner.encoders.encoder import Encoder
 from captioner.errors import ArgumentError, InputError
 from captioner.files import whole_file
 from captioner.progress import Ticker
@@ -215,10 +216,10 @@ class FineTune(Callback):
             raise InputError("callbacks.fine_tune.epoch works on one device; on several, start another run with init= encoder.frozen=false")
         self._unfreeze(trainer, pl_module)
 
-    def _check(self, encoder: Any) -> None:
+    def _check(self, encoder: Encoder) -> None:
         """Now, not hours later when the epoch comes."""
-        stages = getattr(encoder, "stages", None)
-        if stages is None:
+        stages = encoder.stages
+        if not stages:
             raise InputError(f"callbacks.fine_tune.epoch: {type(encoder).__name__} has no stages to unfreeze; it learns all the time")
         if self.stage is not None and self.stage not in stages and self.stage not in range(len(stages)):
             raise InputError(f"callbacks.fine_tune.stage: one of {', '.join(stages)}, or its number from 0, not {self.stage!r}")

@@ -29,9 +29,9 @@ OPTIONAL = ("experiment", "debug")
 
 
 def groups(folder: Path) -> dict[str, list[str]]:
-    """Group -> its choices, by the folders and files below conf (`attention/score` is a group too)."""
+    """Group -> its choices, by the folders and files below conf (`attention/score` is a group too; `_` begins a base of choices)."""
     found: dict[str, list[str]] = {}
-    for path in sorted(folder.rglob("*.yaml")):
+    for path in sorted(folder.rglob("[!_]*.yaml")):
         if path.parent != folder:
             found.setdefault(path.parent.relative_to(folder).as_posix(), []).append(path.stem)
     return found

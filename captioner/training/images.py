@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from captioner.data.source import PHOTOGRAPHS
-from captioner.encoders.encoder import base_config
+from captioner.encoders.encoder import backbone_config
 from captioner.encoders.small import SmallConv
 from captioner.model import Captioner
 from captioner.records import grid_size
@@ -30,9 +30,9 @@ def check_images(captioner: Captioner, config: Mapping[str, Any]) -> None:
             "transform.size: the encoder wants %dx%d pixels and is given %s: a grid of %dx%d regions; transform.size=%s is its own size",
             *(height, width, given, rows, cols, height if height == width else f"[{height},{width}]"),
         )
-    if base_config(config["encoder"]).get("weights") is None:
-        learns = isinstance(captioner.encoder.base, SmallConv) and config["init"] is None and captioner.config[TRAINED_ON] == PHOTOGRAPHS
-        if learns:
+    if backbone_config(config["encoder"]).get("weights") is None:
+        small = isinstance(captioner.encoder.backbone, SmallConv)
+        if small and config["init"] is None and captioner.config[TRAINED_ON] == PHOTOGRAPHS:
             log.info("the small encoder learns from nothing, which photographs are too few for: encoder=mobilenet_v2 or resnet50 sees more")
         return
     for name in ("mean", "std"):

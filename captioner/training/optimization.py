@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from captioner.encoders.encoder import Encoder
 from captioner.errors import ArgumentError
 
 LARGEST = 1e36
@@ -19,7 +20,7 @@ def grouped(
 ) -> Optimizer:
     """An optimizer over four groups: the encoder's parameters and all others, each as matrices, which decay, and vectors, which do not.
 
-    Of an encoder that wraps another only its `base` counts as the encoder: what learns from nothing on top learns as the decoder does.
+    Only an encoder's `backbone` counts as the encoder: what is trained from random weights on top of it learns as the decoder does.
 
     `optimizer` is called with the groups; `lr` and `encoder_lr` are the highest learning rates. A frozen parameter lies in its group,
     gets no gradient and may be unfrozen later. Raises: ArgumentError, a rate not positive or a negative decay.
@@ -29,8 +30,8 @@ def grouped(
             raise ArgumentError(name, f"is a learning rate and must be positive, and below {LARGEST:g}, not {value}")
     if weight_decay < 0:
         raise ArgumentError("weight_decay", f"must not be negative, not {weight_decay}")
-    whole: Any = captioner.get_submodule("encoder")
-    encoder = list(getattr(whole, "base", whole).parameters())
+    whole = captioner.get_submodule("encoder")
+    encoder = list((whole.backbone if isinstance(whole, Encoder) else whole).parameters())
     inside = set(map(id, encoder))
     others = [parameter for parameter in captioner.parameters() if id(parameter) not in inside]
     groups = [*_split(encoder, encoder_lr, weight_decay), *_split(others, lr, weight_decay)]

@@ -24,7 +24,7 @@ from captioner.data.captions import CaptionSet
 from captioner.data.check import readable
 from captioner.data.source import DataSource
 from captioner.decoders.decoder import Decoder
-from captioner.encoders.encoder import base_config, portable
+from captioner.encoders.encoder import backbone_config, portable_config
 from captioner.errors import ArgumentError, BrokenModelError, InputError
 from captioner.files import read_json
 from captioner.metrics.metric import CorpusScores
@@ -243,7 +243,7 @@ def warn_of_unknown(vocabulary: Vocabulary, counts: Counter[str], minimum_count:
 
 def without_weights(parts: Mapping[str, Any]) -> dict[str, Any]:
     """The same parts without the trunk's first weights: others will be filled in."""
-    return {**parts, "encoder": portable(parts["encoder"])}
+    return {**parts, "encoder": portable_config(parts["encoder"])}
 
 
 def summary(splits: Mapping[str, CaptionSet], captioner: Captioner) -> str:
@@ -280,13 +280,13 @@ def make_data(
 
 def cached_features(config: Mapping[str, Any], splits: Mapping[str, CaptionSet], captioner: Captioner) -> dict[str, FeatureStore]:
     """Each split's regions, from disk or computed now. Raises: InputError, the encoder learns."""
-    if not captioner.encoder.base.frozen or (config["callbacks"].get("fine_tune") or {}).get("epoch") is not None:
+    if not captioner.encoder.backbone.frozen or (config["callbacks"].get("fine_tune") or {}).get("epoch") is not None:
         raise InputError(
             "data.cache_features: only a frozen encoder's regions can be kept (encoder.frozen=true callbacks.fine_tune.epoch=null)"
         )
     transform, device = captioner.transform, torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoder = captioner.encoder.base.to(device).eval()
-    described = {key: value for key, value in base_config(config["encoder"]).items() if key not in ("weights", "images")}
+    encoder = captioner.encoder.backbone.to(device).eval()
+    described = {key: value for key, value in backbone_config(config["encoder"]).items() if key not in ("weights", "images")}
     weights = weights_hash(encoder.state_dict())
     stores = {}
     for split, captions in splits.items():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from captioner.data.captions import CaptionSet
-from captioner.encoders.encoder import base_config
+from captioner.encoders.encoder import backbone_config
 from captioner.model import Captioner
 
 
@@ -36,7 +36,7 @@ def _some(names: tuple[str, ...], what: str) -> str:
 
 def same_base(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether two configurations have the same part that sees pixels, so that its tensors go over from one to the other."""
-    old, new = (base_config(parts["encoder"]) for parts in (before, now))
+    old, new = (backbone_config(parts["encoder"]) for parts in (before, now))
     return all(old.get(key) == new.get(key) for key in ("_target_", "name"))
 
 

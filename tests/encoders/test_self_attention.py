@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from captioner.encoders.encoder import as_regions, grid_cells
-from captioner.encoders.self_attention import SelfAttention, place_waves
+from captioner.encoders.self_attention import SelfAttention, position_encoding
 from captioner.encoders.small import SmallConv
 from captioner.encoders.trunk import Trunk
 from captioner.records import Regions
@@ -45,9 +45,9 @@ def test_it_is_torchs_own_attention_between_norms_and_residuals(masked: bool) ->
     for layer in model.layers:
         for parameter in layer.parameters():
             parameter.data.normal_(0, 0.5)
-        x = theirs(layer, x, place_waves(given.cells, 12).double(), forbidden)
+        x = theirs(layer, x, position_encoding(given.cells, 12).double(), forbidden)
     expected = nn.functional.layer_norm(x, (12,), model.norm.weight, model.norm.bias)
-    found = model.finish(given if forbidden is None else given._replace(mask=~forbidden))
+    found = model.refine(given if forbidden is None else given._replace(mask=~forbidden))
     torch.testing.assert_close(found.features, expected, atol=1e-10, rtol=1e-8)
 
 
@@ -55,8 +55,8 @@ def test_regions_that_move_with_their_cells_keep_their_results() -> None:
     model, given = encoder(), regions()
     order = torch.randperm(15)
     mask = torch.rand(2, 15) < 0.7
-    here = model.finish(given._replace(mask=mask))
-    there = model.finish(Regions(given.features[:, order], given.cells[order], mask[:, order]))
+    here = model.refine(given._replace(mask=mask))
+    there = model.refine(Regions(given.features[:, order], given.cells[order], mask[:, order]))
     torch.testing.assert_close(there.features, here.features[:, order])
     assert torch.equal(there.cells, given.cells[order])
 
@@ -64,23 +64,23 @@ def test_regions_that_move_with_their_cells_keep_their_results() -> None:
 def test_regions_that_move_without_their_cells_do_not() -> None:
     model, given = encoder(), regions()
     order = torch.randperm(15)
-    moved = model.finish(given._replace(features=given.features[:, order]))
-    assert not torch.allclose(moved.features, model.finish(given).features[:, order], atol=1e-3)
+    moved = model.refine(given._replace(features=given.features[:, order]))
+    assert not torch.allclose(moved.features, model.refine(given).features[:, order], atol=1e-3)
 
 
 def test_a_forbidden_region_neither_gives_nor_takes() -> None:
     model, given = encoder(), regions()
     mask = torch.ones(2, 15, dtype=torch.bool)
     mask[0, 4] = mask[1, 11] = False
-    before = model.finish(given._replace(mask=mask))
+    before = model.refine(given._replace(mask=mask))
     changed = given.features.clone()
     changed[0, 4], changed[1, 11] = 9.0, -9.0
-    after = model.finish(given._replace(features=changed, mask=mask))
+    after = model.refine(given._replace(features=changed, mask=mask))
     assert torch.equal(before.features[mask], after.features[mask])
     assert torch.equal(after.mask, mask)
     changed = given.features.clone()
     changed[0, :4], changed[1, :4] = 9.0, -9.0
-    after = model.finish(given._replace(features=changed, mask=mask))
+    after = model.refine(given._replace(features=changed, mask=mask))
     assert torch.equal(before.features[~mask], after.features[~mask])
 
 
@@ -94,9 +94,9 @@ def test_a_region_sees_the_whole_image() -> None:
 
 
 def test_places_differ_within_a_grid_and_agree_between_grids() -> None:
-    waves = place_waves(grid_cells(5, 7), 16)
+    waves = position_encoding(grid_cells(5, 7), 16)
     assert torch.cdist(waves, waves).add(torch.eye(35)).amin() > 0.1
-    coarse, fine = place_waves(grid_cells(1, 1), 16), place_waves(grid_cells(3, 5), 16)
+    coarse, fine = position_encoding(grid_cells(1, 1), 16), position_encoding(grid_cells(3, 5), 16)
     torch.testing.assert_close(coarse[0], fine[7])  # the centre is the centre
     row, col = waves.view(5, 7, 2, 8).unbind(2)
     assert torch.equal(row[:, :1].expand_as(row), row)
@@ -105,20 +105,20 @@ def test_places_differ_within_a_grid_and_agree_between_grids() -> None:
 
 def test_what_is_dropped_out_is_dropped_in_training_alone() -> None:
     model, given = encoder(dropout=0.5), regions()
-    assert torch.equal(model.finish(given).features, model.finish(given).features)
+    assert torch.equal(model.refine(given).features, model.refine(given).features)
     model.train()
-    assert not torch.equal(model.finish(given).features, model.finish(given).features)
+    assert not torch.equal(model.refine(given).features, model.refine(given).features)
 
 
 def test_over_a_frozen_trunk_the_layers_alone_learn_and_its_regions_may_be_held() -> None:
     torch.manual_seed(0)
     model = SelfAttention(Trunk("resnet18", 512, None), features=8, layers=1, heads=2).train()
-    assert model.base.frozen
+    assert model.backbone.frozen
     assert not model.frozen
     images = torch.randn(2, 3, 64, 96)
-    held = model.base(images)
+    held = model.backbone(images)
     model.eval()
-    torch.testing.assert_close(model.finish(held).features, model(images).features)
+    torch.testing.assert_close(model.refine(held).features, model(images).features)
     model.train()(images).features.square().sum().backward()
     assert {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.grad is not None} == {
         "project",
@@ -127,17 +127,17 @@ def test_over_a_frozen_trunk_the_layers_alone_learn_and_its_regions_may_be_held(
     }
     assert model.stages == model.trunk.stages
     assert {id(one) for one in model.unfreeze("layer4")} == {id(one) for one in model.trunk.trunk.layer4.parameters()}  # type: ignore[union-attr, operator]
-    assert not model.base.frozen
+    assert not model.backbone.frozen
 
 
 def test_over_another_self_attention_it_is_one_after_the_other() -> None:
     inner, images = encoder(), torch.randn(2, 3, 12, 20, dtype=torch.float64)
     outer = SelfAttention(inner, features=8, layers=1, heads=2, dropout=0.0).double().eval()
-    assert outer.base is inner.trunk
+    assert outer.backbone is inner.trunk
     alone = outer.project(inner(images).features)
-    alone = outer.norm(outer.layers[0](alone, place_waves(grid_cells(6, 10), 8).double(), None))
+    alone = outer.norm(outer.layers[0](alone, position_encoding(grid_cells(6, 10), 8).double(), None))
     torch.testing.assert_close(outer(images).features, alone)
-    assert outer.stages is None
+    assert not outer.stages
 
 
 @pytest.mark.parametrize(
@@ -161,4 +161,4 @@ def test_an_image_of_nothing_allowed_is_refused() -> None:
     mask = torch.ones(2, 15, dtype=torch.bool)
     mask[1] = False
     with pytest.raises(ValueError, match="mask"):
-        encoder().finish(regions()._replace(mask=mask))
+        encoder().refine(regions()._replace(mask=mask))

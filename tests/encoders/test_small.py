@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from captioner.encoders.small import SmallConv, place_features
+from captioner.encoders.small import SmallConv, coordinate_features, receptive_field
 from captioner.records import grid_size
 
 SHAPES = [
@@ -29,6 +29,13 @@ def test_a_region_depends_on_its_receptive_field_exactly(shape: dict) -> None:
     height = int(touched.any(1).sum())
     width = int(touched.any(0).sum())
     assert (height, width) == (encoder.receptive_field, encoder.receptive_field)
+
+
+def test_the_receptive_field_of_known_networks() -> None:
+    assert receptive_field([]) == (1, 1)
+    assert receptive_field([(3, 1), (3, 1)]) == (5, 1)
+    vgg = [(3, 1), (3, 1), (2, 2)] * 2 + [(3, 1), (3, 1), (3, 1), (2, 2)] * 2 + [(3, 1)] * 3
+    assert receptive_field(vgg) == (196, 16)  # VGG-16 at conv5_3, as published
 
 
 def test_the_default_suits_the_scenes() -> None:
@@ -57,12 +64,12 @@ def test_like_patches_differ_only_where_coordinates_are_told() -> None:
 
 def test_places_are_scaled_to_the_grid_and_all_different() -> None:
     cells = torch.cartesian_prod(torch.arange(5), torch.arange(7)).float()
-    places = place_features(cells)
+    places = coordinate_features(cells)
     assert places[:, :2].amin() == -1
     assert places[:, :2].amax() == 1
     assert places.abs().amax() <= 1 + 1e-6
     assert torch.cdist(places, places).add(torch.eye(35)).amin() > 0.1
-    assert place_features(torch.zeros(1, 2)).isfinite().all()
+    assert coordinate_features(torch.zeros(1, 2)).isfinite().all()
 
 
 def test_it_can_be_trained() -> None:

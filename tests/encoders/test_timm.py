@@ -135,5 +135,6 @@ def test_a_size_that_a_model_cannot_take_is_named_with_its_own(monkeypatch: pyte
         raise AssertionError("Input height (32) doesn't match model (64).")
 
     monkeypatch.setattr(encoder.model, "forward_features", fixed)
-    with pytest.raises(InputError, match=r"transform\.size: timm's net takes no images of 32x48 .*; transform\.size=64 is its own size"):
+    message = r"transform\.size: timm's net takes no images of 32x48 .*; transform\.size=64 is the size that it was trained on"
+    with pytest.raises(InputError, match=message):
         encoder(torch.zeros(1, 3, 32, 48))

@@ -134,6 +134,14 @@ def test_no_download_is_one_line_that_says_what_to_do(monkeypatch: pytest.Monkey
     assert "\n" not in str(caught.value)
 
 
+def test_default_weights_are_those_that_torchvision_downloads(resnet: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = {name: value for name, value in resnet.state_dict().items() if not name.endswith("num_batches_tracked")}  # as files were once
+    monkeypatch.setattr("torchvision.models.ResNet18_Weights.get_state_dict", lambda *_, **__: old)
+    state = Trunk("resnet18", 512).trunk.state_dict()
+    assert all(torch.equal(value, old[name]) for name, value in state.items() if name in old)
+    assert len(state.keys() & old.keys()) == len(old) - 2
+
+
 def test_weights_that_do_not_fit_are_named(resnet: nn.Module, tmp_path: Path) -> None:
     state = dict(resnet.state_dict())
     cases = {

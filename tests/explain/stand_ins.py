@@ -45,13 +45,13 @@ class Finished(Encoder):
         self.features, self.stride, self.receptive_field = 7, 8, None
 
     def forward(self, images):
-        return self.finish(self.base(images))
+        return self.refine(self.backbone(images))
 
     @property
-    def base(self):
+    def backbone(self):
         return self.trunk
 
-    def finish(self, regions):
+    def refine(self, regions):
         return regions._replace(features=self.layer(regions.features))
 
 

@@ -149,13 +149,13 @@ class Halves(Encoder):
         self.features, self.stride, self.receptive_field = 7, 8, None
 
     @property
-    def base(self):
+    def backbone(self):
         return self.trunk if self.split else self
 
     def layer(self, regions):
         return regions._replace(features=3 * regions.features + 1)
 
-    def finish(self, regions):
+    def refine(self, regions):
         return self.layer(regions) if self.split else regions
 
     def forward(self, images):

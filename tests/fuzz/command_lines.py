@@ -141,7 +141,7 @@ def keys(folder: Path) -> dict[str, Any]:
 def choices() -> dict[str, list[str]]:
     """Group -> choices, by the files of conf."""
     found: dict[str, list[str]] = {}
-    for path in sorted(CONF.rglob("*.yaml")):
+    for path in sorted(CONF.rglob("[!_]*.yaml")):
         if path.parent != CONF:
             found.setdefault(path.parent.relative_to(CONF).as_posix(), []).append(path.stem)
     return found

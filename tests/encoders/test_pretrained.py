@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from captioner.encoders.pretrained import PretrainedEncoder
 from captioner.encoders.self_attention import SelfAttention
-from captioner.encoders.staged import Staged
 from captioner.encoders.timm import Timm
 from captioner.encoders.trunk import Trunk
 
@@ -26,7 +26,7 @@ CHOICES: dict[str, dict[str, Any]] = {
 }
 
 
-def built(name: str, choice: str, monkeypatch: pytest.MonkeyPatch) -> Staged:
+def built(name: str, choice: str, monkeypatch: pytest.MonkeyPatch) -> PretrainedEncoder:
     wanted = CHOICES[choice]
     if name != "timm":
         with torch.device("meta"):
@@ -35,7 +35,7 @@ def built(name: str, choice: str, monkeypatch: pytest.MonkeyPatch) -> Staged:
     return Timm("net", 7, None, **({**wanted, "finetune_from": 1} if "finetune_from" in wanted else wanted))
 
 
-def wrong(encoder: Staged, mode: bool = True) -> list[str]:
+def wrong(encoder: PretrainedEncoder, mode: bool = True) -> list[str]:
     """Modules in another mode than the docstring promises when the whole is told `mode`."""
     found = []
     owner: dict[str, nn.Module] = {}
@@ -60,7 +60,7 @@ def test_every_part_is_in_the_mode_promised_from_construction_on(name: str, choi
     assert any(part.training for part in encoder.children()) == (choice != "frozen")
 
 
-def hands(encoder: Staged) -> dict[str, Staged]:
+def hands(encoder: PretrainedEncoder) -> dict[str, PretrainedEncoder]:
     """The same encoder after what others do with it."""
     file = io.BytesIO()
     torch.save(encoder, file)
@@ -86,7 +86,7 @@ def hands(encoder: Staged) -> dict[str, Staged]:
 def test_every_part_keeps_its_mode_in_every_hand(name: str, choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
     timm_stand_in.install(monkeypatch)
     wanted = {**CHOICES[choice], **({"finetune_from": 1} if name == "timm" and "finetune_from" in CHOICES[choice] else {})}
-    encoder: Staged = Timm("net", 7, None, **wanted) if name == "timm" else Trunk(name, TRUNKS[name], None, **wanted)
+    encoder: PretrainedEncoder = Timm("net", 7, None, **wanted) if name == "timm" else Trunk(name, TRUNKS[name], None, **wanted)
     assert {hand: wrong(found) for hand, found in hands(encoder).items() if wrong(found)} == {}
 
 
