@@ -20,7 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from captioner.files import read_json, write_whole
+from captioner.atomic_files import write_atomically
+from captioner.json_files import read_json
 
 KINDS = {
     "soft": [],
@@ -127,7 +128,7 @@ def perform(kind: str, seed: int, folder: Path, together: int, lock: threading.L
     seconds = time.perf_counter() - began
     call([str(PROGRAM), "--score", str(folder)], folder, together)
     numbers = {**read_json(folder / "results" / "held.json", "a run's numbers"), "resumed": resumed}
-    write_whole(folder / "kind.json", json.dumps({**numbers, "seconds": round(seconds, 1)}, indent=1) + "\n")
+    write_atomically(folder / "kind.json", json.dumps({**numbers, "seconds": round(seconds, 1)}, indent=1) + "\n")
     with lock:
         print(f"{kind} {seed}: CIDEr {100 * numbers['CIDEr']:.1f}, {seconds:.0f} s", file=sys.stderr, flush=True)
 
@@ -161,7 +162,7 @@ def measure(folder: Path) -> int:
         "named": scored.named["peak"],
         "entropy": scored.health.entropy,
     }
-    write_whole(folder / "results" / "held.json", json.dumps(numbers, indent=1) + "\n")
+    write_atomically(folder / "results" / "held.json", json.dumps(numbers, indent=1) + "\n")
     return 0
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from attention_kinds import KINDS, chosen, kept
 
 from captioner.cli.explain import main as explain
-from captioner.files import read_json
+from captioner.json_files import read_json
 
 GROUNDED = {"pointing_box": "peak in box", "correctness": "share in box", "iou": "IoU", "localised": "IoU >= 0.5"}
 TRUSTED = {"deletion": "deletion", "insertion": "insertion"}

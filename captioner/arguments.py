@@ -6,8 +6,8 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from captioner.errors import ArgumentError
+from captioner.json_files import TYPE_NAMES
 
-NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", NoneType: "null"}
 LISTS = (list, tuple, set, frozenset, Sequence)
 
 
@@ -69,8 +69,8 @@ def describe_type(hint: Any) -> str:
         return f"a list of {' and '.join(dict.fromkeys(_plural(one) for one in several))}" if several else "a list"
     if (origin or hint) in (dict, Mapping):
         return "a section with keys"
-    if hint is None or hint in NAMES:
-        return NAMES.get(hint, "null")
+    if hint is None or hint in TYPE_NAMES:
+        return TYPE_NAMES.get(hint, "null")
     return f"a section whose _target_ makes a {getattr(hint, '__name__', hint)}"
 
 

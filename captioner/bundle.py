@@ -22,9 +22,10 @@ from safetensors.torch import load_file
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
+from captioner.atomic_files import atomic_folder, folder_or_backup
 from captioner.errors import ArgumentError, BrokenModelError, InputError, one_line
-from captioner.files import read_json, standing, whole_folder
 from captioner.formats import FORMAT, READABLE, upgraded
+from captioner.json_files import read_json
 
 TENSORS, CONFIG, VOCABULARY, CARD = "model.safetensors", "config.json", "vocabulary.json", "README.md"
 FILES = (TENSORS, CONFIG, VOCABULARY, CARD)
@@ -41,7 +42,7 @@ def save(folder: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str,
     if reserved:
         raise ArgumentError("config", f"has the reserved key {sorted(reserved)}")
     _check_replaceable(folder)
-    with whole_folder(folder) as fresh:
+    with atomic_folder(folder) as fresh:
         held = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         (fresh / TENSORS).write_bytes(safetensors_bytes(held))
         (fresh / VOCABULARY).write_text(_json(vocabulary), encoding="utf-8")
@@ -82,7 +83,7 @@ def load(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[st
     """
     before = _identity(folder)
     try:
-        return _load(standing(Path(folder)))
+        return _load(folder_or_backup(Path(folder)))
     except InputError:
         if _identity(folder) == before:
             raise
@@ -92,7 +93,7 @@ def load(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[st
 def _identity(folder: str | Path) -> tuple[int, int] | None:
     """Which folder stands there now."""
     try:
-        found = standing(Path(folder)).stat()
+        found = folder_or_backup(Path(folder)).stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino

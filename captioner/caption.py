@@ -9,18 +9,11 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from captioner.box import Box, scaled_box
 from captioner.errors import ArgumentError
 
-Box: TypeAlias = tuple[float, float, float, float]
-"""(left, top, right, bottom) in pixels, after EXIF rotation."""
 Numbers: TypeAlias = Sequence[float] | Float[np.ndarray, " words"]
 """One number per word."""
-
-
-def scaled_box(box: Box, size: tuple[int, int], new_size: tuple[int, int]) -> Box:
-    """The box on a copy of the image that was resized from `size` to `new_size`, both (width, height)."""
-    across, down = new_size[0] / size[0], new_size[1] / size[1]
-    return box[0] * across, box[1] * down, box[2] * across, box[3] * down
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from captioner.caption import Box
+from captioner.box import Box
 from captioner.captioning import DrawableCaption
-from captioner.data.given import as_image
+from captioner.data.image_inputs import as_image
 from captioner.data.transforms import Transform
 from captioner.errors import ArgumentError, InputError
 from captioner.model import AnySearch, Captioner, Hypothesis, One, Steps, caption_all, forced, searched, searching

@@ -9,7 +9,7 @@ KEYS = {"at_rest": "eval_mode"}
 """Keys that an earlier format spells in another way."""
 VALUES = {"eval_mode": {"expect": "expectation", "peak": "argmax", "draw": "sample"}}
 """Values of a key that an earlier format spells in another way."""
-TARGETS: dict[str, str] = {}
+TARGETS = {"captioner.data.files.CaptionFiles": "captioner.data.caption_files.CaptionFiles"}
 """Classes that an earlier format finds in another module."""
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 ImageId = int | float | str
 """As the file has it, which is how results give it back."""
-Key = int | str
+ImageKey = int | str
 """What tells images apart."""
 
 WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,4000})")
 
 
-def key_of(image_id: Any) -> Key | None:
+def image_key(image_id: Any) -> ImageKey | None:
     """`12`, `12.0` and `"12"` are one image; `"0012"` and `"a12"` are others. None: this is no id."""
     if isinstance(image_id, bool):
         return None

@@ -14,20 +14,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from captioner.atomic_files import is_running
 from captioner.errors import InputError
-from captioner.files import running
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-ORPHANS = 15.0
+ORPHAN_SECONDS = 15.0
 """Seconds in which the workers of a killed process notice and end."""
 BUSY = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
-class HeldError(InputError):
+class LockedError(InputError):
     """Another process holds the lock."""
 
 
@@ -88,7 +88,7 @@ class Lock:
     def orphaned(self) -> bool:
         """Whether the holder is no more, and only its worker processes are, which soon end too."""
         found = re.match(r"process (\d+) on (.*) \(", self.holder())
-        return found is not None and os.name == "posix" and found[2] == socket.gethostname() and not running(int(found[1]))
+        return found is not None and os.name == "posix" and found[2] == socket.gethostname() and not is_running(int(found[1]))
 
     def _sign(self) -> None:
         assert self._handle is not None
@@ -109,31 +109,31 @@ def _lock(handle: int, shared: bool) -> None:
 
 
 @contextmanager
-def alone(folder: Path, what: str) -> Iterator[None]:
+def locked_folder(folder: Path, what: str) -> Iterator[None]:
     """Nobody else who asks for it writes in `folder` meanwhile. `what` begins the refusal: `--out captioned`.
 
     Raises: HeldError, another process does.
     """
     lock = Lock(Path(folder) / ".lock")
-    deadline = time.monotonic() + ORPHANS
+    deadline = time.monotonic() + ORPHAN_SECONDS
     while not (taken := lock.take()) and lock.orphaned() and time.monotonic() < deadline:
         time.sleep(0.2)
     if not taken:
-        raise HeldError(f"{what}: {lock.holder()} writes there now; wait until it is done, or choose another folder")
+        raise LockedError(f"{what}: {lock.holder()} writes there now; wait until it is done, or choose another folder")
     try:
         yield
     finally:
         lock.release()
 
 
-def tidy(path: Path) -> None:
+def remove_stale_lock(path: Path) -> None:
     """Delete the lock file that a killed process left, if it did."""
     lock = Lock(path)
     if lock.path.exists() and lock.take():
         lock.release()
 
 
-def wait(lock: Lock, shared: bool, seconds: float = 0.1) -> None:
+def wait_for_lock(lock: Lock, shared: bool, seconds: float = 0.1) -> None:
     """Take the lock as soon as it is free."""
     while not lock.take(shared):
         time.sleep(seconds)

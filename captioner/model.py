@@ -15,20 +15,20 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captioner import bundle
+from captioner.atomic_files import folder_or_backup
 from captioner.attention.readout import Readout, attention_mode
+from captioner.box import Box
 from captioner.build import build
-from captioner.caption import Box
 from captioner.captioning import DrawableCaption
-from captioner.data.given import as_image, as_images
+from captioner.data.image_inputs import as_image, as_images
 from captioner.data.images import original_size
 from captioner.data.transforms import Transform
 from captioner.decoders.decoder import Decoder
 from captioner.devices import chosen_device
 from captioner.encoders.encoder import Encoder, portable_config
 from captioner.errors import ArgumentError, BrokenModelError, InputError
-from captioner.files import standing
 from captioner.formats import upgraded
-from captioner.records import AttentionMode, Batch, Memory, Regions, Rollout, Step, grid_size, map_tensors
+from captioner.records import AttentionMode, Batch, Regions, Rollout, Step, grid_size, map_tensors, select_images
 from captioner.search.beam import BeamSearch
 from captioner.search.hypotheses import Found, Say
 from captioner.search.search import Search
@@ -38,7 +38,7 @@ from captioner.vocabulary import Vocabulary
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 One: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
-"""What stands for an image: see `data.given.as_images`."""
+"""What stands for an image: see `data.image_inputs.as_images`."""
 AnySearch = Search | Callable[..., Found]
 """What is called as a `Search` is; a `Search` also turns the words of its constraints into ids."""
 PREFIX = "captioner."
@@ -56,18 +56,7 @@ class Steps:
         return self.say(self.memory, state, words)
 
     def only(self, images: Int[Tensor, " images"]) -> "Steps":
-        return Steps(self.say, remembered(self.memory, images))
-
-
-def remembered(memory: Any, images: Int[Tensor, " images"]) -> Any:
-    """The memory, or the nested tuples of memories and of tensors (images ...), of these images alone."""
-    if isinstance(memory, Memory):
-        mask = None if memory.mask is None else memory.mask[images]
-        return Memory(memory.keys[images], memory.values[images], memory.cells, mask)
-    if isinstance(memory, tuple):
-        parts = [remembered(part, images) for part in memory]
-        return type(memory)(*parts) if hasattr(memory, "_fields") else tuple(parts)
-    return None if memory is None else memory[images]
+        return Steps(self.say, select_images(self.memory, images))
 
 
 BROKEN = "the model's log-probabilities are not finite numbers: its training overflowed; train again with a lower optimizer.lr"
@@ -244,7 +233,7 @@ class Captioner(nn.Module):
         if path.suffix == ".ckpt" and not path.is_dir():
             config, vocabulary, tensors = read_checkpoint(path)
         else:
-            path = path / "model" if standing(path / "model").is_dir() else path
+            path = path / "model" if folder_or_backup(path / "model").is_dir() else path
             tensors, config, vocabulary = bundle.load(path)
         if isinstance(config.get("encoder"), Mapping):
             config["encoder"] = portable_config(config["encoder"])

@@ -17,7 +17,7 @@ EVERY = 30.0
 """Seconds between lines."""
 
 
-class Ticker:
+class ProgressLog:
     """Logs how many are done, the rate and the time left: after SOON seconds, and every EVERY seconds from then on; then how long all took.
 
     total: None, it is not known how many there are. clock: seconds, of any beginning. again: the like was told before, so the first line
@@ -39,7 +39,7 @@ class Ticker:
         now = self.clock()
         if self.done == self.total:
             if self.told:
-                log.info("%s: %s %s in %s", self.what, f"{self.total:,}", plural(self.unit, self.total), span(now - self.began))
+                log.info("%s: %s %s in %s", self.what, f"{self.total:,}", plural(self.unit, self.total), duration(now - self.began))
             return
         if now < self.due:
             return
@@ -53,7 +53,7 @@ class Ticker:
         speed = f"{rate:,.1f} a second" if rate >= 1 else f"{seconds / max(self.done, 1):.1f} seconds each"
         if not self.total:
             return f"{self.what}: {self.done:,} {plural(self.unit, self.done)}, {speed}"
-        left = span(max(self.total - self.done, 0) / max(rate, 1e-9))
+        left = duration(max(self.total - self.done, 0) / max(rate, 1e-9))
         share = min(100 * self.done // self.total, 100)
         return f"{self.what}: {self.done:,} of {self.total:,} {plural(self.unit, self.total)} ({share} %), {speed}, {left} left"
 
@@ -67,23 +67,23 @@ def progress(
 
         return iter(tqdm(items, desc=what, total=total, unit=unit, leave=False, dynamic_ncols=True))
     sized: Any = items
-    return _told(items, Ticker(what, len(sized) if total is None and hasattr(items, "__len__") else total, unit, clock))
+    return _told(items, ProgressLog(what, len(sized) if total is None and hasattr(items, "__len__") else total, unit, clock))
 
 
-def _told(items: Iterable[Item], ticker: Ticker) -> Iterator[Item]:
+def _told(items: Iterable[Item], ticker: ProgressLog) -> Iterator[Item]:
     for item in items:
         yield item
         ticker.step()
 
 
 @contextmanager
-def waiting(what: str, every: float = EVERY) -> Iterator[None]:
+def log_while_waiting(what: str, every: float = EVERY) -> Iterator[None]:
     """Log every half minute that something goes on of which nothing else is known, another program, say."""
     over, began = threading.Event(), time.monotonic()
 
     def tell() -> None:
         while not over.wait(every):
-            log.info("%s: still at work after %s", what, span(time.monotonic() - began))
+            log.info("%s: still at work after %s", what, duration(time.monotonic() - began))
 
     teller = threading.Thread(target=tell, daemon=True)
     teller.start()
@@ -94,7 +94,7 @@ def waiting(what: str, every: float = EVERY) -> Iterator[None]:
         teller.join()
 
 
-def span(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """1:05 for 65 seconds, 2:00:00 for two hours."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -147,15 +147,26 @@ Record = TypeVar("Record")
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], record: Record) -> Record:
-    """Apply `function` to every tensor of a (nested) record; None stays None."""
+    """Apply `function` to every tensor of a record, or of a list of records, nested as deep as it likes; None stays None."""
+    return _walk(function, record, all_cells=True)
+
+
+def select_images(record: Record, images: Int[Tensor, " chosen"] | slice) -> Record:
+    """The same (nested) record of these images only; `cells` belong to all images and stay as they are."""
+    return _walk(lambda leaf: leaf[images], record, all_cells=False)
+
+
+def _walk(function: Callable[[Tensor], Tensor], record: Any, all_cells: bool) -> Any:
     if record is None:
-        return None  # type: ignore[return-value]
+        return None
     if isinstance(record, Tensor):
-        return function(record)  # type: ignore[return-value]
-    if isinstance(record, tuple):
-        leaves = [map_tensors(function, leaf) for leaf in record]
-        return type(record)(*leaves) if hasattr(record, "_fields") else type(record)(leaves)  # type: ignore[return-value]
-    raise TypeError(f"a record holds tensors, records and None, not {type(record).__name__}")
+        return function(record)
+    if not isinstance(record, tuple | list):
+        raise TypeError(f"a record holds tensors, records and None, not {type(record).__name__}")
+    leaves = [_walk(function, leaf, all_cells) for leaf in record]
+    if isinstance(record, Memory | Regions) and not all_cells:
+        leaves[record._fields.index("cells")] = record.cells
+    return type(record)(*leaves) if hasattr(record, "_fields") else type(record)(leaves)
 
 
 def stack_records(records: list[Record], dim: int) -> Record:

@@ -33,7 +33,7 @@ class Vocabulary:
     def count(cls, token_lists: Iterable[Sequence[str]] | Counter[str], minimum_count: int) -> "Vocabulary":
         """The words that occur at least `minimum_count` times: the most frequent first, equals in alphabetical order.
 
-        token_lists: captions as tokens, or what `tally` counted in them.
+        token_lists: captions as tokens, or what `count_tokens` counted in them.
         """
         return cls(_frequent(token_lists, minimum_count))
 
@@ -96,7 +96,7 @@ class Vocabulary:
         return f"Vocabulary of {len(self)} words"
 
 
-def tally(token_lists: Iterable[Sequence[str]]) -> Counter[str]:
+def count_tokens(token_lists: Iterable[Sequence[str]]) -> Counter[str]:
     """How often each token occurs."""
     return Counter(token for tokens in token_lists for token in tokens)
 
@@ -104,6 +104,6 @@ def tally(token_lists: Iterable[Sequence[str]]) -> Counter[str]:
 def _frequent(token_lists: Iterable[Sequence[str]] | Counter[str], minimum_count: int) -> list[str]:
     if minimum_count < 1:
         raise ArgumentError("minimum_count", f"is a number of occurrences and at least 1, not {minimum_count}")
-    counts = token_lists if isinstance(token_lists, Counter) else tally(token_lists)
+    counts = token_lists if isinstance(token_lists, Counter) else count_tokens(token_lists)
     frequent = (word for word, count in counts.items() if count >= minimum_count and word not in SPECIALS)
     return sorted(frequent, key=lambda word: (-counts[word], word))

@@ -28,11 +28,12 @@ COMPARED = ("soft", "hard", "local", "sparse")
 sys.path.insert(0, str(DOCS.parent / "benchmarks"))
 from attention_kinds import kept, mark, train  # noqa: E402
 
-from captioner.caption import Box, WordMaps, scaled_box  # noqa: E402
+from captioner.atomic_files import atomic_file  # noqa: E402
+from captioner.box import Box, scaled_box  # noqa: E402
+from captioner.caption import WordMaps  # noqa: E402
 from captioner.cli.demo import drawn  # noqa: E402
 from captioner.cli.train import configure, quieten  # noqa: E402
 from captioner.errors import InputError  # noqa: E402
-from captioner.files import whole_file  # noqa: E402
 from captioner.maps.colours import theme_named  # noqa: E402
 from captioner.maps.lettering import shortened, write  # noqa: E402
 from captioner.maps.panels import heat_panels  # noqa: E402
@@ -235,7 +236,7 @@ def stacked(strips: Sequence[Image.Image]) -> Image.Image:
 
 def save(drawing: Image.Image, path: Path) -> None:
     """As a PNG of 176 colours, a third of the size; small bright spots keep theirs."""
-    with whole_file(path) as temporary:
+    with atomic_file(path) as temporary:
         drawing.quantize(176, kmeans=2, dither=Image.Dither.NONE).save(temporary, optimize=True)
     print(f"{path}  {drawing.width} x {drawing.height}, {path.stat().st_size / 1024:.0f} KB", file=sys.stderr, flush=True)
 

@@ -316,7 +316,7 @@ HOSTILE = [
     "captioner.bundle.os.system",
     "captioner.bundle.save",
     "captioner.bundle.shutil.rmtree",
-    "captioner.files.write_whole",
+    "captioner.atomic_files.write_atomically",
     "captioner.cli.main.main",
     "captioner.encoders.small.torch.load",
     "captioner.encoders.small.torch",

@@ -7,7 +7,8 @@ import pytest
 from jaxtyping import TypeCheckError
 from PIL import Image
 
-from captioner.caption import Caption, WordMaps, scaled_box
+from captioner.box import scaled_box
+from captioner.caption import Caption, WordMaps
 from captioner.captioning import DrawableCaption
 
 ALPHAS = np.full((2, 3, 5), 1 / 15, np.float32)

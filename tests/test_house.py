@@ -13,7 +13,7 @@ PACKAGE = ROOT / "captioner"
 FLOORS = {
     0: [
         "arguments",
-        *("records", "formats", "vocabulary", "tokenizer", "errors", "files", "ids", "locks", "processes"),
+        *("records", "box", "formats", "vocabulary", "tokenizer", "errors", "atomic_files", "json_files", "ids", "locks", "processes"),
         *("kinds", "processor", "progress", "devices", "caption"),
     ],
     1: ["build", "bundle", "attention", "objectives", "search", "metrics", "maps", "data"],
@@ -85,7 +85,7 @@ def test_no_floor_climbs_and_no_rooms_meet(path):
         ("captioner.explain.pointing", "captioner.training.module", "rooms on one floor"),
         ("captioner.search.beam", "captioner.search.hypotheses", None),
         ("captioner.data.captions", "captioner.tokenizer", None),
-        ("captioner.files", "captioner.errors", None),
+        ("captioner.atomic_files", "captioner.errors", None),
     ],
 )
 def test_the_rule_tells_a_climb_from_a_step_down(importer, imported, why):

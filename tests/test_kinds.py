@@ -92,7 +92,12 @@ def test_a_new_kind_is_one_file_in_conf(tmp_path: Path) -> None:
 
 def test_no_name_that_can_be_reached_is_built_anywhere_but_where_conf_offers_it(monkeypatch: pytest.MonkeyPatch) -> None:
     names = reachable()
-    assert {"captioner.bundle.torch.load", "captioner.files.write_whole", "os.system", "captioner.training.writer.ModelWriter"} <= names
+    assert {
+        "captioner.bundle.torch.load",
+        "captioner.atomic_files.write_atomically",
+        "os.system",
+        "captioner.training.writer.ModelWriter",
+    } <= names
     assert len(names) > 3000
     imported: list[str] = []
     monkeypatch.setattr(builder.importlib, "import_module", imported.append)
@@ -106,7 +111,7 @@ def test_no_name_that_can_be_reached_is_built_anywhere_but_where_conf_offers_it(
     assert not imported
 
 
-ACTS = ["os.system", "captioner.bundle.torch.load", "captioner.files.write_whole", "captioner.training.writer.link_latest"]
+ACTS = ["os.system", "captioner.bundle.torch.load", "captioner.atomic_files.write_atomically", "captioner.training.writer.link_latest"]
 PLACES = ["encoder", "decoder", "transform", "search", "search.constraints", "decoder.attention", "decoder.attention.score"]
 PLACES += ["encoder.trunk", "decoder.dropout", "transform.mean"]
 
@@ -167,7 +172,7 @@ def test_a_poisoned_model_or_checkpoint_acts_nowhere_and_its_target_is_named(
     "word",
     [
         "+callbacks.mine._target_=os.system",
-        "callbacks.pace._target_=captioner.files.write_whole",
+        "callbacks.pace._target_=captioner.atomic_files.write_atomically",
         "+mine={_target_:os.system,command:touch canary}",
         "trainer._target_=captioner.bundle.torch.load",
         "+trainer.logger={_target_:captioner.training.writer.ModelWriter,folder:canary}",

@@ -175,7 +175,7 @@ def test_a_word_the_model_does_not_know_is_explained_as_unknown_and_kept_as_writ
         small().align(photos()[0], " . ")
 
 
-@pytest.mark.parametrize("target", ["os.system", "captioner.files.write_whole", "captioner.data.scenes.scenes.Scenes"])
+@pytest.mark.parametrize("target", ["os.system", "captioner.atomic_files.write_atomically", "captioner.data.scenes.scenes.Scenes"])
 def test_a_model_folder_builds_nothing_but_parts_of_a_model(tmp_path, target):
     model = small()
     hostile = {**model.config, "encoder": {"_target_": target, "path": str(tmp_path / "owned"), "data": "x"}}

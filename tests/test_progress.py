@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from captioner.progress import progress, span, waiting
+from captioner.progress import duration, log_while_waiting, progress
 
 
 class Clock:
@@ -80,7 +80,7 @@ def test_a_terminal_has_a_bar_and_no_lines(
 
 def test_another_program_is_waited_for_with_a_line_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "captioner"):
-        with waiting("SPICE", every=0.01):
+        with log_while_waiting("SPICE", every=0.01):
             while not caplog.records:
                 time.sleep(0.005)
         told = len(caplog.records)
@@ -90,4 +90,4 @@ def test_another_program_is_waited_for_with_a_line_now_and_then(caplog: pytest.L
 
 @pytest.mark.parametrize(("seconds", "said"), [(0, "0:00"), (65, "1:05"), (59.6, "1:00"), (7200, "2:00:00")])
 def test_spans_are_minutes_and_seconds(seconds: float, said: str) -> None:
-    assert span(seconds) == said
+    assert duration(seconds) == said

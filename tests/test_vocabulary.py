@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captioner.errors import InputError
-from captioner.vocabulary import SPECIALS, Vocabulary, tally
+from captioner.vocabulary import SPECIALS, Vocabulary, count_tokens
 
 tokens = st.text(st.characters(codec="utf-8", exclude_categories=("Z", "C")), min_size=1, max_size=6).filter(
     lambda word: word.split() == [word]
@@ -43,11 +43,11 @@ def test_frequent_words_come_first_and_equals_alphabetically() -> None:
 
 
 def test_the_share_of_unknown_words_is_of_all_that_was_said() -> None:
-    counts = tally([["a", "dog", "a"], ["the", "<end>"]])
+    counts = count_tokens([["a", "dog", "a"], ["the", "<end>"]])
     assert Vocabulary.count(counts, 2).words[4:] == ("a",)
     assert Vocabulary.count(counts, 2).unknown_share(counts) == pytest.approx(3 / 5)
     assert Vocabulary.count(counts, 1).unknown_share(counts) == pytest.approx(1 / 5)
-    assert Vocabulary([]).unknown_share(tally([])) == 0
+    assert Vocabulary([]).unknown_share(count_tokens([])) == 0
 
 
 def test_the_four_specials_have_the_first_ids() -> None:

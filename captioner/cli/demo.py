@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from captioner.atomic_files import write_atomically
 from captioner.caption import Caption
 from captioner.cli.help import Formatter, Parser, texts, usage
 from captioner.cli.searching import count, with_beam
 from captioner.data.captions import CaptionSet
 from captioner.errors import InputError
 from captioner.explain.pointing import PointingRecord, pointing
-from captioner.files import write_whole
 from captioner.maps.health import Health, health, mean_health
 from captioner.metrics.scores import score
 from captioner.metrics.truth import caption_truth, read_scenes, truth_share
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         beam = [] if options.beam is None else ["--beam", str(options.beam)]
         code = predict.main([*shown, "--model", str(folder), "--out", str(gallery), *beam])
     record = {split: {**s.corpus, **s.truth, **{f"pointing_{k}": v for k, v in s.pointing.items()}} for split, s in scored.items()}
-    write_whole(folder / "results" / "demo.json", json.dumps({"seconds": seconds, **record}, indent=1) + "\n")
+    write_atomically(folder / "results" / "demo.json", json.dumps({"seconds": seconds, **record}, indent=1) + "\n")
     print("\nseconds   " + "   ".join(f"{name} {value:.0f}" for name, value in seconds.items()) + f"   in all {sum(seconds.values()):.0f}")
     print(f"the model        {folder / 'model'}\nthe numbers      {folder / 'results'}\nthe gallery      {gallery / 'index.html'}")
     print(f"your own scene   captioner predict PICTURE --model {folder} --out captioned")

@@ -8,20 +8,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from captioner.atomic_files import check_writable, write_atomically
 from captioner.cli.help import Formatter, Parser, texts, usage
 from captioner.cli.report import sentences, table
 from captioner.cli.searching import add_search, flags_given, in_words_of, kind_of, make_search, natural
 from captioner.cli.searching import count as positive
 from captioner.data.captions import CaptionSet, read_coco_captions, read_references
 from captioner.errors import InputError
-from captioner.files import check_writable, read_json, write_whole
-from captioner.ids import Key, key_of
-from captioner.metrics.additive import Additive, corpus_scores
+from captioner.ids import ImageKey, image_key
+from captioner.json_files import json_type, read_json
 from captioner.metrics.bootstrap import differences, intervals
 from captioner.metrics.diversity import diversity
-from captioner.metrics.frequencies import Frequencies
+from captioner.metrics.frequencies import DocumentFrequencies
 from captioner.metrics.ngrams import References
 from captioner.metrics.scores import EVERY, METRICS, Scorer, some
+from captioner.metrics.statistics import ImageStatistics, corpus_scores
 from captioner.progress import progress
 from captioner.tokenizer import tokenize
 
@@ -74,9 +75,9 @@ class System(NamedTuple):
     """Who said what: `about` goes into the file beside the scores, `failed` are images that it could not caption."""
 
     name: str
-    captions: dict[Key, str]
+    captions: dict[ImageKey, str]
     about: dict[str, Any]
-    failed: list[Key]
+    failed: list[ImageKey]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     images = common_images(systems, references, annotations, options.partial)
     scorer = Scorer({image: references[image] for image in images}, metrics, frequencies)
     if options.save_df is not None:
-        (frequencies or Frequencies.of(scorer.references)).save(options.save_df)
+        (frequencies or DocumentFrequencies.of(scorer.references)).save(options.save_df)
     known = None if training is None else [tokenize(caption) for captions in training.values() for caption in captions]
     reports, parts = [], []
     for system in systems:
@@ -196,12 +197,12 @@ def choose_metrics(text: str) -> list[str]:
     return [name for name in EVERY if name in names]
 
 
-def read_frequencies(path: Path) -> Frequencies:
+def read_frequencies(path: Path) -> DocumentFrequencies:
     """Saved document frequencies, or those of the captions in a file in COCO captions format (.json)."""
     if path.suffix.lower() == ".json":
         captions = read_references(path, "captions for document frequencies").captions
-        return Frequencies.of(References([[tokenize(text) for text in texts] for texts in captions.values()], ORDER))
-    found = Frequencies.load(path)
+        return DocumentFrequencies.of(References([[tokenize(text) for text in texts] for texts in captions.values()], ORDER))
+    found = DocumentFrequencies.load(path)
     if len(found.counts) != ORDER:
         raise InputError(f"{path}: document frequencies of n-grams up to {len(found.counts)} words; CIDEr needs up to {ORDER}")
     return found
@@ -211,7 +212,7 @@ def from_file(path: Path) -> System:
     return System(str(path), read_results(path), {"results": str(path)}, [])
 
 
-def scored_part(system: System, without: frozenset[Key], annotations: Path) -> System:
+def scored_part(system: System, without: frozenset[ImageKey], annotations: Path) -> System:
     """A system without its captions of images whose references are all left out."""
     aside = [image for image in system.captions if image in without]
     if not aside:
@@ -222,37 +223,32 @@ def scored_part(system: System, without: frozenset[Key], annotations: Path) -> S
     return system._replace(captions={image: said for image, said in system.captions.items() if image not in without})
 
 
-def read_results(path: Path) -> dict[Key, str]:
+def read_results(path: Path) -> dict[ImageKey, str]:
     """Image -> caption from a file in the COCO results format. Raises: InputError, the first thing wrong, by file and key."""
     record = read_json(path, "caption results")
     if not isinstance(record, list):
-        raise InputError(f'{path}: expected a list [{{"image_id": 1, "caption": "..."}}, ...], found {kind(record)}')
+        raise InputError(f'{path}: expected a list [{{"image_id": 1, "caption": "..."}}, ...], found {json_type(record)}')
     if not record:
         raise InputError(f"{path}: the list of results is empty")
-    captions: dict[Key, str] = {}
+    captions: dict[ImageKey, str] = {}
     for index, entry in enumerate(record):
         if not isinstance(entry, dict):
-            raise InputError(f"{path}: entry [{index}] must be an object with `image_id` and `caption`, found {kind(entry)}")
+            raise InputError(f"{path}: entry [{index}] must be an object with `image_id` and `caption`, found {json_type(entry)}")
         for name in ("image_id", "caption"):
             if name not in entry:
                 raise InputError(f"{path}: entry [{index}] has no `{name}`")
-        key = key_of(entry["image_id"])
+        key = image_key(entry["image_id"])
         if key is None:
-            raise InputError(f"{path}: [{index}].image_id must be an id, a whole number or a string, found {kind(entry['image_id'])}")
+            raise InputError(f"{path}: [{index}].image_id must be an id, a whole number or a string, found {json_type(entry['image_id'])}")
         if not isinstance(entry["caption"], str):
-            raise InputError(f"{path}: [{index}].caption must be a string, found {kind(entry['caption'])}")
+            raise InputError(f"{path}: [{index}].caption must be a string, found {json_type(entry['caption'])}")
         if key in captions:
             raise InputError(f"{path}: [{index}].image_id is {entry['image_id']!r}, which has a caption already; give one caption an image")
         captions[key] = entry["caption"]
     return captions
 
 
-def kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
-    return names.get(type(value), "null")
-
-
-def from_model(annotations: Path, references: Mapping[Key, Sequence[str]], options: argparse.Namespace) -> System:
+def from_model(annotations: Path, references: Mapping[ImageKey, Sequence[str]], options: argparse.Namespace) -> System:
     """Captions of all images that can be read, written to --results."""
     images = read_coco_captions(annotations, options.images, missing="skip", rejected="keep" if options.keep_rejected else "skip")
     model, search = load_with_search(options)
@@ -279,11 +275,11 @@ def load_with_search(options: argparse.Namespace) -> tuple[Any, Any]:
     return model, search
 
 
-def caption_all(model: Any, search: Any, images: CaptionSet, batch_size: int) -> dict[Key, str]:
+def caption_all(model: Any, search: Any, images: CaptionSet, batch_size: int) -> dict[ImageKey, str]:
     """A caption by image of each image that can be read; the others are named."""
-    from captioner.data.opening import open_batches
+    from captioner.data.image_batches import open_batches
 
-    captions: dict[Key, str] = {}
+    captions: dict[ImageKey, str] = {}
     keys = images.keys
     for opened, refused in open_batches(progress(range(len(images)), "captioning", total=len(images)), images.path, batch_size):
         for error in refused.values():
@@ -307,7 +303,9 @@ def caption_batch(model: Any, search: Any, opened: Mapping[int, Any], images: Ca
         return {}
 
 
-def common_images(systems: Sequence[System], references: Mapping[Key, Sequence[str]], annotations: Path, partial: bool) -> list[Key]:
+def common_images(
+    systems: Sequence[System], references: Mapping[ImageKey, Sequence[str]], annotations: Path, partial: bool
+) -> list[ImageKey]:
     """The images to score, in the references' order: all of them, or where images may be missing those that every system captions."""
     for system in systems:
         unknown = [image for image in system.captions if image not in references]
@@ -325,12 +323,12 @@ def common_images(systems: Sequence[System], references: Mapping[Key, Sequence[s
     return images
 
 
-def warn_of_empty(system: System, images: Sequence[Key]) -> None:
+def warn_of_empty(system: System, images: Sequence[ImageKey]) -> None:
     if images:
         log.warning("%s: captions without a word, which score 0: images %s", system.name, some(images))
 
 
-def report(parts: Sequence[Additive], images: int, options: argparse.Namespace) -> dict[str, Any]:
+def report(parts: Sequence[ImageStatistics], images: int, options: argparse.Namespace) -> dict[str, Any]:
     """Scores, how many images, and intervals where they are asked for and there is more than one image."""
     if not parts:
         raise InputError(f"--metrics {options.metrics}: none of them can be had here")
@@ -341,7 +339,9 @@ def report(parts: Sequence[Additive], images: int, options: argparse.Namespace) 
     return row
 
 
-def compared(ours: Sequence[Additive], theirs: Sequence[Additive], options: argparse.Namespace) -> dict[str, dict[str, float]]:
+def compared(
+    ours: Sequence[ImageStatistics], theirs: Sequence[ImageStatistics], options: argparse.Namespace
+) -> dict[str, dict[str, float]]:
     """Of the scores that both systems have: a metric of another program may have failed for one of them."""
     both = {part.names for part in ours} & {part.names for part in theirs}
     if not both:
@@ -353,4 +353,4 @@ def compared(ours: Sequence[Additive], theirs: Sequence[Additive], options: argp
 
 
 def save(path: Path, record: Mapping[str, Any] | Sequence[Any], indent: int | None = 1) -> None:
-    write_whole(path, json.dumps(record, indent=indent) + "\n")
+    write_atomically(path, json.dumps(record, indent=indent) + "\n")

@@ -9,18 +9,18 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from captioner.atomic_files import check_writable, write_atomically
 from captioner.cli.help import Formatter, Parser, texts, usage
 from captioner.cli.predict import complain, listed, load
 from captioner.cli.report import aligned, hundredth, interval
 from captioner.cli.searching import count, natural, with_beam
 from captioner.data.captions import CaptionSet, read_coco_captions, read_references
+from captioner.data.image_batches import open_batches
 from captioner.data.images import original_size
-from captioner.data.instances import Instance, on_photo, read_objects
-from captioner.data.naming import Names, names_of_categories
-from captioner.data.opening import open_batches
+from captioner.data.instances import Instance, fit_to_photo, read_instances_and_sizes
+from captioner.data.object_words import PhraseFinder, category_phrases
 from captioner.errors import InputError
-from captioner.files import check_writable, write_whole
-from captioner.ids import Key
+from captioner.ids import ImageKey
 from captioner.metrics.truth import names_in_scenes, read_scenes
 from captioner.progress import progress
 from captioner.tokenizer import tokenize
@@ -70,11 +70,11 @@ class Source(NamedTuple):
     """Images with captions, their objects, and which words name them."""
 
     captions: CaptionSet
-    instances: Mapping[Key, Sequence[Instance]]
-    sizes: Mapping[Key, tuple[int, int]]
+    instances: Mapping[ImageKey, Sequence[Instance]]
+    sizes: Mapping[ImageKey, tuple[int, int]]
     """(width, height) that the objects were marked at, where the file says it."""
-    names: Names
-    absent: list[Key]
+    names: PhraseFinder
+    absent: list[ImageKey]
     """Images that are listed and not on disk."""
 
 
@@ -84,8 +84,8 @@ class Gathered(NamedTuple):
     words: dict[str, dict[str, list[Any]]]
     """Kind of caption -> explanation -> object words."""
     left_out: dict[str, Counter[str]]
-    places: dict[Key, Any]
-    failed: list[Key]
+    places: dict[ImageKey, Any]
+    failed: list[ImageKey]
     faith: list[Any]
     scaled: list[str]
     """Photos of another size than the annotations say, but of the same shape."""
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     record = report(found, learnt, options)
     print(shown(record))
     if options.json:
-        write_whole(options.json, json.dumps(record, indent=1) + "\n")
+        write_atomically(options.json, json.dumps(record, indent=1) + "\n")
     return 1 if found.failed else 0
 
 
@@ -204,7 +204,7 @@ def check(options: argparse.Namespace) -> None:
 def read_source(annotations: Path, captions: Path, images: Path, scenes: Path | None, limit: int | None) -> Source:
     """Raises: InputError, a file is wrong, or the files are of different images."""
     spoken = read_coco_captions(captions, images, missing="skip")
-    instances, sizes = read_objects(annotations)
+    instances, sizes = read_instances_and_sizes(annotations)
     known = [index for index, key in enumerate(spoken.keys) if key in instances]
     if not known:
         raise InputError(f"{annotations}: lists none of the images of {captions}; give the instances of the same images")
@@ -214,7 +214,7 @@ def read_source(annotations: Path, captions: Path, images: Path, scenes: Path | 
     there = set(spoken.keys)
     absent = [] if limit else [key for key in read_references(captions).captions if key not in there]
     if scenes is None:
-        return Source(chosen, instances, sizes, names_of_categories(instances), absent)
+        return Source(chosen, instances, sizes, category_phrases(instances), absent)
     _, truths = read_scenes(scenes)
     for image in chosen.keys:
         if image not in truths or len(truths[image]["objects"]) != len(instances[image]):
@@ -260,7 +260,7 @@ def fits(source: Source, index: int, image: Image.Image, found: Gathered) -> boo
     key, name = source.captions.keys[index], source.captions.names[index]
     told = source.sizes.get(key)
     try:
-        things = on_photo(source.instances[key], told, original_size(image))
+        things = fit_to_photo(source.instances[key], told, original_size(image))
     except InputError as error:
         found.failed.append(key)
         found.misfits.append(f"{name}: {error}")
@@ -290,7 +290,7 @@ def look_at(
     both = zip(ids, opened.values(), boxes, strict=True)
     places = {
         image: Place(
-            *original_size(picture), box, on_photo(source.instances[image], source.sizes.get(image), original_size(picture))
+            *original_size(picture), box, fit_to_photo(source.instances[image], source.sizes.get(image), original_size(picture))
         ).check()
         for image, picture, box in both
     }

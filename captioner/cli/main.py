@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from captioner import __version__, processor
 from captioner.cli.help import texts
 from captioner.errors import InputError
-from captioner.processes import is_first, was_begun_by_first
+from captioner.processes import is_first_process, started_by_first_process
 
 COMMANDS = {
     "train": "train a captioner: Hydra overrides, e.g. data.batch_size=32",
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         return complain(str(error))
     except KeyboardInterrupt:
-        if is_first():
+        if is_first_process():
             print("captioner: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away, as `head` does
@@ -80,9 +80,9 @@ def terminable() -> Iterator[None]:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    if was_begun_by_first():
+    if started_by_first_process():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN if was_begun_by_first() else interrupt)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN if started_by_first_process() else interrupt)
     try:
         yield
     finally:

@@ -10,14 +10,14 @@ from typing import Any
 
 from PIL import Image
 
+from captioner.atomic_files import check_writable
 from captioner.cli.help import Formatter, Parser, texts, usage
 from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.references import References
 from captioner.cli.results import KINDS, Results, name_of_two_images, overwritten_input
 from captioner.cli.searching import add_search, count, flags_given, in_words_of, kind_of, make_search, natural
-from captioner.data.opening import open_batches
+from captioner.data.image_batches import open_batches
 from captioner.errors import BrokenModelError, InputError, UnwritableError
-from captioner.files import check_writable
 from captioner.maps.gallery import ATTENTION
 from captioner.processor import use_threads
 from captioner.progress import progress

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from captioner.errors import InputError
-from captioner.files import read_json
-from captioner.ids import ImageId, Key, key_of
+from captioner.ids import ImageId, ImageKey, image_key
+from captioner.json_files import read_json
 from captioner.metrics import ngrams
 from captioner.metrics.cider import Cider
-from captioner.metrics.frequencies import Frequencies
+from captioner.metrics.frequencies import DocumentFrequencies
 from captioner.metrics.rouge import rouge_l
 from captioner.tokenizer import tokenize
 
@@ -39,7 +39,7 @@ class References:
         images = content.get("images") if isinstance(content, dict) else None
         if not isinstance(images, list) or not all(isinstance(image, dict) and {"id", "file_name"} <= image.keys() for image in images):
             raise InputError(f"{annotations}: 'images' must be a list of objects with 'id' and 'file_name'")
-        wrong = next((index for index, image in enumerate(images) if key_of(image["id"]) is None), None)
+        wrong = next((index for index, image in enumerate(images) if image_key(image["id"]) is None), None)
         if wrong is not None:
             raise InputError(f"{annotations}: images[{wrong}].id must be a whole number or a string, not {images[wrong]['id']!r}")
         self.annotations = annotations
@@ -47,17 +47,17 @@ class References:
         said = content.get("annotations")
         self._captions, self._others = self._heard(said if isinstance(said, list) else [])
 
-    def _heard(self, annotations: Iterable[Any]) -> tuple[dict[Key, list[str]], dict[Key, list[str]]]:
+    def _heard(self, annotations: Iterable[Any]) -> tuple[dict[ImageKey, list[str]], dict[ImageKey, list[str]]]:
         """(captions of the paths' images, of the first COUNTED images) by key; blank and rejected ones are left out."""
-        asked = {key for image_id in self._ids.values() if (key := key_of(image_id)) is not None}
-        ours: dict[Key, list[str]] = {}
-        first: dict[Key, list[str]] = {}
+        asked = {key for image_id in self._ids.values() if (key := image_key(image_id)) is not None}
+        ours: dict[ImageKey, list[str]] = {}
+        first: dict[ImageKey, list[str]] = {}
         rejected = 0
         for annotation in annotations:
             caption = annotation.get("caption") if isinstance(annotation, dict) else None
             if not isinstance(caption, str) or not caption.strip():
                 continue
-            key = key_of(annotation.get("image_id"))
+            key = image_key(annotation.get("image_id"))
             if key is None:
                 continue
             if annotation.get("is_rejected") or annotation.get("is_precanned"):
@@ -80,7 +80,7 @@ class References:
         return self._why_not.get(path, "--annotations does not list this file")
 
     def captions(self, path: str) -> list[str]:
-        key = key_of(self._ids.get(path))
+        key = image_key(self._ids.get(path))
         return [] if key is None else self._captions.get(key, [])
 
     def scores(self, path: str, caption: str) -> dict[str, float]:
@@ -93,8 +93,10 @@ class References:
         return {"CIDEr": 100 * float(cider[0]), "ROUGE-L": 100 * float(rouge_l(said, references)[0])}
 
     @cached_property
-    def _frequencies(self) -> Frequencies:
-        return Frequencies.of(ngrams.References([[tokenize(caption) for caption in captions] for captions in self._others.values()]))
+    def _frequencies(self) -> DocumentFrequencies:
+        return DocumentFrequencies.of(
+            ngrams.References([[tokenize(caption) for caption in captions] for captions in self._others.values()])
+        )
 
 
 def matched(images: Sequence[Mapping[str, Any]], paths: Sequence[str]) -> tuple[dict[str, ImageId], dict[str, str]]:
@@ -112,7 +114,7 @@ def matched(images: Sequence[Mapping[str, Any]], paths: Sequence[str]) -> tuple[
         known = listed[whole[-1]]
         fitting = [entry for entry in known if entry[0] == whole[-len(entry[0]) :]]
         best = [entry for entry in fitting if len(entry[0]) == max(len(parts) for parts, _ in fitting)]
-        if len({key_of(image["id"]) for _, image in best}) > 1:
+        if len({image_key(image["id"]) for _, image in best}) > 1:
             one, other, *_ = (f"{image['file_name']!r} (id {image['id']})" for _, image in best)
             why_not[path] = f"--annotations lists both {one} and {other} for it"
         elif best:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from captioner.atomic_files import atomic_file, check_writable, unwritable_error, write_atomically
 from captioner.caption import Caption, WordMaps
 from captioner.cli.references import References
 from captioner.errors import InputError
-from captioner.files import check_writable, unwritable, whole_file, write_whole
-from captioner.locks import alone
+from captioner.locks import locked_folder
 from captioner.maps.animation import frames, write_animation
 from captioner.maps.gallery import ATTENTION, NAMES, Entry, Gallery
 from captioner.maps.heads import head_sheet
@@ -52,8 +52,8 @@ class Results:
         with self._open:  # what was opened is closed again where the rest cannot be
             check_writable(self.folder, "--out")
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._open.enter_context(alone(self.folder, f"--out {self.folder}"))
-            temporary = self._whole.enter_context(whole_file(self.folder / "captions.jsonl"))
+            self._open.enter_context(locked_folder(self.folder, f"--out {self.folder}"))
+            temporary = self._whole.enter_context(atomic_file(self.folder / "captions.jsonl"))
             self._lines = temporary.open("ab", buffering=0)
             self._open = self._open.pop_all()
         return self
@@ -67,13 +67,13 @@ class Results:
         files: dict[str, Any] = {"arrays": None, "overlay": None}
         if "arrays" in self.save:
             files["arrays"] = f"{name}.npz"
-            with whole_file(self.folder / files["arrays"], durable=False) as temporary:
+            with atomic_file(self.folder / files["arrays"], durable=False) as temporary:
                 np.savez(temporary, **arrays(caption, explanations))
         files |= self._draw(name, caption.text, caption.maps, explanations)
         try:
             self._lines.write(line(path, caption, files))
         except OSError as error:
-            raise unwritable(self.folder / "captions.jsonl", error) from error
+            raise unwritable_error(self.folder / "captions.jsonl", error) from error
         self.count += 1
         if self.gallery is not None:
             self.gallery.add(entry(path, caption, explanations, self.references))
@@ -119,7 +119,7 @@ class Results:
                 self._save(f"{stem}/{file_name}", picture)
 
     def _save(self, name: str, picture: Image.Image) -> None:
-        with whole_file(self.folder / name, durable=False) as temporary:
+        with atomic_file(self.folder / name, durable=False) as temporary:
             picture.save(temporary, compress_level=1)
 
     def __exit__(self, *_: object) -> None:
@@ -130,7 +130,7 @@ class Results:
 
     def _finish(self) -> None:
         if self.references is not None:
-            write_whole(self.folder / "results.json", json.dumps(self.coco, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+            write_atomically(self.folder / "results.json", json.dumps(self.coco, ensure_ascii=False).encode("utf-8", "backslashreplace"))
         if self.gallery is not None and len(self.gallery):
             self.gallery.write()
 

@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Bool, Int
 from PIL import ExifTags, Image
 
+from captioner.box import Box
 from captioner.data.captions import CaptionSet
-from captioner.data.instances import Instance, on_photo
-from captioner.data.naming import Names
+from captioner.data.instances import Instance, fit_to_photo
+from captioner.data.object_words import PhraseFinder
 from captioner.data.transforms import Transform
 from captioner.errors import ArgumentError, InputError
-from captioner.ids import Key
+from captioner.ids import ImageKey
 from captioner.progress import progress
 from captioner.records import BoxTargets
 from captioner.tokenizer import tokenize
@@ -33,9 +34,9 @@ class WordBoxes:
     def __init__(
         self,
         captions: CaptionSet,
-        instances: Mapping[Key, Sequence[Instance]],
-        sizes: Mapping[Key, tuple[int, int]],
-        names: Names,
+        instances: Mapping[ImageKey, Sequence[Instance]],
+        sizes: Mapping[ImageKey, tuple[int, int]],
+        names: PhraseFinder,
         transform: Transform,
         max_words: int | None = None,
     ) -> None:
@@ -72,7 +73,7 @@ def fits(captions: CaptionSet, index: int, told: tuple[int, int], misfits: list[
     """Whether boxes marked on an image of this size lie right on the photo as it is, at whatever scale; where not, it is noted."""
     size = upright_size(captions.path(index))
     try:
-        on_photo([], told, size or told)
+        fit_to_photo([], told, size or told)
     except InputError as error:
         misfits.append(f"{captions.names[index]}: {error}")
         return False
@@ -92,9 +93,9 @@ def upright_size(path: Path) -> tuple[int, int] | None:
 def _rows(
     phrases: Sequence[tuple[int, int, str, list[int]]],
     things: Sequence[Instance],
-    view: tuple[float, float, float, float],
+    view: Box,
     max_words: int | None,
-) -> list[tuple[int, tuple[float, float, float, float]]]:
+) -> list[tuple[int, Box]]:
     """(step, box) of each word and each of its objects that can be seen."""
     left, top, right, bottom = view
     found = []

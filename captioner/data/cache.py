@@ -14,12 +14,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from captioner.atomic_files import atomic_folder, check_writable, restore_backup, write_atomically
 from captioner.data.captions import CaptionSet
 from captioner.data.images import open_image
 from captioner.data.transforms import Transform
 from captioner.errors import ArgumentError, InputError
-from captioner.files import check_writable, read_json, settle, whole_folder, write_whole
-from captioner.locks import Lock, tidy, wait
+from captioner.json_files import read_json
+from captioner.locks import Lock, remove_stale_lock, wait_for_lock
 from captioner.progress import progress
 from captioner.records import Regions
 
@@ -123,7 +124,7 @@ def open_or_build(
         with _alone(folder):
             _build_again(folder, wanted, stale, lambda fresh: _build(fresh, captions, transform, encode, views, batch_size))
     else:
-        tidy(_lock_of(folder))
+        remove_stale_lock(_lock_of(folder))
     return FeatureStore(folder)
 
 
@@ -139,9 +140,9 @@ def _alone(folder: Path) -> Iterator[None]:
     lock = Lock(_lock_of(folder))
     if not lock.take():
         log.info("%s: waiting for %s, which computes regions there", folder, lock.holder())
-        wait(lock, shared=False)
+        wait_for_lock(lock, shared=False)
     try:
-        settle(folder)
+        restore_backup(folder)
         yield
     finally:
         lock.release()
@@ -157,9 +158,9 @@ def _build_again(folder: Path, wanted: dict[str, Any], stale: str, build: Callab
         if not (folder / "fingerprint.json").exists():
             raise InputError(f"{folder}: is not empty and no feature store; give another folder")
         log.warning("%s: features are computed again: %s", folder, reason)
-    with whole_folder(folder) as fresh:
+    with atomic_folder(folder) as fresh:
         build(fresh)
-        write_whole(fresh / "fingerprint.json", json.dumps(wanted, indent=1))
+        write_atomically(fresh / "fingerprint.json", json.dumps(wanted, indent=1))
 
 
 def _why_not(folder: Path, wanted: dict[str, Any]) -> str | None:

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from captioner.data.disk import locate
+from captioner.data.listed_files import locate_files
 from captioner.errors import ArgumentError, InputError
-from captioner.files import read_json
-from captioner.ids import ImageId, Key, key_of
+from captioner.ids import ImageId, ImageKey, image_key
+from captioner.json_files import json_type, read_json
 from captioner.progress import progress
 from captioner.tokenizer import tokenize
 
@@ -54,10 +54,12 @@ class CaptionSet:
         self.image_ids: tuple[ImageId, ...] = tuple(image_ids)
         self.captions = Strings([caption for of_image in captions for caption in of_image])
         self.first: Int[np.ndarray, " images_and_one"] = np.cumsum([0, *(len(of_image) for of_image in captions)], dtype=np.int64)
-        counts = Counter(map(key_of, self.image_ids))
+        counts = Counter(map(image_key, self.image_ids))
         if len(counts) != len(self.image_ids) or None in counts:
-            wrong = next(image_id for image_id in self.image_ids if (key := key_of(image_id)) is None or counts[key] > 1)
-            raise ArgumentError("image_ids", f"holds {wrong!r}, which is " + ("no id" if key_of(wrong) is None else "there more than once"))
+            wrong = next(image_id for image_id in self.image_ids if (key := image_key(image_id)) is None or counts[key] > 1)
+            raise ArgumentError(
+                "image_ids", f"holds {wrong!r}, which is " + ("no id" if image_key(wrong) is None else "there more than once")
+            )
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -69,9 +71,9 @@ class CaptionSet:
         return self.captions[int(self.first[image]) : int(self.first[image + 1])]
 
     @property
-    def keys(self) -> list[Key]:
+    def keys(self) -> list[ImageKey]:
         """What tells the images apart, whatever their ids are written as."""
-        return [key for image_id in self.image_ids if (key := key_of(image_id)) is not None]
+        return [key for image_id in self.image_ids if (key := image_key(image_id)) is not None]
 
     @property
     def references(self) -> dict[ImageId, list[str]]:
@@ -124,15 +126,15 @@ def read_coco_captions(
         if not listed:
             raise InputError(f"{annotations}: `annotations` holds no caption of any listed image")
     names, ids = ([image[part] for image in listed.values()] for part in ("file_name", "id"))
-    return on_disk(CaptionSet(images, names, ids, [of_image[key] for key in listed]), missing, annotations)
+    return match_files(CaptionSet(images, names, ids, [of_image[key] for key in listed]), missing, annotations)
 
 
 class Referenced(NamedTuple):
     """What a file in COCO captions format says of its images."""
 
-    captions: dict[Key, list[str]]
+    captions: dict[ImageKey, list[str]]
     """Of the images that have any."""
-    without: frozenset[Key]
+    without: frozenset[ImageKey]
     """Images whose captions are all left out: blank or rejected."""
 
 
@@ -151,7 +153,9 @@ def read_references(annotations: Path | str, what: str = "caption annotations", 
 REJECTED = ("is_rejected", "is_precanned")
 
 
-def _read(path: Path, what: str, rejected: str, names: bool) -> tuple[dict[Key, dict[str, Any]], dict[Key, list[str]], set[Key]]:
+def _read(
+    path: Path, what: str, rejected: str, names: bool
+) -> tuple[dict[ImageKey, dict[str, Any]], dict[ImageKey, list[str]], set[ImageKey]]:
     """(images, captions) by key, in the order listed; and the images that some caption was left out of.
 
     names: every image needs a `file_name`.
@@ -160,7 +164,7 @@ def _read(path: Path, what: str, rejected: str, names: bool) -> tuple[dict[Key, 
         raise ArgumentError("rejected", f"is skip or keep, not {rejected!r}")
     record = read_json(path, what)
     _check_shape(path, record)
-    listed: dict[Key, dict[str, Any]] = {}
+    listed: dict[ImageKey, dict[str, Any]] = {}
     for index, image in enumerate(record["images"]):
         key = _key(path, f"images[{index}].id", image.get("id"))
         if key in listed:
@@ -168,16 +172,16 @@ def _read(path: Path, what: str, rejected: str, names: bool) -> tuple[dict[Key, 
         if names:
             _need_text(path, f"images[{index}].file_name", image.get("file_name"))
         listed[key] = image
-    of_image: dict[Key, list[str]] = {key: [] for key in listed}
+    of_image: dict[ImageKey, list[str]] = {key: [] for key in listed}
     left_out: Counter[str] = Counter()
-    reduced: set[Key] = set()
+    reduced: set[ImageKey] = set()
     for index, annotation in enumerate(record["annotations"]):
         where = f"annotations[{index}]"
         key = _key(path, f"{where}.image_id", annotation.get("image_id"))
         if "caption" not in annotation and "bbox" in annotation:
             raise InputError(f"{path}: {where} is an object instance, not a caption; give the captions file (captions_*.json)")
         if not isinstance(annotation.get("caption"), str):
-            raise InputError(f"{path}: {where}.caption must be a string, found {_kind(annotation.get('caption'))}")
+            raise InputError(f"{path}: {where}.caption must be a string, found {json_type(annotation.get('caption'))}")
         if key not in of_image:
             raise InputError(f"{path}: {where}.image_id is {annotation['image_id']!r}, which `images` does not list")
         blank = not annotation["caption"].strip()
@@ -193,7 +197,7 @@ def _read(path: Path, what: str, rejected: str, names: bool) -> tuple[dict[Key, 
 
 def _check_shape(path: Path, record: Any) -> None:
     if not isinstance(record, dict):
-        raise InputError(f"{path}: expected a JSON object in COCO captions format, found {_kind(record)}")
+        raise InputError(f"{path}: expected a JSON object in COCO captions format, found {json_type(record)}")
     for key in ("images", "annotations"):
         if key not in record:
             raise InputError(f"{path}: key `{key}` is missing; expected COCO captions format with `images` and `annotations`")
@@ -203,28 +207,23 @@ def _check_shape(path: Path, record: Any) -> None:
         raise InputError(f"{path}: `images` is empty")
 
 
-def _key(path: Path, where: str, value: Any) -> Key:
-    key = key_of(value)
+def _key(path: Path, where: str, value: Any) -> ImageKey:
+    key = image_key(value)
     if key is None:
-        found = "an empty string" if isinstance(value, str) else _kind(value)
+        found = "an empty string" if isinstance(value, str) else json_type(value)
         raise InputError(f"{path}: {where} must be an id, a whole number or a string, found {found}")
     return key
 
 
 def _need_text(path: Path, where: str, value: Any) -> None:
     if not isinstance(value, str):
-        raise InputError(f"{path}: {where} must be a string, found {_kind(value)}")
+        raise InputError(f"{path}: {where} must be a string, found {json_type(value)}")
     if not value.strip():
         raise InputError(f"{path}: {where} is empty")
 
 
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
-    return names.get(type(value), "nothing")
-
-
-def on_disk(captions: CaptionSet, missing: str, listed_in: Path) -> CaptionSet:
-    """Hold a set against its folder: the same images by the names of their files there, as `locate` finds them.
+def match_files(captions: CaptionSet, missing: str, listed_in: Path) -> CaptionSet:
+    """Hold a set against its folder: the same images by the names of their files there, as `locate_files` finds them.
 
     missing: `error`, or `skip` the images that are not there with a logged line.
     Raises: InputError, names the first few. ValueError, an unknown option.
@@ -233,7 +232,7 @@ def on_disk(captions: CaptionSet, missing: str, listed_in: Path) -> CaptionSet:
         raise ArgumentError("missing", f"is error or skip, not {missing!r}")
     if not captions.root.is_dir():
         raise InputError(f"{captions.root}: folder of images not found ({listed_in} lists {len(captions)} images)")
-    place, respelt = locate(captions.root, captions.names, listed_in)
+    place, respelt = locate_files(captions.root, captions.names, listed_in)
     absent = [index for index, found in enumerate(place) if found is None]
     if absent:
         few = ", ".join(captions.names[index] for index in absent[:3]) + (", ..." if len(absent) > 3 else "")

@@ -3,10 +3,8 @@
 from pathlib import Path
 
 from captioner.data.captions import CaptionSet, read_coco_captions
-from captioner.data.source import DataSource
+from captioner.data.source import SPLITS, DataSource
 from captioner.errors import InputError
-
-SPLITS = ("train", "val", "test")
 
 
 class Coco(DataSource):

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from captioner.data.captions import CaptionSet, on_disk
-from captioner.data.disk import locate
+from captioner.data.captions import CaptionSet, match_files
 from captioner.data.images import image_endings
-from captioner.data.source import DataSource
+from captioner.data.listed_files import locate_files
+from captioner.data.source import SPLITS, DataSource
 from captioner.data.table import Row, Table, decoded, read_table
 from captioner.errors import ArgumentError, InputError
 
@@ -22,7 +22,6 @@ TABLES = (
     *("metadata.csv", "results.csv", "results_20130124.token", "flickr8k.token.txt", "token.txt"),
 )
 """What a table of captions is called where nothing is said; capitals make no difference."""
-SPLITS = ("train", "val", "test")
 
 
 class Folder(DataSource):
@@ -113,7 +112,7 @@ class Folder(DataSource):
             names = [name for name in captions if chosen[name] == split]
             if names:
                 whole = CaptionSet(self.root, names, [image_ids[name] for name in names], [captions[name] for name in names])
-                sets[split] = on_disk(whole, self.missing, listed_in)
+                sets[split] = match_files(whole, self.missing, listed_in)
         said = f"{sum(map(len, captions.values())):,} captions of {len(captions):,} images"
         told = ", ".join(f"{len(of_split):,} {split}" for split, of_split in sets.items())
         first = f", the first in line {table.blank[0]:,}" if table.blank and self.table is not None else ""
@@ -125,7 +124,7 @@ class Folder(DataSource):
         """(captions, split) by the name of each image's file, of those that have captions."""
         listed = list(dict.fromkeys(row.name for row in table.rows if row.captions))
         inside = [self._below(name) for name in listed]
-        place, respelt = locate(self.root, inside, listed_in, deep=True)
+        place, respelt = locate_files(self.root, inside, listed_in, deep=True)
         if respelt:
             told = f"{listed[respelt[0]]!r} is {place[respelt[0]]!r}"
             log.info("%s: %d of %d images are called otherwise on the disk: %s", listed_in, len(respelt), len(listed), told)

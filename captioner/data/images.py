@@ -73,7 +73,7 @@ def open_image(path: Path | str) -> Image.Image:
     Beyond LARGE pixels, it is read at 1/2, 1/3 ... of its size (a JPEG is decoded at 1/2, 1/4 or 1/8 at once); `original_size` knows.
     Raises: UnreadableImageError, the file is missing, no file, no image, damaged, too large, out of memory's reach or without a decoder.
     """
-    with complaints(Path(path)), _opened(Path(path)) as image:
+    with image_errors(Path(path)), _opened(Path(path)) as image:
         size = image.size
         if size[0] * size[1] <= LARGE:
             return _deep_colours(image, Path(path)) or to_rgb(image)
@@ -121,7 +121,7 @@ def check_image(path: Path | str) -> None:
     That takes a fraction of a millisecond where decoding takes several. Raises: UnreadableImageError, as `open_image`.
     """
     path = Path(path)
-    with complaints(path), _opened(path) as image:
+    with image_errors(path), _opened(path) as image:
         if image.format == "PNG":
             image.verify()
             return
@@ -133,7 +133,7 @@ def check_image(path: Path | str) -> None:
 def is_image(path: Path | str) -> bool:
     """Whether a file begins as an image that can be read here."""
     try:
-        with complaints(Path(path)), _opened(Path(path)):
+        with image_errors(Path(path)), _opened(Path(path)):
             return True
     except UnreadableImageError:
         return False
@@ -235,7 +235,7 @@ def _ends_in(image: Any, mark: bytes) -> bool:
 
 
 @contextmanager
-def complaints(path: Path) -> Iterator[None]:
+def image_errors(path: Path) -> Iterator[None]:
     """Whatever goes wrong in reading `path` becomes one line that says which of its kinds it is."""
     try:
         yield

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
+from captioner.box import CocoBox
 from captioner.errors import InputError
-from captioner.files import read_json
-from captioner.ids import Key, key_of
+from captioner.ids import ImageKey, image_key
+from captioner.json_files import read_json
 
 FAR = 10**6
 """No corner of a polygon is so many pixels away."""
@@ -20,8 +21,7 @@ class Instance(NamedTuple):
     """One object, or a crowd of them."""
 
     category: str
-    box: tuple[float, float, float, float]
-    """(x, y, width, height) in original pixels."""
+    box: CocoBox
     crowd: bool
     segmentation: Any
     """Polygons or run lengths, as the file has them; None where it has none."""
@@ -47,36 +47,36 @@ class Instance(NamedTuple):
         return coding.decode(runs).astype(bool)
 
 
-def read_instances(path: Path | str) -> dict[Key, list[Instance]]:
+def read_instances(path: Path | str) -> dict[ImageKey, list[Instance]]:
     """Image -> its objects in the file's order, for every image that the file lists.
 
     Raises: InputError, the first thing wrong in the file, by file and key.
     """
-    return read_objects(path)[0]
+    return read_instances_and_sizes(path)[0]
 
 
-def read_objects(path: Path | str) -> tuple[dict[Key, list[Instance]], dict[Key, tuple[int, int]]]:
+def read_instances_and_sizes(path: Path | str) -> tuple[dict[ImageKey, list[Instance]], dict[ImageKey, tuple[int, int]]]:
     """As `read_instances`; and the (width, height) in pixels of the images of which the file says it."""
     path = Path(path)
     record = read_json(path, "object instances")
     _check_shape(path, record)
-    found: dict[Key, list[Instance]] = {}
-    sizes: dict[Key, tuple[int, int]] = {}
+    found: dict[ImageKey, list[Instance]] = {}
+    sizes: dict[ImageKey, tuple[int, int]] = {}
     for index, image in enumerate(record["images"]):
-        key = key_of(image["id"])
+        key = image_key(image["id"])
         if key is None:
             raise InputError(f"{path}: images[{index}].id must be a whole number or a string, not {image['id']!r}")
         found[key] = []
         if all(isinstance(image.get(side), int | float) and 0 < image[side] < FAR for side in ("width", "height")):
             sizes[key] = int(image["width"]), int(image["height"])
-    categories = {key_of(category["id"]): str(category["name"]) for category in record["categories"]}
+    categories = {image_key(category["id"]): str(category["name"]) for category in record["categories"]}
     for index, entry in enumerate(record["annotations"]):
-        image_key = _checked(f"{path}: annotations[{index}]", entry, found, categories)
-        found[image_key].append(_instance(entry, categories[key_of(entry["category_id"])]))
+        key = _checked(f"{path}: annotations[{index}]", entry, found, categories)
+        found[key].append(_instance(entry, categories[image_key(entry["category_id"])]))
     return found, sizes
 
 
-def on_photo(things: Sequence[Instance], told: tuple[int, int] | None, size: tuple[int, int]) -> list[Instance]:
+def fit_to_photo(things: Sequence[Instance], told: tuple[int, int] | None, size: tuple[int, int]) -> list[Instance]:
     """The objects on a photo of this (width, height): boxes and masks in its pixels.
 
     told: the size that they were drawn for, as the file says; None, as their masks or boxes show. A photo of the same shape (to a pixel)
@@ -135,12 +135,12 @@ def _check_shape(path: Path, record: Any) -> None:
                 raise InputError(f"{path}: {key}[{index}].{needed} is missing")
 
 
-def _checked(where: str, entry: Mapping[str, Any], images: Mapping[Key, Any], categories: Mapping[Any, str]) -> Key:
+def _checked(where: str, entry: Mapping[str, Any], images: Mapping[ImageKey, Any], categories: Mapping[Any, str]) -> ImageKey:
     """The image that an annotation is of. Raises: InputError."""
-    image = key_of(entry.get("image_id"))
+    image = image_key(entry.get("image_id"))
     if image is None or image not in images:
         raise InputError(f"{where}.image_id is {entry.get('image_id')!r}, which `images` does not list")
-    if key_of(entry.get("category_id")) not in categories:
+    if image_key(entry.get("category_id")) not in categories:
         raise InputError(f"{where}.category_id is {entry.get('category_id')!r}, which `categories` does not list")
     box = entry.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(isinstance(side, int | float) and math.isfinite(side) for side in box):

@@ -4,15 +4,15 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from captioner.data.captions import CaptionSet, on_disk
-from captioner.data.source import DataSource
+from captioner.data.captions import CaptionSet, match_files
+from captioner.data.source import SPLITS, DataSource
 from captioner.errors import InputError
-from captioner.files import read_json
-from captioner.ids import ImageId, key_of
+from captioner.ids import ImageId, image_key
+from captioner.json_files import read_json
 
 log = logging.getLogger(__name__)
 
-SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
+SPLIT_NAMES = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 
 
 class Karpathy(DataSource):
@@ -47,17 +47,17 @@ class Karpathy(DataSource):
                 log.info("%s: images[%d] has no sentences and is left out", self.annotations, index)
         if blank:
             log.info("%s: %d blank captions are left out", self.annotations, blank)
-        return {split: self._set(found[split]) for split in ("train", "val", "test") if split in found}
+        return {split: self._set(found[split]) for split in SPLITS if split in found}
 
     def _entry(self, where: str, image: Any) -> tuple[str, tuple[str, ImageId, list[str]]]:
         if not isinstance(image, dict):
             raise InputError(f"{where} must be an object")
         if not isinstance(image.get("filename"), str) or not image["filename"].strip():
             raise InputError(f"{where}.filename must be a string that is not empty")
-        if not isinstance(image.get("split"), str) or image["split"] not in SPLITS:
-            raise InputError(f"{where}.split must be one of {', '.join(SPLITS)}, found {image.get('split')!r}")
+        if not isinstance(image.get("split"), str) or image["split"] not in SPLIT_NAMES:
+            raise InputError(f"{where}.split must be one of {', '.join(SPLIT_NAMES)}, found {image.get('split')!r}")
         image_id: Any = image.get("cocoid", image.get("imgid"))
-        if key_of(image_id) is None:
+        if image_key(image_id) is None:
             raise InputError(f"{where} has no id `cocoid` or `imgid`, a whole number or a string")
         sentences = image.get("sentences")
         if not isinstance(sentences, list):
@@ -69,7 +69,7 @@ class Karpathy(DataSource):
         if not isinstance(folder, str):
             raise InputError(f"{where}.filepath must be a string")
         name = f"{folder.rstrip('/')}/{image['filename']}" if folder else image["filename"]
-        return SPLITS[image["split"]], (name, image_id, [sentence["raw"] for sentence in sentences if sentence["raw"].strip()])
+        return SPLIT_NAMES[image["split"]], (name, image_id, [sentence["raw"] for sentence in sentences if sentence["raw"].strip()])
 
     def _set(self, entries: list[tuple[str, ImageId, list[str]]]) -> CaptionSet:
         names, image_ids, captions = zip(*entries, strict=True)
@@ -77,4 +77,4 @@ class Karpathy(DataSource):
             whole = CaptionSet(self.images, names, image_ids, captions)
         except ValueError as error:
             raise InputError(f"{self.annotations}: {error}") from None
-        return on_disk(whole, self.missing, self.annotations)
+        return match_files(whole, self.missing, self.annotations)

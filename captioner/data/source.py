@@ -6,6 +6,7 @@ from pathlib import Path
 
 from captioner.data.captions import CaptionSet
 
+SPLITS = ("train", "val", "test")
 PHOTOGRAPHS, DRAWN = "photographs", "drawn scenes"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from captioner.data.source import SPLITS
 from captioner.errors import InputError
 
 NAMES = (
@@ -19,8 +20,8 @@ CAPTIONS = ("caption", "captions", "text", "texts", "comment", "comments", "sent
 """Columns that may hold the caption, or a list of captions; `caption_0`, `caption_1` ... may each hold one."""
 NUMBERED = re.compile(r"(?:caption|text|comment|sentence|description)s?_?\d+")
 SPLIT_COLUMNS = ("split", "subset", "partition")
-SPLITS = {"train": "train", "training": "train", "restval": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val"}
-SPLITS |= {"test": "test", "testing": "test"}
+SPLIT_NAMES = {"training": "train", "restval": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test"}
+SPLIT_NAMES |= {split: split for split in SPLITS}
 SEPARATORS = {"\t": "tabs", "|": "|", ";": ";", ",": "commas"}
 ENDING = re.compile(r".+\.(?:jpe?g?|jfif|png|webp|gif|bmp|tiff?|ppm|pgm|avif|heic|heif)(?:#\d+)?", re.IGNORECASE)
 """What the name of an image looks like, in a table without a header; Flickr8k's have the caption's number after `#`."""
@@ -131,7 +132,7 @@ def split_of(where: str, row: Mapping[str, Any]) -> str | None:
     spelt = next((row[key] for key in SPLIT_COLUMNS if key in row), None)
     if spelt is None or (isinstance(spelt, str) and not spelt.strip()):
         return None
-    split = SPLITS.get(spelt.strip().lower()) if isinstance(spelt, str) else None
+    split = SPLIT_NAMES.get(spelt.strip().lower()) if isinstance(spelt, str) else None
     if split is None:
         raise InputError(f"{where}: `split` must be train, val or test, found {spelt!r}")
     return split

@@ -10,12 +10,10 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
+from captioner.box import Box
 from captioner.data.images import original_size
 from captioner.data.pixels import to_rgb
 from captioner.errors import ArgumentError, InputError
-
-Box = tuple[float, float, float, float]
-"""(left, top, right, bottom) in original pixels, after EXIF rotation; never outside the image."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

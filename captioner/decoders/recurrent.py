@@ -10,7 +10,18 @@ from torch import Tensor, nn
 from captioner.attention.attention import Attention
 from captioner.decoders.decoder import Decoder, check_choices, last_layers, logits_of, mean_region, said
 from captioner.errors import ArgumentError
-from captioner.records import AttentionHistory, Glimpse, Memory, Regions, Rollout, Step, StepRecord, map_tensors, stack_records
+from captioner.records import (
+    AttentionHistory,
+    Glimpse,
+    Memory,
+    Regions,
+    Rollout,
+    Step,
+    StepRecord,
+    map_tensors,
+    select_images,
+    stack_records,
+)
 
 GATES = {"none": 0, "scalar": 1, "vector": None}
 QUERIES = ("previous", "word", "current")
@@ -64,8 +75,7 @@ class RecurrentDecoder(Decoder):
         by_length = lengths.argsort(dim=-1, descending=True, stable=True)
         by_longest = lengths.amax(-1).argsort(descending=True, stable=True)
         order = (by_longest[:, None], by_length[by_longest])
-        regions = Regions(regions.features[by_longest], regions.cells, None if regions.mask is None else regions.mask[by_longest])
-        rollout = self.sorted_rollout(regions, captions[order], lengths[order], mode[order])
+        rollout = self.sorted_rollout(select_images(regions, by_longest), captions[order], lengths[order], mode[order])
         images, rows = by_longest.argsort(), by_length.argsort(-1)
         return map_tensors(lambda leaf: leaf[images[:, None], rows], rollout)
 
@@ -84,7 +94,7 @@ class RecurrentDecoder(Decoder):
             still = (slice(rows[t]), slice(cols[t]))
             if t == 0 or (rows[t], cols[t]) != (rows[t - 1], cols[t - 1]):
                 state = map_tensors(lambda leaf: leaf[still], state)  # noqa: B023
-                memory = first_images(memory, rows[t])
+                memory = select_images(memory, slice(rows[t]))
             ahead = t % STEPS_AT_ONCE
             if ahead == 0:
                 base = still if t else (slice(None), slice(None))
@@ -122,16 +132,6 @@ class RecurrentDecoder(Decoder):
         missing = steps - len(records)
         records = records + [map_tensors(torch.zeros_like, records[0])] * missing
         return Rollout(scattered(log_probs), scattered(means), mask, mode, stack_records(records, 2))
-
-
-def first_images(memory: Any, count: int) -> Any:
-    """A memory of the first images; cells belong to all."""
-    if isinstance(memory, Memory):
-        mask = None if memory.mask is None else memory.mask[:count]
-        return Memory(memory.keys[:count], memory.values[:count], memory.cells, mask)
-    if isinstance(memory, Tensor):
-        return memory[:count]
-    return type(memory)(*(first_images(leaf, count) for leaf in memory))
 
 
 def like(mask: Tensor, leaf: Tensor) -> Tensor:

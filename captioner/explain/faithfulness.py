@@ -17,8 +17,8 @@ from captioner.data.pixels import to_rgb
 from captioner.errors import ArgumentError
 from captioner.explain.explanation import prefixes, said
 from captioner.maps.geometry import heat_maps
-from captioner.metrics.additive import Additive, mean
 from captioner.metrics.bootstrap import intervals
+from captioner.metrics.statistics import ImageStatistics, mean
 from captioner.model import Captioner
 
 RANDOM = "random"
@@ -222,12 +222,12 @@ def ranks(values: Float[np.ndarray, " values"]) -> Float[np.ndarray, " values"]:
     return (counts.cumsum() - (counts - 1) / 2)[which]
 
 
-def rows_of(found: Sequence[Mapping[str, Faith]], kind: str) -> list[Additive]:
+def rows_of(found: Sequence[Mapping[str, Faith]], kind: str) -> list[ImageStatistics]:
     """What each image adds to the means over words of one kind of map; also "gain", hidden less chance. nan counts for nothing."""
     parts = []
     for name in (*Faith._fields, "gain"):
         values = [one[kind].hidden - one[kind].chance if name == "gain" else getattr(one[kind], name) for one in found]
-        parts.append(Additive((name,), np.array([[np.nansum(value), np.sum(~np.isnan(value))] for value in values]), mean))
+        parts.append(ImageStatistics((name,), np.array([[np.nansum(value), np.sum(~np.isnan(value))] for value in values]), mean))
     return parts
 
 
@@ -242,7 +242,7 @@ def summary(found: Sequence[Mapping[str, Faith]], resamples: int = 1000, seed: i
     return {kind: {part.names[0]: estimate(part, resamples, seed) for part in rows_of(found, kind)} for kind in found[0]}
 
 
-def estimate(part: Additive, resamples: int, seed: int) -> Estimate:
+def estimate(part: ImageStatistics, resamples: int, seed: int) -> Estimate:
     """Of a mean over words; images without any are not drawn."""
     part = part._replace(rows=part.rows[part.rows[:, 1] > 0])
     if not len(part.rows):

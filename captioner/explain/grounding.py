@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32
 
+from captioner.box import Box
 from captioner.data.instances import Instance
 from captioner.errors import ArgumentError, InputError
 from captioner.explain.components import largest_boxes
-from captioner.explain.pointing import Box, inside
-from captioner.metrics.additive import Additive
+from captioner.explain.pointing import inside
 from captioner.metrics.bootstrap import intervals
+from captioner.metrics.statistics import ImageStatistics
 from captioner.progress import progress
 
 MEASURES = ("pointing_box", "pointing_mask", "correctness", "correctness_noun", "iou", "localised")
@@ -237,7 +238,7 @@ def means(
     rows = np.zeros((int(where.max()) + 1, 2 * table.shape[1]))
     np.add.at(rows, where, np.hstack([known, table]))
     names = tuple(f"{method} {measure}" for method in METHODS for measure in MEASURES)
-    part = Additive(names, rows, ratios)
+    part = ImageStatistics(names, rows, ratios)
     ends = intervals([part], resamples, seed) if resamples and len(rows) > 1 else {}
     values = part.corpus()
     found: dict[str, dict[str, dict[str, float | None]]] = {}

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from captioner.box import Box
 from captioner.errors import ArgumentError
-
-Box = tuple[float, float, float, float]
 
 
 class PointingRecord(NamedTuple):

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from captioner.data.naming import Names
+from captioner.data.object_words import PhraseFinder
 from captioner.explain.explanation import Explanation
 from captioner.explain.grounding import Place, Word
 from captioner.explain.pointing import inside
@@ -33,7 +33,9 @@ class Spoken(NamedTuple):
     phrases: list[Phrase]
 
 
-def read_phrases(image: Any, tokens: list[str], place: Place, names: Names, vocabulary: Vocabulary, left_out: Counter[str]) -> Spoken:
+def read_phrases(
+    image: Any, tokens: list[str], place: Place, names: PhraseFinder, vocabulary: Vocabulary, left_out: Counter[str]
+) -> Spoken:
     """Phrases whose noun the model knows and whose objects it sees; the others are counted in `left_out` by the reason."""
     kept = []
     for first, stop, category, objects in names(image, tokens):

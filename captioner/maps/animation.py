@@ -7,9 +7,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from captioner.atomic_files import write_atomically
 from captioner.caption import WordMaps
 from captioner.errors import ArgumentError
-from captioner.files import write_whole
 from captioner.maps.colours import Theme, theme_named
 from captioner.maps.lettering import direction, shortened, width_of, write
 from captioner.maps.panels import HeatPanels
@@ -74,7 +74,7 @@ def animated(pictures: Sequence[Image.Image], kind: str = "gif", seconds: float 
 
 def write_animation(path: Path | str, pictures: Sequence[Image.Image], seconds: float = 0.9) -> None:
     """Write the file, whole or not at all, as its ending says: .gif, .webp or .apng. Raises: ValueError, see `animated`."""
-    write_whole(Path(path), animated(pictures, Path(path).suffix[1:].lower(), seconds), durable=False)
+    write_atomically(Path(path), animated(pictures, Path(path).suffix[1:].lower(), seconds), durable=False)
 
 
 def _word_places(words: Sequence[str], size: int, width: float) -> tuple[list[tuple[float, float]], float]:

@@ -22,9 +22,9 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from captioner.atomic_files import write_atomically
 from captioner.caption import Caption, WordMaps
 from captioner.errors import ArgumentError
-from captioner.files import write_whole
 from captioner.maps.colours import heat_colours
 from captioner.maps.lettering import direction
 from captioner.maps.panels import FULL_SCALE, OPACITY
@@ -90,16 +90,16 @@ class Gallery:
         aspect = min(max(statistics.median(self._aspects or [1.0]), 0.8), 1.6)
         page = index_page(self.title, self._cards, inline, files, aspect)
         path = self.folder / "index.html"
-        write_whole(path, page.encode("utf-8", "replace"))
+        write_atomically(path, page.encode("utf-8", "replace"))
         return path
 
     def _spill(self) -> None:
         """Move what waits to be put into the page to files beside it."""
         for record, picture, kind in self._waiting:
             stem = _stem(self._spilled)
-            write_whole(self.folder / "index_files" / f"{stem}.{kind}", picture, durable=False)
+            write_atomically(self.folder / "index_files" / f"{stem}.{kind}", picture, durable=False)
             text = json_for_script({**record, "src": f"index_files/{stem}.{kind}"})
-            write_whole(self.folder / "index_files" / f"{stem}.js", f"captionerEntry({self._spilled},{text});\n", durable=False)
+            write_atomically(self.folder / "index_files" / f"{stem}.js", f"captionerEntry({self._spilled},{text});\n", durable=False)
             self._spilled += 1
         self._waiting.clear()
 

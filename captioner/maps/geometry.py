@@ -7,7 +7,7 @@ Cell (r, c) has its centre at left + (c + 1/2) (right - left) / cols, top + (r +
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from captioner.caption import Box
+from captioner.box import Box
 
 
 def heat_maps(alphas: Float[np.ndarray, "words rows cols"], box: Box, size: tuple[int, int]) -> Float32[np.ndarray, "words height width"]:

@@ -5,7 +5,8 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-from captioner.caption import WordMaps, scaled_box
+from captioner.box import scaled_box
+from captioner.caption import WordMaps
 from captioner.errors import ArgumentError
 from captioner.maps.colours import theme_named
 from captioner.maps.lettering import shortened, width_of, write

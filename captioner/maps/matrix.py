@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
-from captioner.caption import Box, WordMaps
+from captioner.box import Box
+from captioner.caption import WordMaps
 from captioner.maps.colours import Theme, heat_colours, theme_named
 from captioner.maps.lettering import shortened, width_of, write
 from captioner.maps.panels import FULL_SCALE

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from captioner.caption import Box, WordMaps, scaled_box
+from captioner.box import Box, scaled_box
+from captioner.caption import WordMaps
 from captioner.maps.colours import Theme, heat_colours, theme_named
 from captioner.maps.geometry import heat_maps, inside_box
 

@@ -8,6 +8,7 @@ from functools import cache
 
 from PIL import Image, ImageDraw
 
+from captioner.box import Box
 from captioner.caption import WordMaps
 from captioner.maps.colours import Theme, heat_colours, theme_named
 from captioner.maps.lettering import direction, shortened, width_of, wrapped, write
@@ -176,7 +177,7 @@ def percent(share: float) -> str:
     return "<1 %" if whole < 1 else ">99 %" if whole > 99 and share < 1 else f"{whole} %"
 
 
-def _draw_bar(canvas: ImageDraw.ImageDraw, area: tuple[float, float, float, float], share: float, colours: Theme, mirrored: bool) -> None:
+def _draw_bar(canvas: ImageDraw.ImageDraw, area: Box, share: float, colours: Theme, mirrored: bool) -> None:
     left, top, right, bottom = (round(side) for side in area)
     canvas.rectangle((left, top, right - 1, max(bottom - 1, top)), colours.line)
     if share > 0:

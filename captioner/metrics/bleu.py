@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from captioner.metrics.additive import Additive
 from captioner.metrics.ngrams import References, Tokens, counted, find, lengths
+from captioner.metrics.statistics import ImageStatistics
 
 
 class BleuStatistics(NamedTuple):
@@ -25,8 +25,8 @@ class BleuStatistics(NamedTuple):
         """All of it side by side, in this order."""
         return np.column_stack(self).astype(float)
 
-    def additive(self) -> Additive:
-        return Additive(tuple(f"BLEU-{n}" for n in range(1, self.matches.shape[1] + 1)), self.rows(), bleu)
+    def additive(self) -> ImageStatistics:
+        return ImageStatistics(tuple(f"BLEU-{n}" for n in range(1, self.matches.shape[1] + 1)), self.rows(), bleu)
 
 
 class Bleu:

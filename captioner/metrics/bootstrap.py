@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from captioner.errors import ArgumentError
-from captioner.metrics.additive import Additive
+from captioner.metrics.statistics import ImageStatistics
 from captioner.progress import progress
 
 Rows = Float[np.ndarray, "images columns"]
@@ -30,7 +30,7 @@ class Difference(NamedTuple):
     """How often equal systems differ by as much or more, in either direction, in (0, 1]; 1 where both have the same score."""
 
 
-def intervals(parts: Sequence[Additive], resamples: int = 1000, seed: int = 0, level: float = 0.95) -> dict[str, Interval]:
+def intervals(parts: Sequence[ImageStatistics], resamples: int = 1000, seed: int = 0, level: float = 0.95) -> dict[str, Interval]:
     """The percentile bootstrap interval of every score, by name: images are drawn with replacement, as many as there are.
 
     A resample's score is that of its sums (BLEU is no mean of images). What a score took from all images beforehand stays as it is:
@@ -42,7 +42,7 @@ def intervals(parts: Sequence[Additive], resamples: int = 1000, seed: int = 0, l
 
 
 def differences(
-    parts: Sequence[Additive], others: Sequence[Additive], resamples: int = 1000, seed: int = 0, level: float = 0.95
+    parts: Sequence[ImageStatistics], others: Sequence[ImageStatistics], resamples: int = 1000, seed: int = 0, level: float = 0.95
 ) -> dict[str, Difference]:
     """`parts` less `others`, by name: both systems are scored on the same resamples of the images they share, and tested by `p_values`.
 
@@ -64,7 +64,7 @@ def differences(
     return found
 
 
-def p_values(part: Additive, other: Additive, resamples: int = 1000, seed: int = 0) -> Float[np.ndarray, " names"]:
+def p_values(part: ImageStatistics, other: ImageStatistics, resamples: int = 1000, seed: int = 0) -> Float[np.ndarray, " names"]:
     """Of each score, two-sided: the share of trials in which the systems differ by as much as they do or more.
 
     A trial lets a coin decide for every image which system its two captions belong to, and scores both systems anew: if the systems are
@@ -87,13 +87,13 @@ def p_values(part: Additive, other: Additive, resamples: int = 1000, seed: int =
 
 
 def apart_by(
-    part: Additive, middle: Float[np.ndarray, " columns"], offset: Float[np.ndarray, "*lead columns"]
+    part: ImageStatistics, middle: Float[np.ndarray, " columns"], offset: Float[np.ndarray, "*lead columns"]
 ) -> Float[np.ndarray, "*lead names"]:
     """How far apart two systems score whose sums lie `offset` above and below `middle`."""
     return np.abs(part.scores(middle + offset) - part.scores(middle - offset))
 
 
-def resampled(parts: Sequence[Additive], resamples: int, seed: int) -> list[Float[np.ndarray, "resamples _"]]:
+def resampled(parts: Sequence[ImageStatistics], resamples: int, seed: int) -> list[Float[np.ndarray, "resamples _"]]:
     """The scores of each part on `resamples` resamples of the images, the same resamples for every part."""
     if resamples < 1:
         raise ArgumentError("resamples", f"must be 1 or more, not {resamples}")
@@ -112,7 +112,7 @@ def resampled(parts: Sequence[Additive], resamples: int, seed: int) -> list[Floa
     return [part.scores(np.concatenate(of_part)) for part, of_part in zip(parts, sums, strict=True)]
 
 
-def by_name(part: Additive, scores: Float[np.ndarray, "resamples names"]) -> list[tuple[str, Float[np.ndarray, " resamples"]]]:
+def by_name(part: ImageStatistics, scores: Float[np.ndarray, "resamples names"]) -> list[tuple[str, Float[np.ndarray, " resamples"]]]:
     return list(zip(part.names, scores.T, strict=True))
 
 

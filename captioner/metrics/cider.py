@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from captioner.errors import ArgumentError
-from captioner.metrics.frequencies import Frequencies
+from captioner.metrics.frequencies import DocumentFrequencies
 from captioner.metrics.ngrams import Counts, Postings, References, Tokens, counted, find, lengths
 from captioner.tokenizer import tokenize
 
@@ -37,13 +37,13 @@ class Cider:
         order: int = 4,
         sigma: float = 6.0,
         plain: bool = False,
-        frequencies: Frequencies | None = None,
+        frequencies: DocumentFrequencies | None = None,
     ) -> None:
         if sigma <= 0:
             raise ArgumentError("sigma", f"is a length in words and must be positive, not {sigma}")
         self.references = references = counted(references, order)
         self.sigma, self.plain = sigma, plain
-        own = Frequencies.of(references) if frequencies is None else frequencies
+        own = DocumentFrequencies.of(references) if frequencies is None else frequencies
         if len(own.counts) != order:
             raise ArgumentError("order", f"is {order} words, but the frequencies were counted up to {len(own.counts)}")
         if own.images == 1:
@@ -101,7 +101,7 @@ class CiderReward:
         self,
         references: Mapping[int, Sequence[str]],
         tokens: Callable[[str], Tokens] = tokenize,
-        frequencies: Frequencies | None = None,
+        frequencies: DocumentFrequencies | None = None,
     ) -> None:
         self.rows = {image: row for row, image in enumerate(references)}
         self.cider = Cider([[tokens(caption) for caption in captions] for captions in references.values()], frequencies=frequencies)

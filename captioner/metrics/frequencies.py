@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from captioner.atomic_files import atomic_file
 from captioner.errors import ArgumentError, InputError
-from captioner.files import whole_file
 from captioner.metrics.ngrams import Numbering, Postings, References
 
 
-class Frequencies:
+class DocumentFrequencies:
     """Document frequencies: `counts[n - 1]` of the n-grams of order n that `numbering` knows, among `images` images.
 
     Raises: ValueError, no images, or a frequency outside 1 .. images.
@@ -45,7 +45,7 @@ class Frequencies:
         arrays = {f"counts_{n}": of_order for n, of_order in enumerate(self.counts, 1)}
         arrays |= {f"keys_{n}": known for n, known in enumerate(self.numbering.keys, 1) if n > 1}
         text = np.frombuffer("\n".join(map(str, words)).encode("utf-8", "surrogatepass"), np.uint8)
-        with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
+        with atomic_file(Path(path)) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, words=text, images=np.array(self.images), **arrays)
 
     @classmethod

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from captioner.metrics.additive import Additive, mean_of
 from captioner.metrics.ngrams import Tokens
-from captioner.progress import waiting
+from captioner.metrics.statistics import ImageStatistics, mean_statistics
+from captioner.progress import log_while_waiting
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Unavailable(Exception):  # noqa: N818, not an error: the metric is left ou
     """Why a metric cannot be had here, and what would mend it."""
 
 
-def meteor(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], patience: float = 300.0) -> Additive:
+def meteor(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], patience: float = 300.0) -> ImageStatistics:
     """METEOR 1.5 of one candidate an image, with the settings of coco-caption.
 
     `patience`: seconds the program may take to start; 0.5 s more for each image.
@@ -48,7 +48,7 @@ def meteor(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]],
     matched = rows[:, 4:20].reshape(-1, 8, 2).sum(1)
     copied = (matched == rows[:, :2]).all(1) & (rows[:, 20] == 1)
     rows[copied, 20] = 0  # the chunk of a candidate that matches a reference whole is not counted
-    return Additive(("METEOR",), rows, meteor_of)
+    return ImageStatistics(("METEOR",), rows, meteor_of)
 
 
 def meteor_of(sums: Float[np.ndarray, "*lead 23"]) -> Float[np.ndarray, "*lead 1"]:
@@ -73,7 +73,7 @@ def ratio(part: Any, whole: Any) -> Any:
     return np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
 
 
-def spice(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], patience: float = 1800.0) -> Additive:
+def spice(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], patience: float = 1800.0) -> ImageStatistics:
     """SPICE 1.0 of one candidate an image, with the settings of coco-caption but for its cache. An F that is no number counts 0.
 
     Its parser (some 400 MB) is fetched at first use. `patience`: seconds the program may take, and 1 s more for each image.
@@ -98,7 +98,7 @@ def spice(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], 
         run(command, home, "", patience + len(record))
         try:
             scores = {entry["image_id"]: float(entry["scores"]["All"]["f"]) for entry in json.loads(found.read_bytes())}
-            return mean_of("SPICE", np.nan_to_num(np.array([scores[image] for image in range(len(record))])))
+            return mean_statistics("SPICE", np.nan_to_num(np.array([scores[image] for image in range(len(record))])))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Unavailable(f"its Java program did not write a score for each image ({type(error).__name__}: {error})") from None
 
@@ -135,7 +135,7 @@ def run(command: Sequence[str], home: Path, given: str, patience: float) -> str:
     except OSError as error:
         raise Unavailable(f"its program cannot be started ({error})") from None
     try:
-        with waiting(f"scoring with {home.name}"):
+        with log_while_waiting(f"scoring with {home.name}"):
             printed, complaints = child.communicate(given.encode("utf-8", "replace"), timeout=patience)
     except subprocess.TimeoutExpired:
         raise Unavailable(f"its program gave no answer in {patience:g} s and was stopped") from None

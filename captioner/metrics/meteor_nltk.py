@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from captioner.metrics.additive import Additive, mean_of
 from captioner.metrics.java import Unavailable
 from captioner.metrics.ngrams import Tokens
+from captioner.metrics.statistics import ImageStatistics, mean_statistics
 
 
-def meteor_nltk(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], wordnet: Any = None) -> Additive:
+def meteor_nltk(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], wordnet: Any = None) -> ImageStatistics:
     """Of each image the best over its references, 0 to 1; the corpus score is their mean. `wordnet`: left out, the one nltk finds.
 
     Matches words, stems and WordNet's synonyms; alpha 0.9, beta 3, gamma 0.5. Values are not comparable with METEOR's: no paraphrases,
@@ -30,4 +30,4 @@ def meteor_nltk(candidates: Sequence[Tokens], references: Sequence[Sequence[Toke
     scores = [
         meteor_score([list(text) for text in texts], list(said), wordnet=known) for said, texts in zip(candidates, references, strict=True)
     ]
-    return mean_of("METEOR-nltk", np.array(scores, float))
+    return mean_statistics("METEOR-nltk", np.array(scores, float))

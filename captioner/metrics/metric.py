@@ -12,7 +12,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from captioner.errors import ArgumentError
 from captioner.ids import ImageId
-from captioner.metrics.frequencies import Frequencies
+from captioner.metrics.frequencies import DocumentFrequencies
 from captioner.metrics.scores import METRICS, Scorer, check_metrics, score
 
 
@@ -32,7 +32,7 @@ class CorpusScores(Metric):
         self,
         references: Mapping[Any, Sequence[str]] | None = None,
         metrics: Sequence[str] = METRICS,
-        frequencies: Frequencies | None = None,
+        frequencies: DocumentFrequencies | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"dist_sync_fn": gathered, **kwargs})

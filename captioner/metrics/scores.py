@@ -5,14 +5,14 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from captioner.errors import ArgumentError
-from captioner.metrics.additive import Additive, corpus_scores, mean_of
 from captioner.metrics.bleu import Bleu
 from captioner.metrics.cider import Cider
-from captioner.metrics.frequencies import Frequencies
+from captioner.metrics.frequencies import DocumentFrequencies
 from captioner.metrics.java import Unavailable, meteor, spice
 from captioner.metrics.meteor_nltk import meteor_nltk
 from captioner.metrics.ngrams import References, Tokens
 from captioner.metrics.rouge import rouge_l
+from captioner.metrics.statistics import ImageStatistics, corpus_scores, mean_statistics
 from captioner.tokenizer import tokenize
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ METRICS = ("bleu", "rouge", "cider")
 EVERY = (*METRICS, "cider-plain", "meteor", "meteor-nltk", "spice")
 """All that can be asked for."""
 
-PROGRAMS: dict[str, tuple[str, Callable[..., Additive]]] = {
+PROGRAMS: dict[str, tuple[str, Callable[..., ImageStatistics]]] = {
     "meteor": ("METEOR", meteor),
     "meteor-nltk": ("METEOR-nltk", meteor_nltk),
     "spice": ("SPICE", spice),
@@ -37,7 +37,7 @@ class Scorer:
     """
 
     def __init__(
-        self, references: Mapping[Any, Sequence[str]], metrics: Sequence[str] = METRICS, frequencies: Frequencies | None = None
+        self, references: Mapping[Any, Sequence[str]], metrics: Sequence[str] = METRICS, frequencies: DocumentFrequencies | None = None
     ) -> None:
         self.metrics = check_metrics(metrics)
         self.images = list(references)
@@ -60,21 +60,23 @@ class Scorer:
         """
         return corpus_scores(self.statistics(captions)) | {"images": len(self.images)}
 
-    def statistics(self, captions: Mapping[Any, str]) -> list[Additive]:
+    def statistics(self, captions: Mapping[Any, str]) -> list[ImageStatistics]:
         """What each image, in the order of `images`, adds to each score that can be had."""
         check_images(captions, self.images)
         return self.of_tokens([tokenize(captions[image]) for image in self.images])
 
-    def of_tokens(self, candidates: Sequence[Tokens]) -> list[Additive]:
+    def of_tokens(self, candidates: Sequence[Tokens]) -> list[ImageStatistics]:
         """`statistics` of captions that are tokens already, in the order of `images`."""
         texts = [self.references.of(image) for image in range(len(self.images))]
         parts = []
         if "bleu" in self.metrics:
             parts.append(Bleu(self.references).statistics(candidates).additive())
         if "rouge" in self.metrics:
-            parts.append(mean_of("ROUGE-L", rouge_l(candidates, texts)))
-        parts.extend(mean_of(name, cider.scores(candidates)) for name, cider in self.ciders.items())
-        found: dict[str, Additive | None] = {name: attempt(name, candidates, texts) for name in ("meteor", "spice") if name in self.metrics}
+            parts.append(mean_statistics("ROUGE-L", rouge_l(candidates, texts)))
+        parts.extend(mean_statistics(name, cider.scores(candidates)) for name, cider in self.ciders.items())
+        found: dict[str, ImageStatistics | None] = {
+            name: attempt(name, candidates, texts) for name in ("meteor", "spice") if name in self.metrics
+        }
         if "meteor-nltk" in self.metrics or found.get("meteor", ()) is None:
             asked = logging.WARNING if "meteor-nltk" in self.metrics else logging.DEBUG
             found["meteor-nltk"] = attempt("meteor-nltk", candidates, texts, asked)
@@ -83,7 +85,7 @@ class Scorer:
 
 def attempt(
     name: str, candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], level: int = logging.WARNING
-) -> Additive | None:
+) -> ImageStatistics | None:
     """A metric of another program; None where that cannot be had, which a line of the log at this level explains."""
     title, function = PROGRAMS[name]
     try:
@@ -97,7 +99,7 @@ def score(
     captions: Mapping[Any, str],
     references: Mapping[Any, Sequence[str]],
     metrics: Sequence[str] = METRICS,
-    frequencies: Frequencies | None = None,
+    frequencies: DocumentFrequencies | None = None,
 ) -> dict[str, float]:
     """Corpus scores of one caption an image; keys as `Scorer` gives them.
 

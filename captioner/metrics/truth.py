@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from captioner.errors import InputError
-from captioner.files import read_json
+from captioner.json_files import read_json
 from captioner.tokenizer import tokenize
 
 Truth = Mapping[str, Any]

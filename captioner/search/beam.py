@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
 from captioner.errors import ArgumentError
-from captioner.records import map_tensors, stack_records
+from captioner.records import map_tensors, select_images, stack_records
 from captioner.search.constraints import Constraints, Rules, Said
 from captioner.search.hypotheses import Found, Say, best, device_of, in_order, normalised, payable, pick
 from captioner.search.search import Search
@@ -132,8 +132,8 @@ class BeamSearch(Search):
             state, said = pick(state, parents), rules.follow(said, parents, words)
             if hasattr(step, "only") and looks(device, length) and 4 * int(done.sum()) >= len(done):
                 gone, rest = done.nonzero()[:, 0], (~done).nonzero()[:, 0]
-                finished.append((numbers[gone], trace_back(ranked(rows(pools, gone)), rows(history, gone))))
-                numbers, pools, history, live, words, state, said = rows((numbers, pools, history, live, words, state, said), rest)
+                finished.append((numbers[gone], trace_back(ranked(select_images(pools, gone)), select_images(history, gone))))
+                numbers, pools, history, live, words, state, said = select_images((numbers, pools, history, live, words, state, said), rest)
                 step = step.only(rest)
         return together([*finished, (numbers, trace_back(ranked(pools), history))])
 
@@ -182,16 +182,6 @@ class BeamSearch(Search):
         return pick(both, in_order(both.score, both.satisfied)[:, : pool.score.shape[1]])
 
 
-def rows(record: Any, images: Int[Tensor, " images"]) -> Any:
-    """The same record, or list of records, of these images alone."""
-    if isinstance(record, list):
-        return [rows(part, images) for part in record]
-    if isinstance(record, tuple):
-        parts = (rows(part, images) for part in record)
-        return type(record)(*parts) if hasattr(record, "_fields") else tuple(parts)
-    return None if record is None else record[images]
-
-
 def together(parts: list[tuple[Tensor, Found]]) -> Found:
     """What was found for images that left the batch at different times, in their first order; zeros after the steps that each took."""
     if len(parts) == 1:
@@ -208,7 +198,7 @@ def together(parts: list[tuple[Tensor, Found]]) -> Found:
         return torch.cat([pad(leaf, (0, 0) * (leaf.dim() - 3) + (0, steps - leaf.shape[2])) for leaf in leaves])
 
     numbers, found = zip(*parts, strict=True)
-    return rows(joined(*found), torch.cat(numbers).argsort())
+    return select_images(joined(*found), torch.cat(numbers).argsort())
 
 
 def looks(device: torch.device, length: int) -> bool:

@@ -15,11 +15,11 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from torch import Tensor
 
+from captioner.atomic_files import atomic_file
 from captioner.bundle import read_checkpoint
 from captioner.encoders.encoder import Encoder
 from captioner.errors import ArgumentError, InputError
-from captioner.files import whole_file
-from captioner.progress import Ticker
+from captioner.progress import ProgressLog
 from captioner.records import Batch
 from captioner.training.optimization import set_groups
 from captioner.vocabulary import Vocabulary
@@ -34,8 +34,8 @@ class Progress(TQDMProgressBar):
         self.logs = not sys.stdout.isatty()
         super().__init__(refresh_rate=0 if self.logs else refresh)
         self.clock = clock
-        self._training: Ticker | None = None
-        self._validating: Ticker | None = None
+        self._training: ProgressLog | None = None
+        self._validating: ProgressLog | None = None
         self._told = False
 
     def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
@@ -60,10 +60,10 @@ class Progress(TQDMProgressBar):
         if self._validating is not None:
             self._validating.step()
 
-    def _ticker(self, what: str, batches: float) -> Ticker | None:
+    def _ticker(self, what: str, batches: float) -> ProgressLog | None:
         """None on a terminal, which has the bar."""
         again, self._told = self._told, True
-        return Ticker(what, int(batches), "batch", self.clock, again) if self.logs else None
+        return ProgressLog(what, int(batches), "batch", self.clock, again) if self.logs else None
 
     def _numbers(self, trainer: Any, module: Any) -> str:
         shown = self.get_metrics(trainer, module)
@@ -278,7 +278,7 @@ class Checkpoints(ModelCheckpoint):
             return
         target = Path(str(self.dirpath)) / "best.ckpt"
         if target != best:
-            with whole_file(target) as temporary:
+            with atomic_file(target) as temporary:
                 shutil.copyfile(best, temporary)
         self.best_model_path = self.kth_best_model_path = str(target)
         self.best_model_score = self.current_score = self.kth_value = score

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
+from captioner.atomic_files import atomic_file
 from captioner.bundle import read_checkpoint
-from captioner.files import whole_file
 
 
 class WholeCheckpoints(CheckpointIO):
@@ -19,7 +19,7 @@ class WholeCheckpoints(CheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
         """Raises: UnwritableError, the disk does not take it; the checkpoint before stays as it was."""
-        with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
+        with atomic_file(Path(path)) as temporary, temporary.open("wb") as file:
             try:
                 torch.save(checkpoint, file)
             except RuntimeError as error:  # torch hides what the disk said

@@ -17,7 +17,7 @@ from lightning.pytorch import Callback, Trainer
 
 from captioner.bundle import read_checkpoint
 from captioner.errors import InputError
-from captioner.processes import BEGUN_BY, is_first, was_begun_by_first
+from captioner.processes import STARTED_BY, is_first_process, started_by_first_process
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Ending(Callback):
     def __init__(self, folder: Path, resume: Path | None, epochs: int) -> None:
         self.folder, self.resume, self.epochs = folder, resume, epochs
         self.several = False
-        self.follows = was_begun_by_first()
+        self.follows = started_by_first_process()
         self.asked: float | None = None
         """When a signal came."""
         self.children: list[subprocess.Popen[Any]] = []
@@ -54,7 +54,7 @@ class Ending(Callback):
         self.several = trainer.world_size > 1
         self._launcher = strategy.launcher
         if self.several and not getattr(getattr(strategy, "cluster_environment", None), "creates_processes_externally", False):
-            os.environ[BEGUN_BY] = str(os.getpid())
+            os.environ[STARTED_BY] = str(os.getpid())
         if self.several and threading.current_thread() is threading.main_thread():
             reading, writing = os.pipe()
             os.set_blocking(writing, False)
@@ -83,7 +83,7 @@ class Ending(Callback):
 
     def end(self) -> None:
         """After training: a further signal interrupts what is still to be done."""
-        if threading.current_thread() is threading.main_thread() and is_first():
+        if threading.current_thread() is threading.main_thread() and is_first_process():
             signal.signal(signal.SIGINT, signal.default_int_handler)  # Lightning switched it off
             signal.signal(signal.SIGTERM, self._interrupt)
 
@@ -123,7 +123,7 @@ class Ending(Callback):
 
     def verdict(self) -> tuple[int, str]:
         """Exit code and line of a run whose other process is gone; an empty line where that one has told why, or will."""
-        if not is_first():
+        if not is_first_process():
             told = "the first process of the run is gone" if self._orphan() and os.environ.get("LOCAL_RANK") == "1" else ""
             return FAILED, told and f"error: {told}; {remedy(self.folder, self.resume)}"
         deadline = time.monotonic() + GRACE
@@ -139,7 +139,7 @@ class Ending(Callback):
     def _stop(self, code: int, line: str) -> None:
         """End at once, from the thread that watches: the main one waits for somebody who never comes."""
         self.kill_children()
-        if line and (is_first() or self._orphan()):
+        if line and (is_first_process() or self._orphan()):
             print(f"captioner: {line}", file=sys.stderr, flush=True)  # noqa: T201  the log may be locked by the main thread
         os._exit(code)
 
@@ -152,7 +152,7 @@ class Ending(Callback):
 
     def over(self) -> None:
         self._over.set()
-        os.environ.pop(BEGUN_BY, None)
+        os.environ.pop(STARTED_BY, None)
         if threading.current_thread() is threading.main_thread() and self.several:
             signal.set_wakeup_fd(-1)
 

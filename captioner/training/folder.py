@@ -10,11 +10,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from captioner.atomic_files import atomic_folder, check_writable, folder_or_backup, remove_temporaries, restore_backup, write_atomically
 from captioner.bundle import read_checkpoint
 from captioner.errors import InputError
-from captioner.files import check_writable, read_json, settle, standing, sweep, whole_folder, write_whole
-from captioner.locks import alone, tidy
-from captioner.processes import is_first
+from captioner.json_files import read_json
+from captioner.locks import locked_folder, remove_stale_lock
+from captioner.processes import is_first_process
 from captioner.training.loggers import carry_rows
 
 STAMP = "CAPTIONER_RUN_STAMP"
@@ -46,7 +47,7 @@ def claimed(composed: DictConfig, resume: Path | None) -> Iterator[Path]:
     goes again. Raises: InputError, another run's files lie there, or another process writes there, or nothing can be written.
     """
     by_clock = os.environ.get(STAMP) == Path(composed.run_folder).name
-    if not is_first():
+    if not is_first_process():
         if by_clock:
             _rename(composed, shared(Path(composed.run_folder).name))
         yield Path(composed.run_folder)
@@ -57,7 +58,7 @@ def claimed(composed: DictConfig, resume: Path | None) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shared(folder.name)
-        with alone(folder, f"run_folder={folder}"):
+        with locked_folder(folder, f"run_folder={folder}"):
             check_folder(folder, resume)
             yield folder
     finally:
@@ -99,7 +100,7 @@ def shared(name: str) -> str:
 
     store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
     key = f"{STAMP}_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-    if is_first():
+    if is_first_process():
         store.set(key, name)
     return store.get(key).decode()
 
@@ -119,14 +120,14 @@ def run_of(checkpoint: Path) -> Path | None:
 def clean(run: Path) -> None:
     """Delete what killed processes left of files that they were writing there, checkpoints of many megabytes among them."""
     for place in (run, run / "checkpoints", run / "results"):
-        sweep(place, always=True)
-    tidy(run / ".lock")
+        remove_temporaries(place, always=True)
+    remove_stale_lock(run / ".lock")
 
 
 def begin_folder(folder: Path, config: str, resume: Path | None) -> None:
     """`config.yaml`; and of the run that is resumed, the rows of its numbers and the best model so far."""
-    write_whole(folder / "config.yaml", config)
-    settle(folder / "model")
+    write_atomically(folder / "config.yaml", config)
+    restore_backup(folder / "model")
     old = None if resume is None else run_of(resume)
     if resume is None or old is None:
         return
@@ -134,9 +135,9 @@ def begin_folder(folder: Path, config: str, resume: Path | None) -> None:
     checkpoint = read_checkpoint(resume, mmap=True)
     carry_rows(old / "metrics.csv", folder / "metrics.csv", checkpoint["global_step"])
     scores = old / "results" / "scores_val.json"
-    model = standing(old / "model")
+    model = folder_or_backup(old / "model")
     known = old != folder.resolve() and model.is_dir() and scores.is_file()
     if known and read_json(scores, "scores").get("epoch", 0) <= checkpoint["epoch"] + 1:
         for name, source in (("model", model), ("results", old / "results")):
-            with whole_folder(folder / name) as fresh:
+            with atomic_folder(folder / name) as fresh:
                 shutil.copytree(source, fresh, dirs_exist_ok=True)

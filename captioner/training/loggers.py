@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from captioner.files import unwritable, write_whole
+from captioner.atomic_files import unwritable_error, write_atomically
 
 FIRST = ("epoch", "step")
 
@@ -65,14 +65,14 @@ class MetricsFile(Logger):
             rows = read_rows(self.path)
             self._columns = list(rows[0]) if rows else []
             if not self.path.read_bytes().endswith(b"\n"):
-                write_whole(self.path, _table(self._columns, rows), durable=False)
+                write_atomically(self.path, _table(self._columns, rows), durable=False)
         if any(name not in self._columns for name in self._row):
             self._widen()
         elif self._begins is None:
             self._append()
         else:
             written = self.path.read_bytes()[: self._begins]
-            write_whole(self.path, written + _line(self._columns, self._row), durable=False)
+            write_atomically(self.path, written + _line(self._columns, self._row), durable=False)
         self._changed = False
 
     def _widen(self) -> None:
@@ -81,7 +81,7 @@ class MetricsFile(Logger):
         self._columns = [*FIRST, *sorted({*self._columns, *self._row} - {*FIRST})]
         written = _table(self._columns, before)
         self._begins = len(written)
-        write_whole(self.path, written + _line(self._columns, self._row), durable=False)
+        write_atomically(self.path, written + _line(self._columns, self._row), durable=False)
 
     def _append(self) -> None:
         """In one system call, so that a kill finds the row in the file or not."""
@@ -90,7 +90,7 @@ class MetricsFile(Logger):
                 self._begins = file.tell()
                 file.write(_line(self._columns, self._row))
         except OSError as error:
-            raise unwritable(self.path, error) from error
+            raise unwritable_error(self.path, error) from error
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -105,7 +105,7 @@ def carry_rows(old: Path, new: Path, steps: int) -> None:
     """Begin a new metrics file with the rows of an old one's first steps."""
     rows = [row for row in read_rows(old) if row.get("step", "").isdigit() and int(row["step"]) < steps]
     if rows:
-        write_whole(new, _table(list(rows[0]), rows))
+        write_atomically(new, _table(list(rows[0]), rows))
     else:
         new.unlink(missing_ok=True)
 

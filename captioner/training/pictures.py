@@ -9,10 +9,10 @@ import torch
 from lightning.pytorch import Callback
 from PIL import Image
 
+from captioner.atomic_files import atomic_file
 from captioner.captioning import DrawableCaption
 from captioner.data.images import UnreadableImageError, open_image
 from captioner.errors import ArgumentError
-from captioner.files import whole_file
 
 
 class Pictures(Callback):
@@ -38,7 +38,7 @@ class Pictures(Callback):
             for logger in takers:
                 hand_over(logger, f"val/attention_{number}", sheet, caption.text, trainer.global_step)
             if self.folder is not None:
-                with whole_file(self.folder / f"epoch_{epoch:02d}_{number}.png", durable=False) as temporary:
+                with atomic_file(self.folder / f"epoch_{epoch:02d}_{number}.png", durable=False) as temporary:
                     sheet.save(temporary)
 
     def captions(self, trainer: Any, module: Any) -> list[DrawableCaption]:

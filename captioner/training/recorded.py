@@ -188,7 +188,7 @@ def _written(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _drawn(data: Mapping[str, Any]) -> bool:
     """Whether these very scenes lie there already, so that none is drawn."""
     from captioner.data.scenes.scenes import FINGERPRINT
-    from captioner.files import read_json
+    from captioner.json_files import read_json
 
     file = Path(str(data["root"])) / FINGERPRINT
     record = read_json(file, "fingerprint of drawn scenes") if file.is_file() else {}

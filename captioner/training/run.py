@@ -21,15 +21,15 @@ from captioner import bundle
 from captioner.build import build
 from captioner.data.cache import FeatureStore, contents_hash, fingerprint, open_or_build, weights_hash
 from captioner.data.captions import CaptionSet
-from captioner.data.check import readable
+from captioner.data.image_check import readable_images
 from captioner.data.source import DataSource
 from captioner.decoders.decoder import Decoder
 from captioner.encoders.encoder import backbone_config, portable_config
 from captioner.errors import ArgumentError, BrokenModelError, InputError
-from captioner.files import read_json
+from captioner.json_files import read_json
 from captioner.metrics.metric import CorpusScores
 from captioner.model import Captioner, read_checkpoint
-from captioner.processes import is_first
+from captioner.processes import is_first_process
 from captioner.processor import use_threads
 from captioner.progress import progress
 from captioner.records import Regions
@@ -47,7 +47,7 @@ from captioner.training.recorded import history
 from captioner.training.supervision import check_boxes, training_boxes
 from captioner.training.transfer import carry_over, same_base
 from captioner.training.writer import link_latest, rescore, write_results
-from captioner.vocabulary import Vocabulary, tally
+from captioner.vocabulary import Vocabulary, count_tokens
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def train_in(folder: Path, config: Mapping[str, Any], recorded: dict[str, Any], 
     module = make_module(config, captioner, splits["val"], recorded)
     log.info("%s", summary(splits, captioner))
     data = make_data(config, splits, captioner, module.objective.needs_boxes)
-    if is_first():
+    if is_first_process():
         before = "" if resume is None else history(resume, recorded)
         begin_folder(folder, before + OmegaConf.to_yaml(recorded), resume)
     ending = Ending(folder, resume, config["trainer"]["max_epochs"])
@@ -196,7 +196,7 @@ def read_splits(config: Mapping[str, Any]) -> dict[str, CaptionSet]:
     limit, missing = config["data"]["limit"], config["data"].get("missing")
     taken = {"train": splits["train"], "val": splits[validation["split"]]}
     taken = {name: captions.select(range(min(limit, len(captions)))) if limit else captions for name, captions in taken.items()}
-    return {name: readable(captions, name, missing) for name, captions in taken.items()}
+    return {name: readable_images(captions, name, missing) for name, captions in taken.items()}
 
 
 def set_aside(split: str, captions: CaptionSet, shown: int = 3) -> str:
@@ -215,7 +215,7 @@ def make_captioner(config: Mapping[str, Any], captions: CaptionSet, resume: Path
         captioner = Captioner.from_config(without_weights(parts), Vocabulary.from_json(words))
         bundle.load_state(captioner, tensors, resume)
         return captioner
-    minimum_count, counts = config["data"]["minimum_count"], tally(captions.tokens())
+    minimum_count, counts = config["data"]["minimum_count"], count_tokens(captions.tokens())
     if config["init"] is None:
         vocabulary = Vocabulary.count(counts, minimum_count)
         warn_of_unknown(vocabulary, counts, minimum_count)

@@ -4,8 +4,8 @@ import logging
 
 from captioner.data.boxes import WordBoxes
 from captioner.data.captions import CaptionSet
-from captioner.data.instances import read_objects
-from captioner.data.naming import names_of_categories
+from captioner.data.instances import read_instances_and_sizes
+from captioner.data.object_words import category_phrases
 from captioner.data.source import DataSource
 from captioner.data.transforms import Transform
 from captioner.errors import InputError
@@ -32,8 +32,8 @@ def training_boxes(source: DataSource, captions: CaptionSet, transform: Transfor
     """
     check_boxes(source, transform)
     path = source.instances["train"]
-    instances, sizes = read_objects(path)
-    names = names_in_scenes(source.scenes["train"]) if "train" in source.scenes else names_of_categories(instances)
+    instances, sizes = read_instances_and_sizes(path)
+    names = names_in_scenes(source.scenes["train"]) if "train" in source.scenes else category_phrases(instances)
     boxes = WordBoxes(captions, instances, sizes, names, transform, max_words)
     if not len(boxes.boxes):
         raise InputError(f"{path}: no word of the training captions names an object that this file has in its image")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from captioner.files import standing, whole_link, write_whole
+from captioner.atomic_files import atomic_link, folder_or_backup, write_atomically
 from captioner.model import Captioner
 from captioner.records import map_tensors
 
@@ -29,7 +29,7 @@ class ModelWriter(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The score to beat, if its model came along."""
-        if standing(self.folder / "model").is_dir():
+        if folder_or_backup(self.folder / "model").is_dir():
             self.best = state_dict["best"]
 
     def forget(self) -> None:
@@ -54,8 +54,8 @@ class ModelWriter(Callback):
 def write_results(folder: Path, captions: Mapping[Any, str], scores: Mapping[str, Any], split: str = "val") -> None:
     """Captions in the COCO results format, and their scores as fractions beside the search that found them."""
     results = [{"image_id": image_id, "caption": caption} for image_id, caption in captions.items()]
-    write_whole(folder / f"captions_{split}.json", json.dumps(results, ensure_ascii=False, indent=0) + "\n")
-    write_whole(folder / f"scores_{split}.json", json.dumps(dict(scores), indent=1) + "\n")
+    write_atomically(folder / f"captions_{split}.json", json.dumps(results, ensure_ascii=False, indent=0) + "\n")
+    write_atomically(folder / f"scores_{split}.json", json.dumps(dict(scores), indent=1) + "\n")
 
 
 def link_latest(link: Path, folder: Path) -> None:
@@ -64,7 +64,7 @@ def link_latest(link: Path, folder: Path) -> None:
         log.warning("%s is no link, so it does not lead to the newest run; move it away", link)
         return
     try:
-        whole_link(link, os.path.relpath(folder.resolve(), link.parent.resolve()))
+        atomic_link(link, os.path.relpath(folder.resolve(), link.parent.resolve()))
     except OSError as error:
         log.warning("%s could not be made to lead to %s (%s)", link, folder, error)
 

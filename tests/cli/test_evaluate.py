@@ -13,7 +13,7 @@ from captioner.cli.main import main
 from captioner.metrics import java
 from captioner.metrics.bootstrap import intervals
 from captioner.metrics.diversity import diversity
-from captioner.metrics.frequencies import Frequencies
+from captioner.metrics.frequencies import DocumentFrequencies
 from captioner.metrics.ngrams import References
 from captioner.metrics.scores import Scorer, score
 from captioner.search.beam import BeamSearch
@@ -156,7 +156,7 @@ def test_document_frequencies_of_another_corpus_count_for_cider_alone(evaluate, 
     own = rows(evaluate()[1])
     code, printed, _ = evaluate(None, REFERENCES, "--df", other, "--save-df", saved, "--json", tmp_path / "s.json")
     assert code == 0
-    expected = score(CAPTIONS, REFERENCES, frequencies=Frequencies.of(Scorer(corpus).references))
+    expected = score(CAPTIONS, REFERENCES, frequencies=DocumentFrequencies.of(Scorer(corpus).references))
     assert json.loads((tmp_path / "s.json").read_text())["CIDEr"] == pytest.approx(expected["CIDEr"])
     found = rows(printed)
     assert {name for name in own if own[name] != found[name]} == {"CIDEr"}
@@ -168,7 +168,7 @@ def test_document_frequencies_of_another_corpus_count_for_cider_alone(evaluate, 
 
 
 def test_document_frequencies_of_shorter_n_grams_are_refused(evaluate, tmp_path):
-    Frequencies.of(References([[["a", "dog"]]], 2)).save(tmp_path / "df.npz")
+    DocumentFrequencies.of(References([[["a", "dog"]]], 2)).save(tmp_path / "df.npz")
     code, _, error = evaluate(None, REFERENCES, "--df", tmp_path / "df.npz")
     assert code == 2
     assert "n-grams up to 2 words" in error
@@ -331,7 +331,7 @@ good = results(CAPTIONS)
         ([{"image_id": 7, "caption": "a"}, {"image_id": "7", "caption": "b"}], "[1].image_id is '7', which has a caption already"),
         ([{"image_id": 7.5, "caption": "a"}], "[0].image_id must be an id, a whole number or a string, found a number"),
         ([{"image_id": 7, "caption": ["a", "dog"]}], "[0].caption must be a string, found a list"),
-        ([{"image_id": 7, "caption": None}], "[0].caption must be a string, found null"),
+        ([{"image_id": 7, "caption": None}], "[0].caption must be a string, found nothing"),
         ([{"caption": "a"}], "[0] has no `image_id`"),
         ([{"image_id": 7}], "[0] has no `caption`"),
     ],

@@ -111,7 +111,7 @@ def test_results_in_the_folder_itself_are_no_inputs_and_not_spoken_of() -> None:
 
 def test_photos_of_many_pixels_are_captioned_few_at_a_time(stand_in, monkeypatch) -> None:  # noqa: F811
     draw(*(f"in/{number}.png" for number in range(5)))
-    monkeypatch.setattr("captioner.data.opening.BATCH_PIXELS", 2 * 20 * 15)
+    monkeypatch.setattr("captioner.data.image_batches.BATCH_PIXELS", 2 * 20 * 15)
     assert main(["predict", "in"]) == 0
     assert stand_in.batches == [2, 2, 1]
 

@@ -19,7 +19,7 @@ from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.main import main
 from captioner.cli.references import References
 from captioner.errors import BrokenModelError, InputError
-from captioner.locks import alone
+from captioner.locks import locked_folder
 from captioner.maps.geometry import heat_maps
 from captioner.search.beam import BeamSearch
 from captioner.vocabulary import Vocabulary
@@ -208,7 +208,7 @@ def test_two_predicts_do_not_write_into_one_folder_at_the_same_time(stand_in, ca
     draw("a.png", "b.png")
     assert main(["predict", "a.png", "--out", "out"]) == 0
     before = files("out")
-    with alone(Path("out"), "the first"):
+    with locked_folder(Path("out"), "the first"):
         assert main(["predict", "b.png", "--out", "out"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith(f"captioner: error: --out out: process {os.getpid()} on ")

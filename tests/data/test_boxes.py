@@ -11,7 +11,7 @@ from captioner.data.boxes import WordBoxes
 from captioner.data.captions import CaptionSet
 from captioner.data.dataset import CaptionDataset, collate
 from captioner.data.instances import Instance
-from captioner.data.naming import names_of_categories
+from captioner.data.object_words import category_phrases
 from captioner.data.transforms import Transform
 from captioner.errors import InputError
 from captioner.vocabulary import Vocabulary
@@ -42,7 +42,7 @@ def captions(tmp_path: Path) -> CaptionSet:
 
 
 def boxes(captions, transform=SQUASH, **options):
-    return WordBoxes(captions, THINGS, SIZES, names_of_categories(THINGS), transform, **options)
+    return WordBoxes(captions, THINGS, SIZES, category_phrases(THINGS), transform, **options)
 
 
 def listed(box_targets):
@@ -109,17 +109,17 @@ def test_what_cannot_be_followed_is_refused(captions):
         boxes(captions, Transform(8, augment=True))
     sizes = {image: size for image, size in SIZES.items() if image != 30}
     with pytest.raises(InputError, match="no width and height of image 30"):
-        WordBoxes(captions, THINGS, sizes, names_of_categories(THINGS), SQUASH)
+        WordBoxes(captions, THINGS, sizes, category_phrases(THINGS), SQUASH)
 
 
 def test_a_photo_of_another_shape_than_the_file_says_guides_no_word_and_is_named(captions, caplog):
     """At half the size it is the same picture; squashed it is not."""
     with caplog.at_level("WARNING"):
-        same = WordBoxes(captions, THINGS, {**SIZES, 30: (40, 40)}, names_of_categories(THINGS), SQUASH)
+        same = WordBoxes(captions, THINGS, {**SIZES, 30: (40, 40)}, category_phrases(THINGS), SQUASH)
     assert len(same.boxes) == len(boxes(captions).boxes)
     assert not caplog.messages
     with caplog.at_level("WARNING"):
-        other = WordBoxes(captions, THINGS, {**SIZES, 30: (40, 20)}, names_of_categories(THINGS), SQUASH)
+        other = WordBoxes(captions, THINGS, {**SIZES, 30: (40, 20)}, category_phrases(THINGS), SQUASH)
     assert len(other.boxes) == len(boxes(captions).boxes) - len([row for rows in EXPECTED[30].values() for row in rows])
     assert "2.png: the photo has 20 x 20 pixels, and its objects were marked on one of 40 x 20" in caplog.text
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from captioner.data.caption_files import CaptionFiles
 from captioner.data.captions import CaptionSet, Strings, read_coco_captions
 from captioner.data.coco import Coco
-from captioner.data.files import CaptionFiles
 from captioner.errors import InputError
 
 

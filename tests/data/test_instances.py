@@ -9,7 +9,7 @@ import pytest
 from pycocotools import mask as coding
 
 from captioner.data.coco import Coco
-from captioner.data.instances import on_photo, read_instances
+from captioner.data.instances import fit_to_photo, read_instances
 from captioner.errors import InputError
 
 SQUARE = [[2, 1, 6, 1, 6, 4, 2, 4]]
@@ -121,13 +121,13 @@ def test_run_lengths_in_letters_are_those_that_pycocotools_writes(tmp_path: Path
 
 def test_objects_scale_with_a_photo_of_the_same_shape_whatever_draws_them(tmp_path: Path) -> None:
     polygon, runs = read_instances(written(tmp_path, record()))[7]
-    twice = on_photo([polygon, runs], (9, 5), (18, 10))
+    twice = fit_to_photo([polygon, runs], (9, 5), (18, 10))
     assert [thing.box for thing in twice] == [(4.0, 2.0, 8.0, 6.0), (2.0, 0.0, 2.0, 10.0)]
     for thing, own in zip(twice, (polygon, runs), strict=True):
         assert (thing.mask(10, 18) == own.mask(5, 9).repeat(2, 0).repeat(2, 1)).all()
-    assert on_photo([polygon], (9, 5), (9, 5)) == [polygon]
+    assert fit_to_photo([polygon], (9, 5), (9, 5)) == [polygon]
     for told, size in (((9, 5), (5, 9)), ((9, 5), (20, 20)), (None, (7, 5))):
         with pytest.raises(InputError, match=f"the photo has {size[0]} x {size[1]} pixels"):
-            on_photo([polygon, runs], told, size)
+            fit_to_photo([polygon, runs], told, size)
     with pytest.raises(InputError, match="boxes reach beyond it"):
-        on_photo([polygon], None, (3, 3))
+        fit_to_photo([polygon], None, (3, 3))

@@ -18,9 +18,9 @@ from captioner.cli.evaluate import read_results
 from captioner.cli.references import References
 from captioner.data.captions import read_coco_captions, read_references
 from captioner.data.folder import Folder
-from captioner.data.instances import on_photo, read_objects
+from captioner.data.instances import fit_to_photo, read_instances_and_sizes
 from captioner.data.karpathy import Karpathy
-from captioner.data.naming import names_of_categories
+from captioner.data.object_words import category_phrases
 from captioner.errors import InputError
 
 IMAGES = [{"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}, {"id": "2", "file_name": "sub/b.jpg", "width": 4, "height": 30}]
@@ -69,13 +69,13 @@ VALUES += [
 
 
 def objects(path: Path) -> None:
-    found, sizes = read_objects(path)
-    names = names_of_categories(found)
+    found, sizes = read_instances_and_sizes(path)
+    names = category_phrases(found)
     for key, things in found.items():
         names(key, ["a", "dog"])
         for size in ((40, 30), (20, 15), (4, 30)):
             with suppress(InputError):
-                for thing in on_photo(things, sizes.get(key), size):
+                for thing in fit_to_photo(things, sizes.get(key), size):
                     thing.mask(size[1], size[0])
 
 

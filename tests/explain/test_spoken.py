@@ -9,7 +9,7 @@ from PIL import Image
 from stand_ins import WORDS, small
 
 from captioner.data.instances import Instance
-from captioner.data.naming import names_of_categories
+from captioner.data.object_words import category_phrases
 from captioner.explain.explanation import Attention
 from captioner.explain.gradcam import GradCam
 from captioner.explain.grounding import Place
@@ -57,6 +57,6 @@ def test_phrases_that_cannot_be_scored_are_counted_by_their_reason():
     left_out = Counter()
     tokens = ["dog", "horse", "cats", "cat", "person"]
     vocabulary = type(WORDS)(["dog", "cat", "person"])
-    found = read_phrases(1, tokens, place, names_of_categories({1: things}), vocabulary, left_out)
+    found = read_phrases(1, tokens, place, category_phrases({1: things}), vocabulary, left_out)
     assert found.phrases == [(3, 4, "cat", (1,))]
     assert left_out == {OUTSIDE: 1, NOTHING: 2, UNKNOWN: 1}

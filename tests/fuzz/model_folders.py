@@ -16,7 +16,14 @@ from safetensors.torch import load_file, save
 from world import World
 
 POISON = (
-    *("os.system", "subprocess.run", "builtins.eval", "captioner.files.write_whole", "captioner.bundle.torch.load", "shutil.rmtree"),
+    *(
+        "os.system",
+        "subprocess.run",
+        "builtins.eval",
+        "captioner.atomic_files.write_atomically",
+        "captioner.bundle.torch.load",
+        "shutil.rmtree",
+    ),
     *(
         "captioner.model.Captioner.load",
         "lightning.pytorch.Trainer",

@@ -39,7 +39,15 @@ STRINGS: tuple[str, ...] = (
         "'",
         '"',
     ),
-    *("os.system", "captioner.files.write_whole", "captioner.bundle.torch.load", "builtins.eval", "<unk>", "<end>", "<b>&amp;</b>"),
+    *(
+        "os.system",
+        "captioner.atomic_files.write_atomically",
+        "captioner.bundle.torch.load",
+        "builtins.eval",
+        "<unk>",
+        "<end>",
+        "<b>&amp;</b>",
+    ),
 )
 HUGE_STRINGS: tuple[str, ...] = ("word " * 5_000, "x" * LONG)
 VALUES: tuple[Any, ...] = (

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioner.caption import scaled_box
+from captioner.box import scaled_box
 from captioner.maps.geometry import axis_weights, heat_maps, inside_box
 
 GRIDS = [(7, 7), (14, 14), (7, 12), (12, 12)]

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import adaptive_avg_pool2d
 
-from captioner.caption import scaled_box
+from captioner.box import scaled_box
 from captioner.data.images import open_image
 from captioner.data.transforms import Transform
 from captioner.decoders.decoder import Decoder

@@ -7,12 +7,12 @@ import pytest
 from corpora import synthetic
 
 from captioner.metrics import bootstrap
-from captioner.metrics.additive import mean_of
 from captioner.metrics.bleu import Bleu
 from captioner.metrics.bootstrap import differences, intervals, p_values, resampled
 from captioner.metrics.cider import Cider
 from captioner.metrics.ngrams import References
 from captioner.metrics.rouge import rouge_l
+from captioner.metrics.statistics import mean_statistics
 
 
 def bleu_of(corpus):
@@ -21,13 +21,13 @@ def bleu_of(corpus):
 
 
 def rouge_of(corpus):
-    return mean_of("ROUGE-L", rouge_l(*corpus))
+    return mean_statistics("ROUGE-L", rouge_l(*corpus))
 
 
 def test_images_that_are_all_alike_leave_no_width():
     corpus = synthetic(1, seed=4)
     same = [corpus[0] * 7, corpus[1] * 7]
-    for part in (bleu_of(same), mean_of("one third", np.full(7, 1 / 3))):
+    for part in (bleu_of(same), mean_statistics("one third", np.full(7, 1 / 3))):
         value = part.corpus()
         for name, (low, high) in intervals([part], 50).items():
             assert low == pytest.approx(value[name], abs=1e-9)
@@ -36,7 +36,7 @@ def test_images_that_are_all_alike_leave_no_width():
 
 def test_the_interval_of_a_mean_is_the_normal_one_on_a_large_sample():
     scores = np.random.default_rng(1).gamma(2, size=3000)
-    (low, high) = intervals([mean_of("score", scores)], 2000)["score"]
+    (low, high) = intervals([mean_statistics("score", scores)], 2000)["score"]
     half = 1.96 * scores.std() / np.sqrt(len(scores))
     assert low == pytest.approx(scores.mean() - half, abs=0.1 * half)
     assert high == pytest.approx(scores.mean() + half, abs=0.1 * half)
@@ -46,7 +46,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(2)
     held = 0
     for trial in range(200):
-        low, high = intervals([mean_of("score", rng.exponential(size=150))], 200, seed=trial, level=0.8)["score"]
+        low, high = intervals([mean_statistics("score", rng.exponential(size=150))], 200, seed=trial, level=0.8)["score"]
         held += low <= 1 <= high
     assert 0.7 < held / 200 < 0.88  # 0.8, give or take three standard errors
 
@@ -81,7 +81,7 @@ def test_a_system_paired_with_itself_differs_by_nothing():
 
 def test_pairing_sees_a_small_constant_gain_that_intervals_do_not():
     scores = np.random.default_rng(8).uniform(size=100)
-    ours, theirs = [mean_of("score", scores + 0.01)], [mean_of("score", scores)]
+    ours, theirs = [mean_statistics("score", scores + 0.01)], [mean_statistics("score", scores)]
     assert intervals(ours)["score"].low < intervals(theirs)["score"].high
     value, low, high, p = differences(ours, theirs)["score"]
     assert (value, low, high, p) == pytest.approx((0.01, 0.01, 0.01, 1 / 1001))
@@ -98,7 +98,7 @@ def test_p_is_the_share_of_ways_to_deal_the_captions_out_that_look_as_different(
     gains = [3.0, -1.0, 0.5, 2.0, 0.0]
     every = [abs(sum(sign * gain for sign, gain in zip(signs, gains, strict=True))) for signs in itertools.product((1, -1), repeat=5)]
     exact = sum(apart >= abs(sum(gains)) for apart in every) / len(every)
-    [p] = p_values(mean_of("score", np.array(gains)), mean_of("score", np.zeros(5)), 20_000)
+    [p] = p_values(mean_statistics("score", np.array(gains)), mean_statistics("score", np.zeros(5)), 20_000)
     assert p == pytest.approx(exact, abs=0.012)  # three standard errors
 
 
@@ -133,14 +133,16 @@ def test_equal_systems_are_called_different_in_one_comparison_of_twenty(images):
     ours, theirs = easy + rng.gamma(1, size=(2, pairs, images))
     low, high = bounds(pairs)
     assert high < 0.065
-    [found] = called_different((mean_of("score", one), mean_of("score", other)) for one, other in zip(ours, theirs, strict=True))
+    [found] = called_different(
+        (mean_statistics("score", one), mean_statistics("score", other)) for one, other in zip(ours, theirs, strict=True)
+    )
     assert low < found < high
 
 
 def test_unequal_systems_are_told_apart():
     rng = np.random.default_rng(5)
     scores = rng.gamma(1, size=(100, 1, 200)) + rng.gamma(1, size=(100, 2, 200)) + np.array([0.4, 0.0])[:, None]
-    [found] = called_different((mean_of("score", one), mean_of("score", other)) for one, other in scores)
+    [found] = called_different((mean_statistics("score", one), mean_statistics("score", other)) for one, other in scores)
     assert found > 0.95  # 0.4 is four standard errors
 
 
@@ -162,7 +164,7 @@ def test_equal_systems_are_called_different_in_one_comparison_of_twenty_by_every
     worse = [words[: len(words) // 2] for words in theirs]
     references = References(list(map(list, zip(*references, strict=True))), 4)
     cider = Cider(references)
-    rows = [[Bleu(references).statistics(said).additive(), mean_of("CIDEr", cider.scores(said))] for said in (ours, theirs, worse)]
+    rows = [[Bleu(references).statistics(said).additive(), mean_statistics("CIDEr", cider.scores(said))] for said in (ours, theirs, worse)]
 
     def shares(one, other):
         groups = [slice(first, first + images) for first in range(0, images * pairs, images)]

@@ -9,7 +9,7 @@ from corpora import as_coco, corpora, synthetic
 from hypothesis import given
 
 from captioner.metrics.cider import Cider, CiderReward
-from captioner.metrics.frequencies import Frequencies
+from captioner.metrics.frequencies import DocumentFrequencies
 from captioner.metrics.ngrams import References
 from captioner.tokenizer import tokenize
 
@@ -128,13 +128,13 @@ def test_plain_is_one_for_a_copy_and_forgives_repetition_and_length():
 @pytest.mark.parametrize("plain", [False, True])
 @given(corpus=corpora(), other=corpora(fewest=2))
 def test_frequencies_of_another_corpus_are_the_ones_that_weigh(plain, corpus, other):
-    found = Cider(corpus[1], plain=plain, frequencies=Frequencies.of(References(other[1]))).scores(corpus[0])
+    found = Cider(corpus[1], plain=plain, frequencies=DocumentFrequencies.of(References(other[1]))).scores(corpus[0])
     expected = plain_oracle(*corpus, other[1]) if plain else oracle(*corpus, corpus=other[1])
     assert found.tolist() == pytest.approx(list(expected), abs=1e-10)
 
 
 def test_with_frequencies_of_another_corpus_one_image_has_a_score(caplog):
-    frequencies = Frequencies.of(References(synthetic(5, seed=1)[1]))
+    frequencies = DocumentFrequencies.of(References(synthetic(5, seed=1)[1]))
     with caplog.at_level(logging.WARNING, "captioner"):
         assert Cider([[["a", "dog", "runs", "off"]]], frequencies=frequencies).scores([["a", "dog", "runs", "off"]])[0] == pytest.approx(10)
     assert caplog.text == ""
@@ -142,7 +142,7 @@ def test_with_frequencies_of_another_corpus_one_image_has_a_score(caplog):
 
 def test_frequencies_must_be_of_the_same_order():
     with pytest.raises(ValueError, match="order is 4 words, but the frequencies were counted up to 2"):
-        Cider([[["a"]]], frequencies=Frequencies.of(References([[["a"]]], order=2)))
+        Cider([[["a"]]], frequencies=DocumentFrequencies.of(References([[["a"]]], order=2)))
 
 
 def test_the_reward_of_a_caption_is_its_score_over_words_and_over_ids():

@@ -9,14 +9,14 @@ from hypothesis import HealthCheck, given, settings
 
 from captioner.errors import InputError
 from captioner.metrics.cider import Cider
-from captioner.metrics.frequencies import Frequencies
+from captioner.metrics.frequencies import DocumentFrequencies
 from captioner.metrics.ngrams import Numbering, References
 
 
 @given(corpora())
 def test_a_frequency_is_the_number_of_images_whose_references_hold_the_ngram(corpus):
     references = corpus[1]
-    frequencies = Frequencies.of(References(references, order=2))
+    frequencies = DocumentFrequencies.of(References(references, order=2))
     words = list(frequencies.numbering.words)
     assert frequencies.images == len(references)
     for word, count in zip(words, frequencies.counts[0].tolist(), strict=True):
@@ -30,9 +30,9 @@ def test_a_frequency_is_the_number_of_images_whose_references_hold_the_ngram(cor
 @given(corpora())
 def test_saved_and_loaded_they_weigh_the_same(tmp_path, corpus):
     candidates, references = synthetic(5, seed=2)
-    frequencies = Frequencies.of(References(corpus[1]))
+    frequencies = DocumentFrequencies.of(References(corpus[1]))
     frequencies.save(tmp_path / "deep" / "frequencies")
-    loaded = Frequencies.load(tmp_path / "deep" / "frequencies")
+    loaded = DocumentFrequencies.load(tmp_path / "deep" / "frequencies")
     assert loaded.images == frequencies.images
     assert all(map(np.array_equal, loaded.counts, frequencies.counts))
     expected = Cider(references, frequencies=frequencies).scores(candidates)
@@ -41,7 +41,7 @@ def test_saved_and_loaded_they_weigh_the_same(tmp_path, corpus):
 
 def test_frequencies_of_ids_stay_where_their_words_are(tmp_path):
     with pytest.raises(ValueError, match="not over ids"):
-        Frequencies.of(References([[[1, 2]]])).save(tmp_path / "ids.npz")
+        DocumentFrequencies.of(References([[[1, 2]]])).save(tmp_path / "ids.npz")
     assert not list(tmp_path.iterdir())
 
 
@@ -60,7 +60,7 @@ def damaged(arrays, name):
 @pytest.mark.parametrize("name", ["words", "images", "keys_3", "counts_2", "counts_4", "a list", "text", "cut", "a folder", "nothing"])
 def test_a_bad_file_is_one_clear_line(tmp_path, name):
     path = tmp_path / "frequencies.npz"
-    Frequencies.of(References([[["a", "dog", "runs", "off", "now"]], [["a", "dog", "sat", "on", "mats"]]])).save(path)
+    DocumentFrequencies.of(References([[["a", "dog", "runs", "off", "now"]], [["a", "dog", "sat", "on", "mats"]]])).save(path)
     whole = path.read_bytes()
     if name == "nothing":
         path.unlink()
@@ -76,17 +76,17 @@ def test_a_bad_file_is_one_clear_line(tmp_path, name):
         with np.load(path) as arrays:
             np.savez(path, **damaged(dict(arrays), name))
     with pytest.raises(InputError, match=r"frequencies\.npz: .*document frequencies"):
-        Frequencies.load(path)
+        DocumentFrequencies.load(path)
 
 
 def test_a_file_with_any_byte_flipped_is_read_or_refused_in_one_line(tmp_path):
     path = tmp_path / "frequencies.npz"
-    Frequencies.of(References([[["a", "dog", "runs", "off", "now"]], [["a", "dog", "sat", "on", "mats"]]])).save(path)
+    DocumentFrequencies.of(References([[["a", "dog", "runs", "off", "now"]], [["a", "dog", "sat", "on", "mats"]]])).save(path)
     whole, refused = path.read_bytes(), []
     for at in range(0, len(whole), 7):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
         try:
-            Frequencies.load(path)
+            DocumentFrequencies.load(path)
         except InputError as error:
             refused.append(str(error))
     assert len(refused) > len(whole) // 14
@@ -101,6 +101,6 @@ def test_numbers_are_translated_by_what_they_stand_for():
     assert pairs.tolist() == [3, 1, 2]  # ab, which the other has not, bc, ca
     assert triples.tolist() == [2, 1]  # abc, which it has not, bca
     with pytest.raises(ValueError, match="images must be one or more"):
-        Frequencies(0, mine, [])
+        DocumentFrequencies(0, mine, [])
     with pytest.raises(ValueError, match="do not go with"):
-        Frequencies(2, mine, [np.array([1])])
+        DocumentFrequencies(2, mine, [np.array([1])])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from captioner.atomic_files import write_atomically
 from captioner.errors import InputError
-from captioner.files import write_whole
 from captioner.training.folder import STAMP, check_places, claimed
 
 
@@ -27,7 +27,7 @@ def test_runs_begun_in_the_same_second_have_folders_of_their_own(tmp_path: Path)
             composed = OmegaConf.create(named)
             with claimed(composed, None) as folder:
                 assert composed.deeper.to == f"{folder}/x"
-                write_whole(folder / "config.yaml", "")
+                write_atomically(folder / "config.yaml", "")
                 time.sleep(0.2)
             os._exit(0)
         children.append(child)
@@ -50,7 +50,7 @@ def test_a_folder_that_was_asked_for_is_refused_in_one_line_where_another_run_wr
     with claimed(composed, None) as folder:
         with pytest.raises(InputError, match=rf"run_folder=.*mine: process {os.getpid()} on .* writes there now"):
             claimed(composed, None).__enter__()
-        write_whole(folder / "config.yaml", "")
+        write_atomically(folder / "config.yaml", "")
     with pytest.raises(InputError, match="holds a run already"):
         claimed(composed, None).__enter__()
     with claimed(composed, folder / "checkpoints" / "last.ckpt"):

@@ -21,21 +21,21 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_masks
 
+from captioner.atomic_files import atomic_folder, check_writable, restore_backup, write_atomically
 from captioner.data.captions import CaptionSet, read_coco_captions
 from captioner.data.scenes.draw import draw_scene
 from captioner.data.scenes.grammar import TRIES, caption, lexicon
 from captioner.data.scenes.layout import KINDS, Scene, sample_scene, scene_key, unseen_combinations
 from captioner.data.scenes.summary import leave_one_out_bleu
-from captioner.data.source import DRAWN, DataSource
+from captioner.data.source import DRAWN, SPLITS, DataSource
 from captioner.errors import ArgumentError, InputError
-from captioner.files import check_writable, read_json, settle, whole_folder, write_whole
-from captioner.locks import ORPHANS, HeldError, Lock, wait
+from captioner.json_files import read_json
+from captioner.locks import ORPHAN_SECONDS, Lock, LockedError, wait_for_lock
 from captioner.progress import progress
 
 log = logging.getLogger(__name__)
 
 FINGERPRINT = "scenes.json"
-SPLITS = ("train", "val", "test")
 FIRST_ID = {"train": 1, "val": 1_000_001, "test": 2_000_001}
 CAPTIONS = 5
 CHUNK = 250
@@ -133,28 +133,30 @@ class Scenes(DataSource):
         while True:
             if not lock.take(shared=True):
                 log.info("%s: waiting for %s, which draws there", self.root, lock.holder())
-                wait(lock, shared=True)
+                wait_for_lock(lock, shared=True)
                 deadline = time.monotonic() + PATIENCE
             if self._found() is not None:
-                settle(self.root)
+                restore_backup(self.root)
                 return
             lock.release()
             if lock.take():
                 if self._found() is None:
                     self._draw()
                 lock.release()
-            elif time.monotonic() > deadline + ORPHANS * lock.orphaned():
-                raise HeldError(f"{self.root}: {lock.holder()} uses other scenes there; wait until it is done, or give another data.root=")
+            elif time.monotonic() > deadline + ORPHAN_SECONDS * lock.orphaned():
+                raise LockedError(
+                    f"{self.root}: {lock.holder()} uses other scenes there; wait until it is done, or give another data.root="
+                )
             else:
                 time.sleep(0.1)
 
     def _draw(self) -> None:
-        settle(self.root)
+        restore_backup(self.root)
         if self._found() is None:
             check_writable(self.root, "data.root")
             if self.root.exists() and any(self.root.iterdir()):
                 log.info("%s holds scenes drawn otherwise; drawing again", self.root)
-            with whole_folder(self.root) as beside:
+            with atomic_folder(self.root) as beside:
                 self._draw_into(beside)
 
     def _found(self) -> dict[str, Any] | None:
@@ -205,7 +207,7 @@ class Scenes(DataSource):
             "drew %d scenes in %.1f s; leave-one-out BLEU-4 of the references %.1f (val, x 100); objects' boxes cover %.1f %% of the image",
             *(len(covered), seconds, 100 * bleu, 100 * share),
         )
-        write_whole(folder / FINGERPRINT, json.dumps({"fingerprint": self.fingerprint(), "summary": summary}, indent=1))
+        write_atomically(folder / FINGERPRINT, json.dumps({"fingerprint": self.fingerprint(), "summary": summary}, indent=1))
         return summary
 
     def _run(self, chunks: list[tuple[str, int, int]], folder: Path) -> Iterator[list[Drawn]]:
@@ -244,7 +246,7 @@ class Scenes(DataSource):
         if split != "train":
             files["sixth"] = [{"image_id": image["id"], "caption": s.captions[CAPTIONS]} for image, s in zip(images, scenes, strict=True)]
         for what, record in files.items():
-            write_whole(folder / f"{what}_{split}.json", json.dumps(record, separators=(",", ":")))
+            write_atomically(folder / f"{what}_{split}.json", json.dumps(record, separators=(",", ":")))
 
 
 @cache

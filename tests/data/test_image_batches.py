@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from captioner.data import opening
-from captioner.data.opening import open_batches
+from captioner.data import image_batches
+from captioner.data.image_batches import open_batches
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_a_batch_holds_as_many_as_asked_for_with_those_that_cannot_be_read(folde
 
 
 def test_large_images_make_a_smaller_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "BATCH_PIXELS", 210)
+    monkeypatch.setattr(image_batches, "BATCH_PIXELS", 210)
     assert batches(folder, 7) == [([0, 1], []), ([3, 4], [2]), ([5, 6], [])]
 
 

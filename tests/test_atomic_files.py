@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from captioner.atomic_files import HOST, atomic_file, atomic_folder, check_writable, folder_or_backup, restore_backup, write_atomically
 from captioner.errors import InputError, UnwritableError
-from captioner.files import HOST, check_writable, settle, standing, whole_file, whole_folder, write_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -27,15 +27,15 @@ def killed(work: object) -> None:
 
 def test_a_file_keeps_its_old_content_until_the_new_one_is_whole_and_its_permissions_follow_the_umask(tmp_path: Path) -> None:
     path = tmp_path / "below" / "a.txt"
-    write_whole(path, "old")
-    with suppress(ZeroDivisionError), whole_file(path) as temporary:
+    write_atomically(path, "old")
+    with suppress(ZeroDivisionError), atomic_file(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
         raise ZeroDivisionError
     assert path.read_text() == "old"
     before = os.umask(0o026)
     try:
-        write_whole(path, b"new")
+        write_atomically(path, b"new")
     finally:
         os.umask(before)
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o640)
@@ -43,10 +43,10 @@ def test_a_file_keeps_its_old_content_until_the_new_one_is_whole_and_its_permiss
 
 
 def test_what_a_killed_writer_left_is_removed_by_the_next_one_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
-    write_whole(tmp_path / "a.txt", "old")
+    write_atomically(tmp_path / "a.txt", "old")
 
     def begin() -> None:
-        with whole_file(tmp_path / "a.txt") as one, whole_folder(tmp_path / "b") as other:
+        with atomic_file(tmp_path / "a.txt") as one, atomic_folder(tmp_path / "b") as other:
             one.write_text("half")
             (other / "c").write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)
@@ -60,7 +60,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_one_and_what_a_living_
     assert len(names(tmp_path)) == 6
     child = os.fork()
     if child == 0:
-        write_whole(tmp_path / "other.txt", "new")
+        write_atomically(tmp_path / "other.txt", "new")
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert names(tmp_path) == sorted(["a.txt", "other.txt", stranger.name, *living])
@@ -69,12 +69,12 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_one_and_what_a_living_
 def test_a_folder_replaced_by_a_killed_process_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
     path = tmp_path / "b"
     for content in ("old", "new"):
-        with whole_folder(path) as fresh:
+        with atomic_folder(path) as fresh:
             (fresh / "c").write_text(content)
     assert (path / "c").read_text() == "new"
     path.rename(tmp_path / ".b.old")  # where a kill between the two renames leaves it
-    assert (standing(path) / "c").read_text() == "new"
-    settle(path)
+    assert (folder_or_backup(path) / "c").read_text() == "new"
+    restore_backup(path)
     assert (path / "c").read_text() == "new"
     assert names(tmp_path) == ["b"]
 
@@ -83,22 +83,22 @@ def test_a_link_to_a_folder_keeps_leading_to_it_when_the_folder_is_replaced(tmp_
     (tmp_path / "big" / "b").mkdir(parents=True)
     link = tmp_path / "b"
     link.symlink_to(tmp_path / "big" / "b")
-    with whole_folder(link) as fresh:
+    with atomic_folder(link) as fresh:
         (fresh / "c").write_text("new")
     assert link.is_symlink()
     assert (tmp_path / "big" / "b" / "c").read_text() == "new"
     (tmp_path / "big" / "b").rename(tmp_path / "big" / ".b.old")
-    assert (standing(link) / "c").read_text() == "new"
-    settle(link)
+    assert (folder_or_backup(link) / "c").read_text() == "new"
+    restore_backup(link)
     assert (link / "c").read_text() == "new"
     assert (names(tmp_path), names(tmp_path / "big")) == (["b", "big"], ["b"])
 
 
 def test_a_full_disk_and_a_folder_that_is_none_are_one_line_that_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_whole(tmp_path / "file", "")
+    write_atomically(tmp_path / "file", "")
     for place in (tmp_path / "file" / "a.txt", tmp_path / "file" / "b" / "a.txt"):
         with pytest.raises(UnwritableError, match=r"a\.txt: cannot be written"):
-            write_whole(place, "x")
+            write_atomically(place, "x")
         with pytest.raises(UnwritableError, match=r"outputs: .*file.* cannot be written to"):
             check_writable(place.parent, "outputs")
     check_writable(tmp_path / "not" / "there", "outputs")
@@ -109,7 +109,7 @@ def test_a_full_disk_and_a_folder_that_is_none_are_one_line_that_names_them(tmp_
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match=r"disk of .* is full"):
-        write_whole(tmp_path / "file", "x")
+        write_atomically(tmp_path / "file", "x")
     with pytest.raises(InputError, match="the disk is full"):
         check_writable(tmp_path, "outputs")
     assert (tmp_path / "file").read_text() == ""

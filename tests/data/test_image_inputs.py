@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from captioner.data.given import as_image, as_images
+from captioner.data.image_inputs import as_image, as_images
 from captioner.data.images import UnreadableImageError
 from captioner.errors import InputError
 

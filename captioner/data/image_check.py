@@ -20,7 +20,7 @@ NAMED = 3
 """So many of the images that are left out are named."""
 
 
-def readable(captions: CaptionSet, split: str, missing: str | None = "error") -> CaptionSet:
+def readable_images(captions: CaptionSet, split: str, missing: str | None = "error") -> CaptionSet:
     """The images that `check_image` finds readable, by their heads and ends, in a fraction of a millisecond each.
 
     missing: `error` refuses a split with an image that cannot be read; `skip` leaves such images out with a logged line; None refuses as

@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from captioner.data.captions import CaptionSet, read_coco_captions
-from captioner.data.source import DataSource
+from captioner.data.source import SPLITS, DataSource
 from captioner.errors import InputError
-
-SPLITS = ("train", "val", "test")
 
 
 class CaptionFiles(DataSource):

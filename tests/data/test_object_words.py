@@ -6,7 +6,7 @@ import pytest
 
 from captioner.data.coco import Coco
 from captioner.data.instances import Instance, read_instances
-from captioner.data.naming import names_of_categories, phrases, plural, spoken
+from captioner.data.object_words import category_phrases, find_phrases, phrase_table, plural_phrase
 from captioner.tokenizer import tokenize
 
 
@@ -28,7 +28,7 @@ from captioner.tokenizer import tokenize
 )
 def test_words_name_categories_the_longest_phrase_first(caption, named):
     tokens = tokenize(caption)
-    assert [(" ".join(tokens[a:b]), category) for a, b, category in spoken(tokens, phrases())] == named
+    assert [(" ".join(tokens[a:b]), category) for a, b, category in find_phrases(tokens, phrase_table())] == named
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,12 @@ def test_words_name_categories_the_longest_phrase_first(caption, named):
     ],
 )
 def test_plurals(one, several):
-    assert plural(one) == several
+    assert plural_phrase(one) == several
 
 
 def test_a_category_that_the_table_does_not_know_is_named_by_its_own_name():
     thing = Instance("Space Ship", (0.0, 0.0, 1.0, 1.0), False, None)
-    names = names_of_categories({3: [thing, thing._replace(category="cup"), thing], 4: []})
+    names = category_phrases({3: [thing, thing._replace(category="cup"), thing], 4: []})
     assert names(3, ["two", "space", "ships", "and", "mugs"]) == [(1, 3, "Space Ship", [0, 2]), (4, 5, "cup", [1])]
     assert names(4, ["a", "mug"]) == [(1, 2, "cup", [])]
 
@@ -60,9 +60,9 @@ def test_every_coco_category_is_named_by_itself_and_its_plural(real_data: Path):
 
     listed = json.loads(Coco(real_data / "coco_tiny").instances["val"].read_text())["categories"]
     assert len(listed) == 80
-    table = phrases()
+    table = phrase_table()
     for category in {entry["name"] for entry in listed} - {"orange"}:
-        assert table[tuple(category.split())] == table[tuple(plural(category).split())] == category
+        assert table[tuple(category.split())] == table[tuple(plural_phrase(category).split())] == category
     assert {name for name in table.values() if name} == {entry["name"] for entry in listed}
 
 
@@ -71,7 +71,7 @@ def test_what_people_say_of_coco_s_images_is_mostly_in_the_instances_file(real_d
     named = there = 0
     for split, path in source.instances.items():
         instances, captions = read_instances(path), source.splits()[split]
-        names = names_of_categories(instances)
+        names = category_phrases(instances)
         for image, spoken_of in captions.references.items():
             for caption in spoken_of:
                 for _, _, _, objects in names(image, tokenize(caption)):

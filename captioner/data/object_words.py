@@ -8,11 +8,11 @@ from types import MappingProxyType
 from typing import Any
 
 from captioner.data.instances import Instance
-from captioner.ids import Key
+from captioner.ids import ImageKey
 
 Named = tuple[int, int, str, list[int]]
 """(first word, the word after the last, category, which of the image's objects): the last word is the noun."""
-Names = Callable[[Any, Sequence[str]], list[Named]]
+PhraseFinder = Callable[[Any, Sequence[str]], list[Named]]
 """(image, tokens of a caption) -> the phrases that name objects; of an image without any such object, with an empty list."""
 
 ONLY_PLURAL = ("orange",)
@@ -39,7 +39,7 @@ def plain(category: str) -> str:
     return " ".join(category.replace("_", " ").replace("-", " ").lower().split())
 
 
-def names_of_categories(instances: Mapping[Key, Sequence[Instance]]) -> Names:
+def category_phrases(instances: Mapping[ImageKey, Sequence[Instance]]) -> PhraseFinder:
     """Phrases of the table `categories.json` and the file's own category names, capitals or not; an object is any of that category in
     the image.
 
@@ -48,19 +48,19 @@ def names_of_categories(instances: Mapping[Key, Sequence[Instance]]) -> Names:
     """
     known = {thing.category for things in instances.values() for thing in things}
     spelt = {plain(category): category for category in sorted(known)}
-    table = phrases(frozenset(spelt))
+    table = phrase_table(frozenset(spelt))
 
-    def names(image: Key, tokens: Sequence[str]) -> list[Named]:
+    def names(image: ImageKey, tokens: Sequence[str]) -> list[Named]:
         categories = [plain(thing.category) for thing in instances[image]]
         found = []
-        for first, stop, category in spoken(tokens, table):
+        for first, stop, category in find_phrases(tokens, table):
             found.append((first, stop, spelt.get(category, category), [index for index, own in enumerate(categories) if own == category]))
         return found
 
     return names
 
 
-def spoken(tokens: Sequence[str], table: Mapping[tuple[str, ...], str]) -> list[tuple[int, int, str]]:
+def find_phrases(tokens: Sequence[str], table: Mapping[tuple[str, ...], str]) -> list[tuple[int, int, str]]:
     """(first, stop, category) of each phrase, the longest first where they overlap, left to right."""
     longest = max(map(len, table), default=0)
     found, at = [], 0
@@ -74,22 +74,22 @@ def spoken(tokens: Sequence[str], table: Mapping[tuple[str, ...], str]) -> list[
 
 
 @cache
-def phrases(more: frozenset[str] = frozenset()) -> Mapping[tuple[str, ...], str]:
+def phrase_table(more: frozenset[str] = frozenset()) -> Mapping[tuple[str, ...], str]:
     """Phrase, as tokens -> category, of the table and of `more` categories by their names; "" for what names none."""
     table: dict[tuple[str, ...], str] = {}
     listed = json.loads(Path(__file__).with_name("categories.json").read_text(encoding="utf-8"))
     for category, synonyms in [*((name, []) for name in sorted(more - listed.keys())), *listed.items()]:
         spelt = [*synonyms, category] if category else synonyms
         singular = [phrase for phrase in spelt if phrase not in ONLY_PLURAL]
-        table |= {tuple(phrase.lower().split()): category for phrase in [*singular, *map(plural, spelt)]}
+        table |= {tuple(phrase.lower().split()): category for phrase in [*singular, *map(plural_phrase, spelt)]}
     return MappingProxyType(table)
 
 
-def plural(phrase: str) -> str:
+def plural_phrase(phrase: str) -> str:
     """Of its last word, or of what stands before `of`."""
     before, of, after = phrase.partition(" of ")
     if of:
-        return f"{plural(before)}{of}{after}"
+        return f"{plural_phrase(before)}{of}{after}"
     *words, noun = phrase.split()
     return " ".join([*words, plural_noun(noun)])
 

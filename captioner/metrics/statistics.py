@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 
-class Additive(NamedTuple):
+class ImageStatistics(NamedTuple):
     """What each image adds, and the scores of a sum: `scores(rows.sum(0))` are the corpus's, `scores(rows)` each image's own."""
 
     names: tuple[str, ...]
@@ -20,14 +20,14 @@ class Additive(NamedTuple):
         return dict(zip(self.names, self.scores(self.rows.sum(0)).tolist(), strict=True))
 
 
-def mean_of(name: str, scores: Float[np.ndarray, " images"]) -> Additive:
+def mean_statistics(name: str, scores: Float[np.ndarray, " images"]) -> ImageStatistics:
     """A score whose corpus score is the mean of its images'."""
-    return Additive((name,), np.stack([scores, np.ones(len(scores))], 1), mean)
+    return ImageStatistics((name,), np.stack([scores, np.ones(len(scores))], 1), mean)
 
 
 def mean(sums: Float[np.ndarray, "*lead 2"]) -> Float[np.ndarray, "*lead 1"]:
     return sums[..., :1] / sums[..., 1:]
 
 
-def corpus_scores(parts: Sequence[Additive]) -> dict[str, float]:
+def corpus_scores(parts: Sequence[ImageStatistics]) -> dict[str, float]:
     return {name: value for part in parts for name, value in part.corpus().items()}

@@ -11,7 +11,7 @@ from runs import SMALL
 
 from captioner.cli.main import main
 from captioner.data.captions import CaptionSet
-from captioner.data.check import readable
+from captioner.data.image_check import readable_images
 from captioner.errors import InputError
 
 
@@ -30,19 +30,19 @@ def photos(folder: Path, count: int, ending: str = "png") -> CaptionSet:
 @pytest.mark.parametrize("ending", ["png", "jpg"])
 def test_a_split_whose_images_are_whole_is_itself(tmp_path: Path, ending: str) -> None:
     captions = photos(tmp_path, 3, ending)
-    assert readable(captions, "val") is captions
+    assert readable_images(captions, "val") is captions
 
 
 def test_an_image_that_cannot_be_read_is_refused_by_name_with_what_to_do(tmp_path: Path) -> None:
     captions = photos(tmp_path, 5)
     cut(tmp_path / "3.png")
     with pytest.raises(InputError, match=rf"^{tmp_path}/3\.png: the image is damaged .*; data\.missing=skip leaves such images out$"):
-        readable(captions, "val")
+        readable_images(captions, "val")
     (tmp_path / "1.png").unlink()
     with pytest.raises(InputError, match=r"/1\.png: image not found.*\(2 of 5 train images cannot be read\); data\.missing=skip"):
-        readable(captions, "train")
+        readable_images(captions, "train")
     with pytest.raises(InputError) as told:
-        readable(captions, "train", None)
+        readable_images(captions, "train", None)
     assert "data.missing" not in str(told.value)
 
 
@@ -53,7 +53,7 @@ def test_images_that_cannot_be_read_are_left_out_on_request_and_counted_by_reaso
     (tmp_path / "4.png").write_bytes(b"")
     (tmp_path / "5.png").unlink()
     with caplog.at_level(logging.WARNING, "captioner"):
-        assert list(readable(captions, "val", "skip").names) == ["0.png", "3.png", "6.png"]
+        assert list(readable_images(captions, "val", "skip").names) == ["0.png", "3.png", "6.png"]
     (record,) = caplog.records
     assert record.getMessage() == (
         "4 of 7 val images cannot be read and are left out (2 damaged, 1 no image, 1 not found): 1.png, 2.png, 4.png, ..."
@@ -61,7 +61,7 @@ def test_images_that_cannot_be_read_are_left_out_on_request_and_counted_by_reaso
     for number in (0, 3, 6):
         cut(tmp_path / f"{number}.png")
     with pytest.raises(InputError, match="7 of 7 val images"):
-        readable(captions, "val", "skip")
+        readable_images(captions, "val", "skip")
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_training_leaves_damaged_photos_out_on_request(folder: list[str], capsys
 def test_a_photo_that_breaks_while_training_costs_nothing_but_itself(
     folder: list[str], held: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("captioner.data.check.check_image", lambda path: None)  # it breaks after it was looked at
+    monkeypatch.setattr("captioner.data.image_check.check_image", lambda path: None)  # it breaks after it was looked at
     assert main([*folder, f"data.hold_in_memory={str(held).lower()}", "data.num_workers=0"]) == 0
     err = capsys.readouterr().err
     lines = [line for line in err.splitlines() if "photos/4.png: the image is damaged" in line]

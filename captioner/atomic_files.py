@@ -5,7 +5,6 @@ removes what a killed one left behind and touches nothing of a living one.
 """
 
 import errno
-import json
 import os
 import re
 import secrets
@@ -13,13 +12,11 @@ import shutil
 import socket
 import time
 import zlib
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from captioner.errors import InputError, UnwritableError
+from captioner.errors import UnwritableError
 
 HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 TEMPORARY = re.compile(r"\..*\.tmp-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}(\..*)?", re.DOTALL)
@@ -34,7 +31,7 @@ _SWEPT: set[tuple[int, str]] = set()
 
 
 @contextmanager
-def whole_file(path: Path, durable: bool = True) -> Iterator[Path]:
+def atomic_file(path: Path, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path` (same ending); rename it to `path` on success, delete it on failure.
 
     The file is whole at any moment for a reader and for whoever kills the process. durable: it is flushed to disk before
@@ -55,11 +52,12 @@ def whole_file(path: Path, durable: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder beside `path`; on success it takes the place of whatever folder is there, on failure it is deleted.
 
-    No folder can be renamed over another one, so the old one first steps aside as `.NAME.old`: whoever finds no `path` looks
-    there (`standing`). A process that is killed between the two renames leaves the old folder there, which `settle` puts back.
+    No folder can be renamed over another one, so the old one is first renamed to a backup, `.NAME.old`.
+    `folder_or_backup` finds it there between the two renames. If the process is killed at that moment,
+    `restore_backup` puts the old folder back.
     Raises: UnwritableError, the disk or the folder does not take it.
     """
     path = Path(os.path.realpath(path))
@@ -74,7 +72,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(_old(path), ignore_errors=True)
 
 
-def whole_link(link: Path, target: str) -> None:
+def atomic_link(link: Path, target: str) -> None:
     """Make `link` a symbolic link to a folder, or lead the link that is there to another. Raises: OSError, it cannot be made."""
     link.parent.mkdir(parents=True, exist_ok=True)
     with _beside(link, "", True) as temporary:
@@ -89,7 +87,7 @@ def _swap(fresh: Path, path: Path) -> None:
     try:
         fresh.rename(path)
     except OSError:
-        settle(path)
+        restore_backup(path)
         raise
 
 
@@ -98,25 +96,25 @@ def _old(path: Path) -> Path:
     return real.with_name(f".{real.name}.old")
 
 
-def standing(path: Path) -> Path:
+def folder_or_backup(path: Path) -> Path:
     """`path`, or where it is not there the folder that stepped aside for a new one that never came."""
     path = Path(path)
     return _old(path) if not path.exists() and _old(path).is_dir() else path
 
 
-def settle(path: Path) -> None:
+def restore_backup(path: Path) -> None:
     """Put back the folder that stepped aside, or delete it where the new one came. Only for a process that writes there alone."""
     path = Path(path)
-    if standing(path) != path:
+    if folder_or_backup(path) != path:
         with suppress(OSError):
-            standing(path).rename(os.path.realpath(path))
+            folder_or_backup(path).rename(os.path.realpath(path))
     elif path.exists():
         shutil.rmtree(_old(path), ignore_errors=True)
 
 
 @contextmanager
 def _beside(path: Path, ending: str, always: bool) -> Iterator[Path]:
-    sweep(path.parent, always)
+    remove_temporaries(path.parent, always)
     stem = os.fsdecode(os.fsencode(path.stem)[:80])
     temporary = path.with_name(f".{stem}.tmp-{HOST}-{os.getpid()}-{secrets.token_hex(4)}{ending}")
     _OURS.add(temporary.name)
@@ -130,7 +128,7 @@ def _beside(path: Path, ending: str, always: bool) -> Iterator[Path]:
         _OURS.discard(temporary.name)
 
 
-def sweep(folder: Path, always: bool) -> None:
+def remove_temporaries(folder: Path, always: bool) -> None:
     """Delete the temporaries of processes that are no more. always: else once a process and folder, for a folder may hold many files."""
     mark = (os.getpid(), os.path.abspath(folder))
     if mark in _SWEPT and not always:
@@ -151,10 +149,10 @@ def sweep(folder: Path, always: bool) -> None:
 def _alive(entry: os.DirEntry[str], host: str, pid: int) -> bool:
     if host != HOST or os.name != "posix":
         return time.time() - entry.stat(follow_symlinks=False).st_mtime < ABANDONED
-    return entry.name in _OURS if pid == os.getpid() else running(pid)
+    return entry.name in _OURS if pid == os.getpid() else is_running(pid)
 
 
-def running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     """Whether this machine has such a process (POSIX: elsewhere this signal would end it)."""
     try:
         os.kill(pid, 0)
@@ -201,10 +199,10 @@ def _told(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise
-        raise unwritable(path, error) from error
+        raise unwritable_error(path, error) from error
 
 
-def unwritable(path: Path, error: OSError) -> UnwritableError:
+def unwritable_error(path: Path, error: OSError) -> UnwritableError:
     """What is told of a file or folder that could not be written."""
     folder = Path(path).parent
     why = error.strerror or str(error)
@@ -230,30 +228,7 @@ def check_writable(folder: Path, key: str) -> None:
         raise UnwritableError(f"{key}: {folder} cannot be written to ({place}: {why}); choose another folder") from error
 
 
-def write_whole(path: Path, data: bytes | str, durable: bool = True) -> None:
+def write_atomically(path: Path, data: bytes | str, durable: bool = True) -> None:
     """Write bytes or UTF-8 text to `path`, whole or not at all."""
-    with whole_file(path, durable) as temporary:
+    with atomic_file(path, durable) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
-
-
-def read_json(path: Path, what: str, keep: Container[str] | None = None) -> Any:
-    """Parse a JSON file; `what` names it in the error ("caption annotations").
-
-    keep: of every object only these keys; what is left out is forgotten at once, so that a large file takes little memory.
-    Raises: InputError, the file is missing, unreadable or not JSON.
-    """
-    try:
-        data = Path(path).read_bytes()
-        text = data.decode(json.detect_encoding(data), "surrogatepass")
-        del data
-        return json.loads(text) if keep is None else json.loads(text, object_pairs_hook=partial(_kept, keep))
-    except FileNotFoundError:
-        raise InputError(f"{path}: {what} not found; check the path") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: {what} is not JSON ({error.msg} at line {error.lineno} column {error.colno})") from None
-    except (OSError, ValueError, RecursionError) as error:  # not UTF-8; a number of too many digits; brackets too deep
-        raise InputError(f"{path}: {what} cannot be read ({error})") from None
-
-
-def _kept(keep: Container[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {key: value for key, value in pairs if key in keep}

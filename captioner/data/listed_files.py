@@ -19,7 +19,7 @@ class Located(NamedTuple):
     """Which are not spelt in the list as on the disk."""
 
 
-def locate(root: Path, names: Sequence[str], listed_in: Path, deep: bool = False) -> Located:
+def locate_files(root: Path, names: Sequence[str], listed_in: Path, deep: bool = False) -> Located:
     """Each listed name's file: the one of just this name, else the only one that differs
 
     by backslashes for slashes, by letters' case, by Unicode's form (an accent apart from its letter or not), or by a missing ending.

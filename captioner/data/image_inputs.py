@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from captioner.data.images import complaints, open_image
+from captioner.data.images import image_errors, open_image
 from captioner.data.pixels import from_array, to_rgb
 from captioner.errors import InputError
 
@@ -36,7 +36,7 @@ def as_image(given: Any, name: str = "image") -> Image.Image:
     if isinstance(given, str | os.PathLike):
         return open_image(Path(os.fsdecode(given)))
     if isinstance(given, Image.Image):
-        with complaints(Path(getattr(given, "filename", "") or name)):
+        with image_errors(Path(getattr(given, "filename", "") or name)):
             return to_rgb(given)
     if _is_tensor(given):
         array = (given.float() if given.is_floating_point() else given).detach().cpu().numpy()
