@@ -179,7 +179,7 @@ class Captioner(nn.Module):
 
     def prepare(self, images: Sequence[Image.Image]) -> tuple[Regions, tuple[Box, ...]]:
         """What `generate` takes of RGB images, and the pixels that their grids cover."""
-        prepared, boxes = zip(*(self.transform.evaluate(image) for image in images), strict=True)
+        prepared, boxes = zip(*(self.transform.prepare(image) for image in images), strict=True)
         return self.encode_still(torch.stack(prepared)), boxes
 
     def set_attention_mode(self, how: str) -> None:

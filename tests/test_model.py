@@ -55,7 +55,7 @@ def test_two_images_can_be_overfitted():
     texts = ["a red dog runs on grass", "a blue ball"]
     ids = [WORDS.encode(tokenize(text)) for text in texts]
     captions = torch.tensor([[row + [0] * (8 - len(row))] for row in ids])
-    batch = Batch(torch.stack([model.transform.evaluate(picture)[0] for picture in pictures]), captions, torch.arange(2))
+    batch = Batch(torch.stack([model.transform.prepare(picture)[0] for picture in pictures]), captions, torch.arange(2))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
     for _ in range(150):
         optimizer.zero_grad()
@@ -81,7 +81,7 @@ def test_regions_of_the_trunk_are_as_good_as_pixels_where_layers_come_after_it(t
             room["features"] = 8
     torch.manual_seed(0)
     model = Captioner.from_config(given, WORDS).eval()
-    pixels = torch.stack([model.transform.evaluate(photo)[0] for photo in photos()])
+    pixels = torch.stack([model.transform.prepare(photo)[0] for photo in photos()])
     with torch.no_grad():
         whole = model.encoder(pixels)
         for seen in (pixels, model.encoder.backbone(pixels), model.prepare(photos())[0]):
@@ -274,7 +274,7 @@ def test_a_model_remembers_its_search_and_a_beam_given_keeps_its_other_settings(
         assert said.score == pytest.approx(said.log_prob / (len(said.words) + 1) ** 0.3)
         assert 3 <= len(said.words) <= 6
         assert len(said.alternatives) == search.beams - 1
-    pixels = model.transform.evaluate(photo)[0][None]
+    pixels = model.transform.prepare(photo)[0][None]
     assert model.generate(pixels)[0][0].words == model.generate(pixels, same_search)[0][0].words
 
 

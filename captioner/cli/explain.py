@@ -285,7 +285,7 @@ def look_at(
         return
     keys = source.captions.keys
     ids = [keys[index] for index in opened]
-    prepared, boxes = zip(*(captioner.transform.evaluate(image) for image in opened.values()), strict=True)
+    prepared, boxes = zip(*(captioner.transform.prepare(image) for image in opened.values()), strict=True)
     pixels = torch.stack(prepared)
     both = zip(ids, opened.values(), boxes, strict=True)
     places = {

@@ -88,10 +88,10 @@ class CaptionDataset(Dataset[Batch]):
     ) -> tuple[Int[np.ndarray, " readable"], Float[Tensor, "readable 3 height width"] | Regions]:
         """Which of the images can be read, and what the encoder takes of them."""
         if self.features is not None:
-            mirrored = self.transform.flips(len(indices)).numpy() if self.train and self.features.views == 2 else None
+            mirrored = self.transform.random_flips(len(indices)).numpy() if self.train and self.features.views == 2 else None
             return indices, self.features.regions(indices, mirrored)
         if self._held is None:
-            view = self.transform.train_pixels if self.train else (lambda image: self.transform.pixels(image)[0])
+            view = self.transform.training_pixels if self.train else (lambda image: self.transform.pixels(image)[0])
             found = {place: view(image) for place, index in enumerate(indices) if (image := self._open(int(index))) is not None}
             kept = self._some(indices, list(found))
             return kept, self.transform.normalise(torch.stack(list(found.values())))
@@ -101,7 +101,7 @@ class CaptionDataset(Dataset[Batch]):
                 self._is_held[index] = True
         kept = self._some(indices, np.flatnonzero(self._is_held[indices]).tolist())
         pixels = self._held[torch.from_numpy(kept)]
-        return kept, self.transform.normalise(self.transform.augmented(pixels) if self.train else pixels)
+        return kept, self.transform.normalise(self.transform.augmented_pixels(pixels) if self.train else pixels)
 
     def _open(self, index: int) -> Image.Image | None:
         """The image; None, and a warning the first time, where it cannot be read."""

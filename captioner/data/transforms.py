@@ -1,6 +1,7 @@
-"""Images -> the tensors a model sees, and back: which of the original pixels those are."""
+"""Images -> the tensors that a model reads, and which of the original pixels those are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -13,60 +14,58 @@ from torchvision.transforms.v2 import functional
 from captioner.box import Box
 from captioner.data.images import original_size
 from captioner.data.pixels import to_rgb
-from captioner.errors import ArgumentError, InputError
+from captioner.errors import ArgumentError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 FITS = ("crop", "squash")
-LARGEST = 2**14
-"""Pixels of a side, which no encoder comes near."""
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+MAX_SIZE = 2**14
+"""Pixels per side; no encoder takes nearly as many."""
 
 
+@dataclass(unsafe_hash=True)
 class Transform:
-    """To one size, eight bits; then normalised: (pixels / 255 - mean) / std.
+    """Resizes to one size in eight bits, then normalises: (pixels / 255 - mean) / std.
 
-    size: pixels, one number (square) or [height, width].
-    fit: `crop`, the largest centred part of the image with the model's aspect ratio (what resizing the shorter side and a centre
-        crop give, cut out in whole original pixels, so that `Box` is exact); `squash`, the whole image, aspect ratio not kept.
+    size: in pixels, one number (a square) or [height, width].
+    fit: `crop`, the largest centred part of the image with the model's aspect ratio (the same as resizing the shorter side and cropping
+        the centre, but in whole original pixels, so that the box is exact); `squash`, the whole image, aspect ratio not kept.
     augment: in training a random part of the image (`crop_scale`: least and greatest share of its area; `crop_ratio`: of width to
         height) instead of the fit, mirrored with probability `flip`.
-    flip: 0 where captions say left or right (or text is read): a mirrored image makes them false. Drawn scenes need 0; for photos
-        0.5 is usual and costs about 1 caption in 200.
+    flip: 0 where captions say left or right, or describe text, since a mirrored image makes them false. Drawn scenes need 0; for
+        photos 0.5 is usual and makes about 1 caption in 200 false.
 
     Random numbers are torch's. Raises: ArgumentError, an argument out of its range.
     """
 
-    def __init__(
-        self,
-        size: int | Sequence[int] = 224,
-        fit: str = "crop",
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
-        augment: bool = False,
-        flip: float = 0.5,
-        crop_scale: Sequence[float] = (0.6, 1.0),
-        crop_ratio: Sequence[float] = (3 / 4, 4 / 3),
-        interpolation: str = "bilinear",
-    ) -> None:
+    size: int | Sequence[int] = 224
+    fit: str = "crop"
+    mean: Sequence[float] = IMAGENET_MEAN
+    std: Sequence[float] = IMAGENET_STD
+    augment: bool = False
+    flip: float = 0.5
+    crop_scale: Sequence[float] = (0.6, 1.0)
+    crop_ratio: Sequence[float] = (3 / 4, 4 / 3)
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
         self.height: int
         self.width: int
-        self.height, self.width = (size, size) if isinstance(size, int) else _pair("size", size)
-        self.fit, self.augment, self.flip, self.interpolation = fit, augment, float(flip), interpolation
-        self.mean, self.std = tuple(float(x) for x in mean), tuple(float(x) for x in std)
-        self.crop_scale, self.crop_ratio = _pair("crop_scale", crop_scale), _pair("crop_ratio", crop_ratio)
+        self.height, self.width = (self.size, self.size) if isinstance(self.size, int) else _pair("size", self.size)
+        self.size = self.height, self.width
+        self.mean, self.std = tuple(map(float, self.mean)), tuple(map(float, self.std))
+        self.flip = float(self.flip)
+        self.crop_scale, self.crop_ratio = _pair("crop_scale", self.crop_scale), _pair("crop_ratio", self.crop_ratio)
         self._check()
-        self._resample = InterpolationMode(interpolation)
         # pixels * scale + shift = (pixels / 255 - mean) / std
         self._scale = torch.tensor([1 / (255 * std) for std in self.std])[:, None, None]
         self._shift = torch.tensor([-mean / std for mean, std in zip(self.mean, self.std, strict=True)])[:, None, None]
 
     def _check(self) -> None:
-        if int(self.height) != self.height or int(self.width) != self.width or min(self.height, self.width) < 1:
-            raise ArgumentError("size", f"is in pixels, whole and positive, not {[self.height, self.width]}")
-        if max(self.height, self.width) > LARGEST:
-            raise ArgumentError("size", f"is in pixels and at most {LARGEST}, not {[self.height, self.width]}")
-        if self.fit not in FITS:
-            raise ArgumentError("fit", f"is one of {', '.join(FITS)}, not {self.fit!r}")
+        size = [self.height, self.width]
+        if any(int(side) != side or not 1 <= side <= MAX_SIZE for side in size):
+            raise ArgumentError("size", f"is in pixels, whole, from 1 to {MAX_SIZE}, not {size}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ArgumentError("mean", f"and std hold three numbers in 0..1, std above zero, not {list(self.mean)} and {list(self.std)}")
         if not 0 <= self.flip <= 1:
@@ -75,113 +74,86 @@ class Transform:
             raise ArgumentError("crop_scale", f"is [least, greatest] share of the image's area in (0, 1], not {list(self.crop_scale)}")
         if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
             raise ArgumentError("crop_ratio", f"is [least, greatest] width / height, positive, not {list(self.crop_ratio)}")
-        if self.interpolation not in ("nearest", "bilinear", "bicubic"):
-            raise ArgumentError("interpolation", f"is nearest, bilinear or bicubic, not {self.interpolation!r}")
+        for name, value, choices in (("fit", self.fit, FITS), ("interpolation", self.interpolation, INTERPOLATIONS)):
+            if value not in choices:
+                raise ArgumentError(name, f"is one of {', '.join(choices)}, not {value!r}")
 
     def box(self, width: int, height: int) -> Box:
-        """What the model sees of an image of this size when nothing is random."""
+        """The part of an image of this size that the model reads when nothing is random."""
         if self.fit == "squash":
             return 0.0, 0.0, float(width), float(height)
         scale = min(width / self.width, height / self.height)
-        part = min(width, max(1, round(scale * self.width))), min(height, max(1, round(scale * self.height)))
-        left, top = (width - part[0]) // 2, (height - part[1]) // 2
-        return float(left), float(top), float(left + part[0]), float(top + part[1])
+        cols, rows = min(width, max(1, round(scale * self.width))), min(height, max(1, round(scale * self.height)))
+        left, top = (width - cols) // 2, (height - rows) // 2
+        return float(left), float(top), float(left + cols), float(top + rows)
 
     def pixels(self, image: Image.Image) -> tuple[UInt8[Tensor, "3 height width"], Box]:
-        """The model's view in eight bits, not normalised, and the original pixels it covers."""
+        """What the model reads in eight bits, not normalised, and the original pixels that it covers."""
         image = to_rgb(image)
         box = self.box(*image.size)
-        return functional.pil_to_tensor(self._cut(image, box)), _in_original(box, image)
+        return self._resized(image, box), _in_original(box, image)
 
-    def _cut(self, image: Image.Image, box: Box) -> Image.Image:
-        if image.size == (self.width, self.height) and box == (0.0, 0.0, float(self.width), float(self.height)):
-            return image
+    def _resized(self, image: Image.Image, box: Sequence[float]) -> UInt8[Tensor, "3 height width"]:
         left, top, right, bottom = (int(edge) for edge in box)
-        size = [self.height, self.width]
-        return functional.resized_crop(image, top, left, bottom - top, right - left, size, self._resample, antialias=True)
+        if image.size != (self.width, self.height) or (left, top, right, bottom) != (0, 0, self.width, self.height):
+            size, mode = [self.height, self.width], InterpolationMode(self.interpolation)
+            image = functional.resized_crop(image, top, left, bottom - top, right - left, size, mode, antialias=True)
+        return functional.pil_to_tensor(image)
 
-    def evaluate(self, image: Image.Image) -> tuple[Float[Tensor, "3 height width"], Box]:
+    def prepare(self, image: Image.Image) -> tuple[Float[Tensor, "3 height width"], Box]:
+        """The model's input, and the original pixels that it covers."""
         pixels, box = self.pixels(image)
         return self.normalise(pixels[None])[0], box
 
-    def train(self, image: Image.Image) -> Float[Tensor, "3 height width"]:
-        return self.normalise(self.train_pixels(image)[None])[0]
-
-    def train_pixels(self, image: Image.Image) -> UInt8[Tensor, "3 height width"]:
-        """One view as in training (without `augment`: the view of `pixels`), in eight bits."""
+    def training_pixels(self, image: Image.Image) -> UInt8[Tensor, "3 height width"]:
+        """As `pixels`, but random with `augment`."""
         if not self.augment:
             return self.pixels(image)[0]
         image = to_rgb(image)
         width, height = image.size
         top, left, rows, cols = self._random_part(height, width)
-        pixels = functional.pil_to_tensor(self._cut(image, (left, top, left + cols, top + rows)))
+        pixels = self._resized(image, (left, top, left + cols, top + rows))
         return pixels.flip(-1) if bool(torch.rand(()) < self.flip) else pixels
 
-    def augmented(self, pixels: UInt8[Tensor, "images 3 height width"]) -> UInt8[Tensor, "images 3 height width"]:
-        """A batch of views, as `pixels` gives, made random as in training; without `augment` it is handed back as it is."""
+    def augmented_pixels(self, pixels: UInt8[Tensor, "images 3 height width"]) -> UInt8[Tensor, "images 3 height width"]:
+        """A batch of `pixels` made random as in training; without `augment` it is returned as it is."""
         if not self.augment:
             return pixels
         if self.crop_scale != (1.0, 1.0):
-            pixels = torch.stack([self._random_view(one) for one in pixels])
+            pixels = torch.stack([self._random_view(image) for image in pixels])
         if self.flip == 0:
             return pixels
-        return torch.where(self.flips(len(pixels))[:, None, None, None], pixels.flip(-1), pixels)
+        return torch.where(self.random_flips(len(pixels))[:, None, None, None], pixels.flip(-1), pixels)
 
     def _random_view(self, pixels: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "3 height width"]:
-        part = self._random_part(self.height, self.width)
-        return functional.resized_crop(pixels, *part, [self.height, self.width], self._resample, antialias=True)
+        part, mode = self._random_part(self.height, self.width), InterpolationMode(self.interpolation)
+        return functional.resized_crop(pixels, *part, [self.height, self.width], mode, antialias=True)
 
-    def flips(self, images: int) -> Bool[Tensor, " images"]:
+    def random_flips(self, images: int) -> Bool[Tensor, " images"]:
         """Which images of a training batch are mirrored: none without `augment`."""
         return torch.rand(images) < (self.flip if self.augment else 0.0)
 
     def _random_part(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """(top, left, rows, columns) of a random part of an image."""
         if self.crop_scale == (1.0, 1.0):
             left, top, right, bottom = (int(edge) for edge in self.box(width, height))
             return top, left, bottom - top, right - left
-        chooser = v2.RandomResizedCrop((self.height, self.width), self.crop_scale, self.crop_ratio)
-        part = chooser.make_params([torch.empty(1, height, width, device="meta")])
+        crop = v2.RandomResizedCrop((self.height, self.width), self.crop_scale, self.crop_ratio)
+        part = crop.make_params([torch.empty(1, height, width, device="meta")])
         return part["top"], part["left"], part["height"], part["width"]
 
     def normalise(self, pixels: UInt8[Tensor, "images 3 height width"]) -> Float[Tensor, "images 3 height width"]:
         return pixels.float().mul_(self._scale.to(pixels.device)).add_(self._shift.to(pixels.device))
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json`, or any builder of `_target_`s, makes an equal transform of."""
-        return {
-            "_target_": "captioner.data.transforms.Transform",
-            "size": [self.height, self.width],
-            "fit": self.fit,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "augment": self.augment,
-            "flip": self.flip,
-            "crop_scale": list(self.crop_scale),
-            "crop_ratio": list(self.crop_ratio),
-            "interpolation": self.interpolation,
-        }
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "Transform":
-        """Raises: InputError, the record is not what `to_json` writes."""
-        try:
-            return cls(**{key: value for key, value in record.items() if key != "_target_"})
-        except (TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"transform: {error}") from None
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Transform) and self.to_json() == other.to_json()
-
-    def __hash__(self) -> int:
-        return hash(repr(self.to_json()))
-
-    def __repr__(self) -> str:
-        return f"Transform({', '.join(f'{key}={value!r}' for key, value in self.to_json().items() if key != '_target_')})"
+        """The configuration that `build` makes an equal transform of."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {"_target_": "captioner.data.transforms.Transform", **values}
 
 
 def _in_original(box: Box, image: Image.Image) -> Box:
-    """The box in the pixels of the photo that a large image was read from at a smaller scale."""
-    across, down = (original / own for original, own in zip(original_size(image), image.size, strict=True))
+    """The box in the pixels of the original photo, which may be larger than `image` (see `original_size`)."""
+    across, down = (original / size for original, size in zip(original_size(image), image.size, strict=True))
     return box[0] * across, box[1] * down, box[2] * across, box[3] * down
 
 

@@ -89,7 +89,7 @@ def faithfulness(
     """
     check(words, maps, steps=steps, chances=chances, window=window, blur=blur)
     captioner.eval()
-    prepared = captioner.transform.evaluate(to_rgb(image))[0].to(captioner.device)
+    prepared = captioner.transform.prepare(to_rgb(image))[0].to(captioner.device)
     shorter = min(prepared.shape[1:])
     soft = functional.gaussian_blur(prepared, [2 * round(3 * blur * shorter) + 1] * 2, [blur * shorter] * 2)
     ids = torch.tensor(captioner.vocabulary.encode(list(words)), device=captioner.device)

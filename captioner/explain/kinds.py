@@ -42,7 +42,7 @@ def explain(
     if not words:
         raise InputError(f"the caption {caption!r} holds no word to explain")
     chosen = dict(named(kind) for kind in kinds)
-    prepared = captioner.transform.evaluate(to_rgb(image))[0]
+    prepared = captioner.transform.prepare(to_rgb(image))[0]
     ids = torch.tensor(captioner.vocabulary.encode(words))
     return {name: explanation.maps(captioner, prepared, ids) for name, explanation in chosen.items()}
 

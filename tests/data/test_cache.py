@@ -53,7 +53,7 @@ def test_what_was_stored_is_what_the_encoder_gives(captions: CaptionSet, tmp_pat
     assert encoded == len(store) == 5
     assert store.features == 3
     with torch.no_grad():
-        expected = [Encode()(Transform((6, 4)).evaluate(Image.open(captions.path(image)))[0][None]).features[0] for image in (4, 0)]
+        expected = [Encode()(Transform((6, 4)).prepare(Image.open(captions.path(image)))[0][None]).features[0] for image in (4, 0)]
     regions = store.regions(np.array([4, 0])).check()
     assert torch.allclose(regions.features, torch.stack(expected), atol=2e-3)
     assert torch.equal(regions.cells, CELLS)

@@ -60,7 +60,7 @@ def test_a_batch_holds_the_images_asked_for_with_all_their_captions(captions: Ca
     assert tuple(batch.captions.shape) == (3, 3, 5)  # three captions at most; a red dog, <start> and <end>
     assert said(batch, items.vocabulary) == [[tokenize(caption) for caption in SAID[image]] for image in (2, 0, 3)]
     for row, image in zip(batch.images, (2, 0, 3), strict=True):
-        assert torch.equal(row, items.transform.evaluate(Image.open(captions.path(image)))[0])
+        assert torch.equal(row, items.transform.prepare(Image.open(captions.path(image)))[0])
 
 
 def test_a_batch_is_its_items_joined(captions: CaptionSet) -> None:

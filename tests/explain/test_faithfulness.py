@@ -55,7 +55,7 @@ def test_areas_are_those_under_a_curve_drawn_pixel_by_pixel():
     captioner, maps = small("gru"), np.random.default_rng(2).random((4, 16, 24))
     image = Image.fromarray(np.random.default_rng(1).integers(0, 255, (*SIZE, 3), dtype=np.uint8))
     found = faithfulness(captioner, image, WORDS, {"mine": maps}, steps=5, blur=0.1, chances=2)["mine"]
-    prepared = TRANSFORM.evaluate(image)[0]
+    prepared = TRANSFORM.prepare(image)[0]
     ids = torch.tensor(captioner.vocabulary.encode(WORDS))
     blurred = GaussianBlur(11, 1.6)(prepared[None])[0]
     heat = heat_maps(maps, (0.0, 0.0, 24.0, 16.0), (24, 16))
@@ -110,7 +110,7 @@ def test_some_words_score_as_among_all_and_batches_change_nothing():
 def test_what_is_hidden_costs_its_square_and_chance_is_the_mean_over_all_squares():
     captioner = known(lambda read: read)  # log p is linear: hiding costs what was read there
     found = faithfulness(captioner, photo(), WORDS, {"true": true_maps()}, steps=1, window=0.25, chances=20_000)["true"]
-    value = TRANSFORM.evaluate(photo())[0]
+    value = TRANSFORM.prepare(photo())[0]
     read = value[0] + 2 * value[1] - value[2]
     for word, (top, bottom, left, right) in enumerate(PLACES):
         patch = torch.zeros(SIZE)

@@ -26,7 +26,7 @@ def pictures():
 @pytest.mark.parametrize("kind", ["lstm", "transformer"])
 def test_the_maps_of_many_captions_at_once_are_those_of_each_alone(kind):
     model = small(kind)
-    prepared = torch.stack([model.transform.evaluate(image)[0] for image in pictures()])
+    prepared = torch.stack([model.transform.prepare(image)[0] for image in pictures()])
     together = attention_maps(model, prepared, CAPTIONS)
     assert [len(of_image) for of_image in together] == [2, 1, 0]
     for image, captions, maps in zip(pictures(), CAPTIONS, together, strict=True):
@@ -36,7 +36,7 @@ def test_the_maps_of_many_captions_at_once_are_those_of_each_alone(kind):
 
 def test_words_are_cut_out_of_the_maps_that_their_explanation_gives():
     model = small()
-    prepared = torch.stack([model.transform.evaluate(image)[0] for image in pictures()])
+    prepared = torch.stack([model.transform.prepare(image)[0] for image in pictures()])
     tokens = CAPTIONS[1][0]
     captions = [[Spoken(7, ["a", "on"], [])], [Spoken(9, tokens, [(1, 2, "cup", (0,)), (4, 6, "dog", (1, 2))])], []]
     found = object_words(model, prepared, captions, {"attention": Attention(), "gradcam": GradCam()})
