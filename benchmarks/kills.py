@@ -42,7 +42,7 @@ from captioner.records import Regions
 from captioner.training import run  # noqa: F401  everything that a run imports
 from captioner.training.checkpoint_io import WholeCheckpoints
 from captioner.training.folder import STAMP
-from captioner.training.loggers import MetricsFile
+from captioner.training.metrics_file import MetricsFile
 from captioner.training.writer import ModelWriter
 
 WORDS = [

@@ -65,8 +65,8 @@ def test_conf_offers_what_its_files_say_at_the_keys_they_say_it() -> None:
     assert found.at("encoder.trunk.trunk") == found.at("encoder")
     assert found.at("validation.search.constraints") == {"captioner.search.constraints.Constraints"}
     assert found.at("objective.terms.mine.baseline") == found.at("objective.terms.reinforce.baseline")
-    assert found.at("callbacks.mine") == found.at("callbacks.pace")
-    for nowhere in ("", "mine", "data.root", "callbacks", "callbacks.pace.every", "trainer.logger", "encoder[0]"):
+    assert found.at("callbacks.mine") == found.at("callbacks.training_log")
+    for nowhere in ("", "mine", "data.root", "callbacks", "callbacks.training_log.every", "trainer.logger", "encoder[0]"):
         assert not found.at(nowhere)
     assert found.keys["optimizer.optimizer"] == {"_target_", "_partial_", "betas", "eps", "alpha"}
 
@@ -172,7 +172,7 @@ def test_a_poisoned_model_or_checkpoint_acts_nowhere_and_its_target_is_named(
     "word",
     [
         "+callbacks.mine._target_=os.system",
-        "callbacks.pace._target_=captioner.atomic_files.write_atomically",
+        "callbacks.training_log._target_=captioner.atomic_files.write_atomically",
         "+mine={_target_:os.system,command:touch canary}",
         "trainer._target_=captioner.bundle.torch.load",
         "+trainer.logger={_target_:captioner.training.writer.ModelWriter,folder:canary}",

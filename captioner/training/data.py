@@ -1,4 +1,4 @@
-"""The Lightning data module: splits, transform and vocabulary -> loaders whose order and random crops depend on seed and epoch alone."""
+"""The Lightning data module. The order and the random crops of its loaders depend only on seed and epoch."""
 
 import itertools
 import os
@@ -22,38 +22,38 @@ from captioner.records import Batch
 from captioner.training.accumulation import GroupedBatches
 from captioner.vocabulary import Vocabulary
 
-HELD_BYTES = 2**30
-"""Sets that take less than this at the model's size are held in memory when nothing is said."""
+MEMORY_BYTES = 2**30
+"""Data sets that take less than this at the model's size are held in memory by default."""
 
 
 class EpochSampler(Sampler[int]):
-    """Tickets of one epoch, `epoch * items + index`, shuffled by (seed, epoch); each process draws its own share, filled up by repetition.
+    """Yields the tickets of one epoch, `epoch * items + index`, shuffled by (seed, epoch).
 
-    A ticket tells a worker process the epoch as well as the item. `first`: only so many items, the first ones.
+    A ticket tells a worker process the epoch as well as the item. Every process yields its share; all
+    shares are made equally long by repetition. first: the number of items, the first ones; None, all.
     """
 
     def __init__(self, items: int, seed: int, shuffle: bool, epoch: int = 0, first: int | None = None) -> None:
         self.items, self.seed, self.shuffle, self.epoch = items, seed, shuffle, epoch
-        self.taken = items if first is None else min(first, items)
+        self.count = items if first is None else min(first, items)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-self.taken // _processes()[1])
+        return -(-self.count // _rank_and_world_size()[1])
 
     def __iter__(self) -> Iterator[int]:
-        order = list(range(self.taken))
+        order = list(range(self.count))
         if self.shuffle:
             random.Random(f"order/{self.seed}/{self.epoch}").shuffle(order)
-        rank, processes = _processes()
-        share = itertools.islice(itertools.cycle(order), rank, len(self) * processes, processes)
-        for index in share:
+        rank, processes = _rank_and_world_size()
+        for index in itertools.islice(itertools.cycle(order), rank, len(self) * processes, processes):
             yield self.epoch * self.items + index
 
 
 class SeededBatches(Dataset[Batch]):
-    """A data set asked by tickets: a batch's random numbers depend on seed, epoch and its first item, whichever process makes it."""
+    """A data set indexed by tickets: a batch's random numbers depend on seed, epoch and its first item, in whichever process."""
 
     def __init__(self, items: CaptionDataset, seed: int) -> None:
         self.items, self.seed = items, seed
@@ -71,7 +71,7 @@ class SeededBatches(Dataset[Batch]):
 
 @contextmanager
 def _random_numbers(seed: str) -> Iterator[None]:
-    """Torch's numbers on the CPU follow `seed` inside and go on outside as if nothing had been drawn."""
+    """Inside, torch's random numbers on the CPU follow `seed`; outside, they go on as if none had been drawn."""
     generator = torch.default_generator
     state = generator.get_state()
     generator.manual_seed(random.Random(seed).getrandbits(63))
@@ -81,22 +81,25 @@ def _random_numbers(seed: str) -> Iterator[None]:
         generator.set_state(state)
 
 
-def _processes() -> tuple[int, int]:
-    """(rank, how many) of the training processes."""
+def _rank_and_world_size() -> tuple[int, int]:
+    """Of the training processes."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
 
 
 class CaptioningData(LightningDataModule):
-    """Loaders of the splits `train` and `val`.
+    """The loaders of the splits `train` and `val`.
 
-    batch_size: images, each with all its captions (or `captions_per_image` of them, drawn anew each epoch).
+    features: regions computed beforehand, by split.
+    batch_size: images, each with all its captions (or `captions_per_image` of them, sampled again each
+        epoch).
     evaluation_batch_size: images; None, as batch_size.
-    num_workers: processes that read images; None, none for what is held in memory and one a core less one elsewhere.
-    hold_in_memory: images in eight bits at the model's size; None, where that takes less than a gibibyte and no crops are cut.
+    num_workers: processes that read images; None, one per core but one, and none for data in memory.
+    hold_in_memory: images in eight bits at the model's size; None, if that takes less than a gibibyte
+        and no crops are cut.
+    validation_images: the number of images that are validated, the first ones; None, all.
     boxes: of the training captions' words, for the batches' `box_targets`.
-    features: regions computed beforehand, by split. validation_images: so many are validated, the first ones; None, all.
     Raises: ArgumentError, a size below 1.
     """
 
@@ -137,29 +140,29 @@ class CaptioningData(LightningDataModule):
         return GroupedBatches(loader, lambda: (trainer.accumulate_grad_batches, trainer.num_training_batches))
 
     def train_batches(self) -> int:
-        """Batches an epoch of this process."""
+        """Batches per epoch of this process."""
         return -(-len(EpochSampler(len(self.splits["train"]), self.seed, shuffle=True)) // self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self.loader("val", first=self.validation_images)
 
     def loader(self, split: str, train: bool = False, epoch: int = 0, first: int | None = None) -> DataLoader[Batch]:
-        """Batches of a split, shuffled and made random where it is to train on."""
+        """Batches of a split; for training they are shuffled and transformed at random."""
         captions = self.splits[split]
-        held = self._held(captions, train)
+        in_memory = self._holds_in_memory(captions, train)
         items = CaptionDataset(
             captions,
             self.vocabulary,
             self.transform,
             train=train,
             captions_per_image=self.captions_per_image if train else None,
-            hold_in_memory=held,
+            hold_in_memory=in_memory,
             max_words=self.max_words if train else None,
             features=self.features.get(split),
             boxes=self.boxes if train else None,
         )
-        workers = self.num_workers if self.num_workers is not None else _spare_cores()
-        workers = 0 if self.num_workers is None and (held or split in self.features) else workers
+        default_workers = 0 if in_memory or split in self.features else _spare_cores()
+        workers = default_workers if self.num_workers is None else self.num_workers
         return DataLoader(
             SeededBatches(items, self.seed),
             batch_size=self.batch_size if train else self.evaluation_batch_size,
@@ -167,21 +170,22 @@ class CaptioningData(LightningDataModule):
             collate_fn=collate,
             num_workers=workers,
             persistent_workers=workers > 0,
-            worker_init_fn=_end_quietly,
+            worker_init_fn=_exit_on_sigterm,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator().manual_seed(self.seed),
         )
 
-    def _held(self, captions: CaptionSet, train: bool) -> bool:
+    def _holds_in_memory(self, captions: CaptionSet, train: bool) -> bool:
         if self.hold_in_memory is not None:
             return self.hold_in_memory
         transform = self.transform
-        crops = train and transform.augment and tuple(transform.crop_scale) != (1.0, 1.0)
-        return not crops and len(captions) * 3 * transform.height * transform.width < HELD_BYTES
+        random_crops = train and transform.augment and tuple(transform.crop_scale) != (1.0, 1.0)
+        return not random_crops and len(captions) * 3 * transform.height * transform.width < MEMORY_BYTES
 
 
-def _end_quietly(_: int) -> None:
-    """A signal to the whole group of processes ends a worker too; torch would call that a failure, over the head of what ends the run."""
+def _exit_on_sigterm(_: int) -> None:
+    """A signal to the whole process group ends a worker too, which torch would report as a failure before
+    the run reports why it ends."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 

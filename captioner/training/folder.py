@@ -16,7 +16,7 @@ from captioner.errors import InputError
 from captioner.json_files import read_json
 from captioner.locks import locked_folder, remove_stale_lock
 from captioner.processes import is_first_process
-from captioner.training.loggers import carry_rows
+from captioner.training.metrics_file import copy_rows
 
 STAMP = "CAPTIONER_RUN_STAMP"
 """Environment variable: the last part of a run's folder that was named by the clock; the processes of one run share it."""
@@ -133,7 +133,7 @@ def begin_folder(folder: Path, config: str, resume: Path | None) -> None:
         return
     clean(old)
     checkpoint = read_checkpoint(resume, mmap=True)
-    carry_rows(old / "metrics.csv", folder / "metrics.csv", checkpoint["global_step"])
+    copy_rows(old / "metrics.csv", folder / "metrics.csv", checkpoint["global_step"])
     scores = old / "results" / "scores_val.json"
     model = folder_or_backup(old / "model")
     known = old != folder.resolve() and model.is_dir() and scores.is_file()

@@ -1,4 +1,4 @@
-"""The Lightning module: wiring between a captioner, an objective, a search and a scorer."""
+"""The Lightning module: it connects a captioner, an objective, a search and a scorer."""
 
 import json
 import math
@@ -17,14 +17,15 @@ from captioner.model import Captioner, Hypothesis
 from captioner.objectives.objective import Objective
 from captioner.records import Batch, Shares
 from captioner.search.hypotheses import Found
-from captioner.training.watch import rollout_health
+from captioner.training.map_health import rollout_health
 
 
 class CaptioningModule(LightningModule):
-    """Train by an objective, validate by searching freely.
+    """Trains by an objective, and validates by free search.
 
-    make_optimizer: captioner -> optimizer. make_scheduler: (optimizer, epoch_steps) -> scheduler, stepped after every optimizer step.
-    configuration: the run's, kept in every checkpoint as a JSON string.
+    make_optimizer: captioner -> optimizer.
+    make_scheduler: (optimizer, epoch_steps) -> scheduler, which is stepped after every optimizer step.
+    configuration: of the run; it is stored in every checkpoint as a JSON string.
     """
 
     def __init__(
@@ -46,28 +47,28 @@ class CaptioningModule(LightningModule):
         self.configuration = configuration
 
     def on_fit_start(self) -> None:
-        """Lightning keeps the mode that it finds, which is evaluation for a loaded model. What is frozen keeps its own."""
+        """Lightning would keep evaluation mode, which a loaded model has. Frozen parts stay in it."""
         self.train()
 
     def training_step(self, batch: Batch, _: int) -> dict[str, Float[Tensor, ""]]:
-        """`mean`: the batch's own loss. `loss`: what the step needs, which is the same unless gradients are accumulated."""
+        """`mean`: the batch's loss. `loss`: the same, or where gradients are accumulated, its part of the group's."""
         collected = self.objective.collect(self.captioner, batch)
         images = len(batch.indices)
-        if self.logs_now():
-            measured: dict[str, Any] = {**self.objective.statistics(collected), **rollout_health(collected.rollout)}
-            self.log_dict({f"train/{name}": value for name, value in measured.items()}, batch_size=images)
+        if self.is_logging_step():
+            statistics: dict[str, Any] = {**self.objective.statistics(collected), **rollout_health(collected.rollout)}
+            self.log_dict({f"train/{name}": value for name, value in statistics.items()}, batch_size=images)
         terms = self.objective.losses(collected)
         loss = torch.stack(list(terms.values())).sum()
         self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=images)
         self.log("train/loss", loss, prog_bar=True, batch_size=images)
-        return {"loss": self.of_group(terms, batch.shares, loss), "mean": loss.detach()}
+        return {"loss": self.group_loss(terms, batch.shares, loss), "mean": loss.detach()}
 
-    def of_group(self, terms: Mapping[str, Float[Tensor, ""]], shares: Shares | None, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """What the batch adds to its group's loss, times the number that Lightning divides every batch's loss by, full group or not."""
+    def group_loss(self, terms: Mapping[str, Float[Tensor, ""]], shares: Shares | None, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """The batch's part of its group's loss. Lightning divides every loss by the size of a full group, so it is multiplied first."""
         return loss if shares is None else self.objective.shared(terms, shares) * self.trainer.accumulate_grad_batches
 
-    def logs_now(self) -> bool:
-        """Whether this step's numbers are kept: what costs time is measured then only."""
+    def is_logging_step(self) -> bool:
+        """Whether this step's numbers are logged; statistics that cost time are computed only then."""
         every = getattr(self.trainer, "log_every_n_steps", 0)
         return every > 0 and (self.global_step + 1) % every == 0
 
@@ -75,14 +76,14 @@ class CaptioningModule(LightningModule):
         self.scores.reset()
 
     def validation_step(self, batch: Batch, _: int) -> dict[str, list[list[Hypothesis]]]:
-        found = self.captioner.generate(batch.images, self.search)
-        said = [" ".join(self.captioner.vocabulary.decode(hypotheses[0].words)) for hypotheses in found]
-        self.scores.update(self.scores.ids(batch.indices), said)
-        return {"found": found}
+        hypotheses = self.captioner.generate(batch.images, self.search)
+        captions = [" ".join(self.captioner.vocabulary.decode(best.words)) for best, *_ in hypotheses]
+        self.scores.update(self.scores.ids(batch.indices), captions)
+        return {"hypotheses": hypotheses}
 
     def on_validation_epoch_end(self) -> None:
-        row = {f"val/{name}": float(value) for name, value in self.scores.compute().items() if name != "images"}
-        self.log_dict(row, batch_size=1, rank_zero_only=False, sync_dist=False)
+        scores = {f"val/{name}": float(value) for name, value in self.scores.compute().items() if name != "images"}
+        self.log_dict(scores, batch_size=1, rank_zero_only=False, sync_dist=False)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.captioner)
@@ -90,14 +91,14 @@ class CaptioningModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def epoch_steps(self) -> int:
-        """Optimizer steps an epoch. Lightning's own estimate would start the loader's workers before a resumed run knows its epoch."""
+        """Optimizer steps per epoch. Lightning's estimate would start the loader's workers before a resumed run knows its epoch."""
         trainer: Any = self.trainer
         batches, limit = trainer.datamodule.train_batches(), trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
         return max(1, math.ceil(batches / trainer.accumulate_grad_batches))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """What `Captioner.load` and `resume=` need, as JSON strings: nothing else than plain values and tensors is pickled."""
+        """Add what `Captioner.load` and `resume=` need, as JSON strings: only plain values and tensors are pickled."""
         record = {"config": self.captioner.config, "vocabulary": self.captioner.vocabulary.to_json()}
         checkpoint["captioner"] = {name: json.dumps(value) for name, value in record.items()}
         checkpoint["configuration"] = json.dumps(self.configuration)

@@ -1,4 +1,4 @@
-"""Which parameters learn how fast, and how that changes over a run."""
+"""Learning rates and weight decay: per group of parameters, and over the steps of a run."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,23 +11,25 @@ from torch.optim.lr_scheduler import LambdaLR
 from captioner.encoders.encoder import Encoder
 from captioner.errors import ArgumentError
 
-LARGEST = 1e36
-"""Of learning rates: what the steps of every optimizer hold in 32 bits."""
+MAXIMUM_LR = 1e36
+"""Learning rates are below this, so that the steps of every optimizer are finite in 32 bits."""
 
 
-def grouped(
+def build_optimizer(
     captioner: nn.Module, optimizer: Callable[..., Optimizer], lr: float, encoder_lr: float, weight_decay: float = 0.0
 ) -> Optimizer:
     """An optimizer over four groups: the encoder's parameters and all others, each as matrices, which decay, and vectors, which do not.
 
-    Only an encoder's `backbone` counts as the encoder: what is trained from random weights on top of it learns as the decoder does.
+    Only an encoder's `backbone` counts as the encoder: layers on top of it, which are trained from random
+    weights, learn as the decoder does.
 
-    `optimizer` is called with the groups; `lr` and `encoder_lr` are the highest learning rates. A frozen parameter lies in its group,
-    gets no gradient and may be unfrozen later. Raises: ArgumentError, a rate not positive or a negative decay.
+    `optimizer` is called with the groups; `lr` and `encoder_lr` are the highest learning rates. A
+    frozen parameter is in its group, gets no gradient, and may be unfrozen later.
+    Raises: ArgumentError, a rate that is not positive or a negative decay.
     """
     for name, value in (("lr", lr), ("encoder_lr", encoder_lr)):
-        if not 0 < value < LARGEST:
-            raise ArgumentError(name, f"is a learning rate and must be positive, and below {LARGEST:g}, not {value}")
+        if not 0 < value < MAXIMUM_LR:
+            raise ArgumentError(name, f"is a learning rate and must be positive, and below {MAXIMUM_LR:g}, not {value}")
     if weight_decay < 0:
         raise ArgumentError("weight_decay", f"must not be negative, not {weight_decay}")
     whole = captioner.get_submodule("encoder")
@@ -48,8 +50,9 @@ def _split(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -
 def warmup_cosine(optimizer: Optimizer, epoch_steps: int, epochs: int, warmup: float = 0.05, floor: float = 0.01) -> LambdaLR:
     """Linear from zero over the first `warmup` (share of all steps), then half a cosine down to `floor` (share of the highest rate).
 
-    `epochs` is the horizon: give a run that will be resumed its final number of epochs from the start.
-    Source: Loshchilov and Hutter 2017, eq. 5, without restarts. Raises: ArgumentError, a share outside [0, 1] or a horizon below one step.
+    `epochs` is the horizon: a run that will be resumed needs its final number of epochs from the start.
+    Source: Loshchilov and Hutter 2017, eq. 5, without restarts. Raises: ArgumentError, a share outside
+    [0, 1] or a horizon below one step.
     """
     _check(epoch_steps, epochs, warmup=warmup, floor=floor)
     steps = epoch_steps * epochs
@@ -71,15 +74,15 @@ def warmup_constant(optimizer: Optimizer, epoch_steps: int, epochs: int, warmup:
     return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / rising))
 
 
-def set_groups(optimizer: Optimizer, schedule: LambdaLR, asked: Sequence[Mapping[str, Any]]) -> None:
-    """Give an optimizer's groups the numbers of those `asked` for, the rates as the schedule has them at its present step.
+def set_param_groups(optimizer: Optimizer, schedule: LambdaLR, configured: Sequence[Mapping[str, Any]]) -> None:
+    """Give the optimizer's groups the `configured` numbers, with the rates of the schedule's present step.
 
     lr = highest rate * schedule's factor at `last_epoch`
     """
-    schedule.base_lrs = [group["lr"] for group in asked]
-    for group, wanted, factor in zip(optimizer.param_groups, asked, schedule.lr_lambdas, strict=True):
-        numbers = {name: value for name, value in wanted.items() if name != "params"}
-        group.update(numbers, initial_lr=wanted["lr"], lr=wanted["lr"] * factor(schedule.last_epoch))
+    schedule.base_lrs = [group["lr"] for group in configured]
+    for group, new, factor in zip(optimizer.param_groups, configured, schedule.lr_lambdas, strict=True):
+        numbers = {name: value for name, value in new.items() if name != "params"}
+        group.update(numbers, initial_lr=new["lr"], lr=new["lr"] * factor(schedule.last_epoch))
 
 
 def _check(epoch_steps: int, epochs: int, **shares: float) -> None:

@@ -33,8 +33,6 @@ from captioner.processes import is_first_process
 from captioner.processor import use_threads
 from captioner.progress import progress
 from captioner.records import Regions
-from captioner.training.averaging import Averaging
-from captioner.training.callbacks import AsConfigured
 from captioner.training.checkpoint_io import WholeCheckpoints
 from captioner.training.checks import check_values
 from captioner.training.configuration import plain
@@ -44,8 +42,10 @@ from captioner.training.folder import begin_folder, check_places, claimed
 from captioner.training.images import TRAINED_ON, check_images, warn_of_other_pictures
 from captioner.training.module import CaptioningModule
 from captioner.training.recorded import history
+from captioner.training.resuming import ResumeOverrides
 from captioner.training.supervision import check_boxes, training_boxes
 from captioner.training.transfer import carry_over, same_base
+from captioner.training.weight_averaging import WeightAverage
 from captioner.training.writer import link_latest, rescore, write_results
 from captioner.vocabulary import Vocabulary, count_tokens
 
@@ -317,8 +317,8 @@ def make_module(config: Mapping[str, Any], captioner: Captioner, validation: Cap
 
 
 def make_trainer(config: Mapping[str, Any]) -> Trainer:
-    callbacks = [*make_each(config, "callbacks"), AsConfigured()]
-    callbacks.sort(key=lambda callback: isinstance(callback, Averaging))  # it takes the average away again: after all that look at it
+    callbacks = [*make_each(config, "callbacks"), ResumeOverrides()]
+    callbacks.sort(key=lambda callback: isinstance(callback, WeightAverage))  # it takes the average away again: after all that look at it
     return built(
         config,
         "trainer",

@@ -32,7 +32,7 @@ class ModelWriter(Callback):
         if folder_or_backup(self.folder / "model").is_dir():
             self.best = state_dict["best"]
 
-    def forget(self) -> None:
+    def reset_best(self) -> None:
         """The next validation's model is the best."""
         self.best = None
 

@@ -26,7 +26,7 @@ from captioner.objectives.supervised import Supervised
 from captioner.objectives.term import CollectedRollouts
 from captioner.records import AttentionMode, Batch, BoxTargets, Rollout, Shares, StepRecord, map_tensors
 from captioner.search.beam import BeamSearch
-from captioner.training.accumulation import GroupedBatches, shared
+from captioner.training.accumulation import GroupedBatches, with_shares
 from captioner.training.data import CaptioningData
 from captioner.training.module import CaptioningModule
 from captioner.vocabulary import Vocabulary
@@ -202,7 +202,7 @@ def test_a_term_of_the_whole_is_the_sum_over_parts_weighed_by_their_shares(name:
         Batch(torch.zeros(len(captions[i]), 3, 1, 1), captions[i], torch.arange(len(captions[i])), own.box_targets)
         for i, own in zip(slices, parts, strict=True)
     ]
-    shares = [getattr(batch.shares, term.mean_over) for batch in shared(batches)]
+    shares = [getattr(batch.shares, term.mean_over) for batch in with_shares(batches)]
     assert len(set(shares)) > 1
     total = sum(share * term(own) for share, own in zip(shares, parts, strict=True))
     assert total.item() == pytest.approx(term(collected).item(), rel=1e-12)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from runs import SMALL, differing, draw_coco, small_run, train
 
-from captioner.training.callbacks import Pace
 from captioner.training.ending import Ending
+from captioner.training.progress_reports import TrainingLog
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,15 +26,15 @@ def coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def signal_at(epoch: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """This process gets the signal at the first batch of that epoch, once."""
-    ended, sent = Pace.on_train_batch_end, list[int]()
+    ended, sent = TrainingLog.on_train_batch_end, list[int]()
 
-    def batch_end(self: Pace, trainer: Any, *rest: Any) -> None:
+    def batch_end(self: TrainingLog, trainer: Any, *rest: Any) -> None:
         ended(self, trainer, *rest)
         if trainer.current_epoch + 1 == epoch and not sent:
             sent.append(number)
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(Pace, "on_train_batch_end", batch_end)
+    monkeypatch.setattr(TrainingLog, "on_train_batch_end", batch_end)
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> str:

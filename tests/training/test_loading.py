@@ -42,7 +42,7 @@ def same(one: list[Batch], other: list[Batch]) -> bool:
     return all(left.shape == right.shape and torch.equal(left, right) for left, right in pairs)
 
 
-def test_an_epoch_is_the_same_whatever_was_drawn_before_and_in_other_processes(captions: CaptionSet) -> None:
+def test_an_epoch_is_the_same_whatever_was_drawn_before_and_in_other_rank_and_world_size(captions: CaptionSet) -> None:
     first = epoch(make(captions, num_workers=0), 2)
     torch.rand(5)
     assert same(first, epoch(make(captions, num_workers=0), 2))
@@ -71,11 +71,11 @@ def test_every_image_is_shown_once_an_epoch_and_validation_keeps_the_order(capti
 
 
 @given(items=st.integers(1, 40), processes=st.integers(1, 5), number=st.integers(0, 3), shuffle=st.booleans())
-def test_processes_share_an_epoch_and_repeat_only_to_be_equal(items: int, processes: int, number: int, shuffle: bool) -> None:
+def test_rank_and_world_size_share_an_epoch_and_repeat_only_to_be_equal(items: int, processes: int, number: int, shuffle: bool) -> None:
     shares = []
     with pytest.MonkeyPatch.context() as patch:
         for rank in range(processes):
-            patch.setattr(room, "_processes", lambda rank=rank: (rank, processes))
+            patch.setattr(room, "_rank_and_world_size", lambda rank=rank: (rank, processes))
             sampler = EpochSampler(items, seed=5, shuffle=shuffle)
             sampler.set_epoch(number)
             shares.append(list(sampler))

@@ -10,7 +10,7 @@ from torch import nn
 
 from captioner.encoders.self_attention import SelfAttention
 from captioner.encoders.small import SmallConv
-from captioner.training.optimization import grouped, warmup_constant, warmup_cosine
+from captioner.training.optimization import build_optimizer, warmup_constant, warmup_cosine
 
 
 def captioner() -> nn.Module:
@@ -19,7 +19,7 @@ def captioner() -> nn.Module:
 
 def test_matrices_decay_vectors_do_not_and_the_encoder_has_its_own_rate() -> None:
     model = captioner()
-    optimizer = grouped(model, torch.optim.AdamW, lr=0.3, encoder_lr=0.1, weight_decay=0.2)
+    optimizer = build_optimizer(model, torch.optim.AdamW, lr=0.3, encoder_lr=0.1, weight_decay=0.2)
     found = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     assert len(found) == len(list(model.parameters()))
     for name, parameter in model.named_parameters():
@@ -31,7 +31,7 @@ def test_matrices_decay_vectors_do_not_and_the_encoder_has_its_own_rate() -> Non
 def test_what_learns_on_top_of_a_trunk_learns_at_the_decoders_rate() -> None:
     encoder = SelfAttention(SmallConv(channels=(5,), kernels=(3,), strides=(2,), blocks=(0,)), features=8, heads=2, layers=1)
     model = nn.ModuleDict({"encoder": encoder, "decoder": nn.Linear(5, 7)})
-    optimizer = grouped(model, torch.optim.AdamW, lr=0.3, encoder_lr=0.1)
+    optimizer = build_optimizer(model, torch.optim.AdamW, lr=0.3, encoder_lr=0.1)
     rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
     assert len(rates) == len(list(model.parameters()))
     for name, parameter in model.named_parameters():
@@ -41,7 +41,7 @@ def test_what_learns_on_top_of_a_trunk_learns_at_the_decoders_rate() -> None:
 def test_a_frozen_parameter_stays_where_it_is_until_it_is_unfrozen() -> None:
     model = captioner()
     model["encoder"].requires_grad_(False)
-    optimizer = grouped(model, torch.optim.AdamW, lr=0.3, encoder_lr=0.1, weight_decay=0.2)
+    optimizer = build_optimizer(model, torch.optim.AdamW, lr=0.3, encoder_lr=0.1, weight_decay=0.2)
     before = model["encoder"].weight.detach().clone()
     for unfrozen in (False, True):
         model["encoder"].requires_grad_(unfrozen)
@@ -54,7 +54,7 @@ def test_a_frozen_parameter_stays_where_it_is_until_it_is_unfrozen() -> None:
 @pytest.mark.parametrize("values", [{"lr": 0.0}, {"encoder_lr": -1.0}, {"weight_decay": -0.1}])
 def test_rates_out_of_range_are_refused_by_name(values: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(values))):
-        grouped(captioner(), torch.optim.AdamW, **{"lr": 0.1, "encoder_lr": 0.1, **values})
+        build_optimizer(captioner(), torch.optim.AdamW, **{"lr": 0.1, "encoder_lr": 0.1, **values})
 
 
 def rates(schedule: object, steps: int) -> list[float]:

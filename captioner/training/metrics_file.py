@@ -1,4 +1,4 @@
-"""A run's numbers as one table that any spreadsheet opens."""
+"""The numbers that a run logs, as a table that any spreadsheet program opens."""
 
 import csv
 import io
@@ -15,10 +15,13 @@ FIRST = ("epoch", "step")
 
 
 class MetricsFile(Logger):
-    """`metrics.csv` in `folder`: a row per logged step, later columns added as they turn up.
+    """`metrics.csv` in `folder`: one row per logged step; new columns are added when they first occur.
 
-    A step's row is in the file as soon as the step is over. Numbers of the same step that arrive later are put into its row. Rows
-    that are in the file already stay: a resumed run goes on below them.
+    A step's row is in the file as soon as the step is over. Numbers of the same step that arrive
+    later are added to its row. Rows that are in the file already stay: a resumed run goes on below
+    them.
+    Lightning's CSVLogger (2.6) deletes a metrics.csv that it finds, writes a row for every call instead
+    of every step, and rewrites the file in place, so that a kill can destroy it.
     """
 
     def __init__(self, folder: str) -> None:
@@ -26,8 +29,8 @@ class MetricsFile(Logger):
         self.path = Path(folder) / "metrics.csv"
         self._columns: list[str] = []
         self._row: dict[str, Any] = {}
-        self._begins: int | None = None
-        """Where the row begins in the file, in bytes, once it is there."""
+        self._row_start: int | None = None
+        """Where the row begins in the file, in bytes; None before it is written."""
         self._changed = False
 
     @property
@@ -39,26 +42,19 @@ class MetricsFile(Logger):
         return ""
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the configuration is a file of its own."""
+        """Writes nothing: the configuration has its own file."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         if self._row and self._row["step"] != step:
-            self._write()
-            self._row, self._begins = {}, None
+            self.save()
+            self._row, self._row_start = {}, None
         self._row = {**self._row, "step": step, **metrics}
         self._changed = True
 
     @rank_zero_only
     def save(self) -> None:
-        """Lightning calls this after it has logged a step's numbers."""
-        self._write()
-
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        self._write()
-
-    def _write(self) -> None:
+        """Write the row. Lightning calls this after it has logged a step's numbers."""
         if not self._changed:
             return
         if not self._columns and self.path.is_file():
@@ -67,42 +63,48 @@ class MetricsFile(Logger):
             if not self.path.read_bytes().endswith(b"\n"):
                 write_atomically(self.path, _table(self._columns, rows), durable=False)
         if any(name not in self._columns for name in self._row):
-            self._widen()
-        elif self._begins is None:
+            self._add_columns()
+        elif self._row_start is None:
             self._append()
         else:
-            written = self.path.read_bytes()[: self._begins]
-            write_atomically(self.path, written + _line(self._columns, self._row), durable=False)
+            self._replace_row(self.path.read_bytes()[: self._row_start])
         self._changed = False
 
-    def _widen(self) -> None:
+    def finalize(self, status: str) -> None:
+        self.save()
+
+    def _add_columns(self) -> None:
         rows = read_rows(self.path)
-        before = rows[:-1] if self._begins is not None else rows
+        before = rows[:-1] if self._row_start is not None else rows
         self._columns = [*FIRST, *sorted({*self._columns, *self._row} - {*FIRST})]
-        written = _table(self._columns, before)
-        self._begins = len(written)
-        write_atomically(self.path, written + _line(self._columns, self._row), durable=False)
+        self._replace_row(_table(self._columns, before))
+
+    def _replace_row(self, above: bytes) -> None:
+        """Write the whole file again: what is `above` the row, and the row."""
+        self._row_start = len(above)
+        write_atomically(self.path, above + _line(self._columns, self._row), durable=False)
 
     def _append(self) -> None:
-        """In one system call, so that a kill finds the row in the file or not."""
+        """Append the row in one system call, so that a kill leaves all of it or nothing."""
         try:
             with self.path.open("ab", buffering=0) as file:
-                self._begins = file.tell()
+                self._row_start = file.tell()
                 file.write(_line(self._columns, self._row))
         except OSError as error:
             raise unwritable_error(self.path, error) from error
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics file; none where there is no file. A last row that a kill or a full disk cut short is left out."""
+    """The rows of a metrics file, none if there is no file. A last row that was cut short by a kill
+    or a full disk is left out."""
     if not path.is_file():
         return []
-    whole, end, _ = path.read_bytes().rpartition(b"\n")
-    return list(csv.DictReader(io.StringIO((whole + end).decode("utf-8"), newline="")))
+    lines, end, _ = path.read_bytes().rpartition(b"\n")
+    return list(csv.DictReader(io.StringIO((lines + end).decode("utf-8"), newline="")))
 
 
-def carry_rows(old: Path, new: Path, steps: int) -> None:
-    """Begin a new metrics file with the rows of an old one's first steps."""
+def copy_rows(old: Path, new: Path, steps: int) -> None:
+    """Begin a new metrics file with the rows of the first `steps` steps of an old one."""
     rows = [row for row in read_rows(old) if row.get("step", "").isdigit() and int(row["step"]) < steps]
     if rows:
         write_atomically(new, _table(list(rows[0]), rows))

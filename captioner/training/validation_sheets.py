@@ -15,12 +15,12 @@ from captioner.data.images import UnreadableImageError, open_image
 from captioner.errors import ArgumentError
 
 
-class Pictures(Callback):
-    """Captions the first `images` validation images with the validation's search, and hands their sheets to the loggers that take pictures.
+class ValidationSheets(Callback):
+    """Captions the first `images` validation images with the validation's search, and gives their sheets to the loggers that take images.
 
-    Those are TensorBoard's and W&B's; where there is none and no folder, nothing is captioned. folder: `epoch_01_1.png` (epoch, image)
-    are written there too; None, they are not. Random numbers of training go on as if nothing had been drawn. Raises: ArgumentError, a
-    number below 0.
+    These loggers are TensorBoard's and W&B's; if there is none and no folder, nothing is captioned.
+    folder: `epoch_01_1.png` (epoch, image) are written there too; None, they are not. The random
+    numbers of training go on as if nothing had been drawn. Raises: ArgumentError, a number below 0.
     """
 
     def __init__(self, images: int = 4, folder: str | None = None) -> None:
@@ -29,35 +29,35 @@ class Pictures(Callback):
         self.images, self.folder = images, None if folder is None else Path(folder)
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        takers = [logger for logger in trainer.loggers if takes_pictures(logger)]
-        if trainer.sanity_checking or not trainer.is_global_zero or not self.images or not (takers or self.folder):
+        loggers = [logger for logger in trainer.loggers if takes_images(logger)]
+        if trainer.sanity_checking or not trainer.is_global_zero or not self.images or not (loggers or self.folder):
             return
         epoch = trainer.current_epoch + 1
-        for number, caption in enumerate(self.captions(trainer, pl_module), 1):
+        for number, caption in enumerate(self.caption_images(trainer, pl_module), 1):
             sheet = caption.overlay(title=f"{caption.text or '(no word)'}   (epoch {epoch})")
-            for logger in takers:
-                hand_over(logger, f"val/attention_{number}", sheet, caption.text, trainer.global_step)
+            for logger in loggers:
+                log_image(logger, f"val/attention_{number}", sheet, caption.text, trainer.global_step)
             if self.folder is not None:
                 with atomic_file(self.folder / f"epoch_{epoch:02d}_{number}.png", durable=False) as temporary:
                     sheet.save(temporary)
 
-    def captions(self, trainer: Any, module: Any) -> list[DrawableCaption]:
-        """Of the same images every time."""
+    def caption_images(self, trainer: Any, module: Any) -> list[DrawableCaption]:
+        """The captions of the same images every time."""
         split = trainer.datamodule.splits["val"]
-        photos = []
+        images = []
         for index in range(min(self.images, len(split))):
-            with suppress(UnreadableImageError):  # validation has said so
-                photos.append(open_image(split.path(index)))
+            with suppress(UnreadableImageError):  # validation has warned about it
+                images.append(open_image(split.path(index)))
         with torch.random.fork_rng(), trainer.precision_plugin.val_step_context():
-            return list(module.captioner.caption(photos, search=module.search))
+            return list(module.captioner.caption(images, search=module.search))
 
 
-def takes_pictures(logger: Any) -> bool:
+def takes_images(logger: Any) -> bool:
     return hasattr(logger, "log_image") or hasattr(getattr(logger, "experiment", None), "add_image")
 
 
-def hand_over(logger: Any, name: str, sheet: Image.Image, text: str, step: int) -> None:
-    """W&B's logger has `log_image`, TensorBoard's writer `add_image`, which takes arrays (height, width, 3)."""
+def log_image(logger: Any, name: str, sheet: Image.Image, text: str, step: int) -> None:
+    """W&B's logger has `log_image`; TensorBoard's writer has `add_image`, which takes arrays (height, width, 3)."""
     if hasattr(logger, "log_image"):
         logger.log_image(key=name, images=[sheet], step=step, caption=[text])
     else:
