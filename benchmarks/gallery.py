@@ -1,7 +1,8 @@
-"""Seconds until a gallery of a thousand images is open, and milliseconds a frame while it scrolls, in a headless Chromium.
+"""Seconds until a gallery of a thousand images is open, and milliseconds per frame while it scrolls, in a headless Chromium.
 
-Photos are drawn (smooth colours and a little noise, 640 x 480), so that thumbnails weigh what photos' weigh; pictures and maps lie beside
-the page. Ratio: against 2 seconds and against 60 frames a second. Headless Chromium draws on the CPU: a screen with a GPU is faster.
+Photos are random (smooth colours and a little noise, 640 x 480); pictures and maps lie beside the
+page. Ratio: to 2 seconds and to 60 frames per second. Headless Chromium draws on the CPU: a screen
+with a GPU is faster.
 
 python benchmarks/gallery.py [--images 1000] [--repeats 5]
 """
@@ -14,15 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from random_photos import BOX, WORDS, random_maps, random_photo
 
 from captioner.caption import Caption
 from captioner.maps.gallery import Entry, write_gallery
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from chromium import Browser, chromium
 
-WORDS = ["a", "small", "brown", "dog", "runs", "along", "the", "beach", "with", "a", "red", "ball"]
 OPEN, FRAME = 2.0, 1000 / 60
 SCROLL = """new Promise((done) => {
     const began = performance.now(); let count = 0;
@@ -32,17 +32,11 @@ SCROLL = """new Promise((done) => {
 })"""
 
 
-def photo(rng: np.random.Generator) -> Image.Image:
-    coarse = Image.fromarray(rng.integers(0, 255, (12, 16, 3), np.uint8)).resize((640, 480), Image.Resampling.BICUBIC)
-    return Image.fromarray(np.clip(np.asarray(coarse) + rng.normal(0, 6, (480, 640, 1)), 0, 255).astype(np.uint8))
-
-
-def entries(count: int) -> Iterator[Entry]:
+def gallery_entries(count: int) -> Iterator[Entry]:
     rng = np.random.default_rng(0)
     for number in range(count):
-        alphas = rng.dirichlet(np.full(196, 0.3), len(WORDS)).reshape(-1, 14, 14).astype(np.float32)
         numbers = (-0.7 * len(WORDS), [-0.7] * len(WORDS), -0.1, -0.7)
-        caption = Caption(" ".join(WORDS), WORDS, *numbers, alphas, (80.0, 0.0, 560.0, 480.0), 640, 480, image=photo(rng))
+        caption = Caption(" ".join(WORDS), WORDS, *numbers, random_maps(rng), BOX, 640, 480, image=random_photo(rng))
         yield Entry(f"{number:06d}.jpg", caption)
 
 
@@ -52,10 +46,10 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     if chromium() is None:
-        print("no Chromium here: nothing to measure")
+        print("Chromium is not installed: nothing is measured")
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        path = write_gallery(Path(folder) / "page", entries(options.images))
+        path = write_gallery(Path(folder) / "page", gallery_entries(options.images))
         with Browser(Path(folder) / "profile") as browser:
             page = browser.page(1280, 800)
             opened, frames = [], []
@@ -67,7 +61,7 @@ def main() -> int:
     opens, frame = statistics.median(opened), statistics.median(frames)
     print(f"{options.images:,} images, a page of {size:.1f} MB, median of {options.repeats}")
     print(f"open    {opens:6.2f} s   {opens / OPEN:5.2f} x 2 s")
-    print(f"scroll  {frame:6.1f} ms a frame   {frame / FRAME:5.2f} x 1/60 s")
+    print(f"scroll  {frame:6.1f} ms per frame   {frame / FRAME:5.2f} x 1/60 s")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Captions a second of beam search, beside bare decoder steps and beside the search that tutorials write (tutorial_search.py).
+"""Captions a second of beam search, beside bare decoder steps and beside the search that tutorials write (tools/tutorial_search.py).
 
 The paper's decoder with random weights: vocabulary 9,490; hidden state, attention and embedding 512; float32 on the CPU, no gradients.
 <end> is never likely, so that every caption has as many words and both searches say equally many; where lengths differ, a batch goes on
@@ -14,11 +14,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tutorial_search import Caption, TutorialDecoder, caption_image
 
 from captioner.attention.attention import Attention
 from captioner.attention.distribution import Softmax
@@ -28,6 +28,9 @@ from captioner.attention.score import Additive
 from captioner.decoders.lstm import LSTMDecoder
 from captioner.records import Regions, map_tensors
 from captioner.search.beam import BeamSearch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+from tutorial_search import Caption, TutorialDecoder, caption_image
 
 START, END, NEVER = 1, 2, [0, 1, 3]
 CEILING = 1.3

@@ -1,19 +1,19 @@
-"""Contact sheets a second, and what arrays and JSON lines add to the time of prediction.
+"""Contact sheets per second, and the time that arrays and JSON lines add to prediction.
 
-Sheets: 12 words, panels 240 pixels wide, maps of 14 x 14 over 640 x 480 photos (smooth colours and a little noise), drawn by as many
-processes as there are cores (two at most), each with one thread and its own share; drawn only, then also written as PNG. Ratio: against
-20 a second.
-Prediction: 640 x 480 JPEGs, from file to caption of 12 words by beam search, random weights, one thread, and what `captions.jsonl` and
-`NAME.npz` take beside it: by MobileNetV2 at 224 x 224 pixels, the smallest recipe for photos that is shipped, and by the scenes' small
-trunk at 96 x 96, the worst case, since what is written hardly depends on the model.
-Ratio: the time added, against 5 %.
+Sheets: 12 words, panels 240 pixels wide, maps of 14 x 14 over random photos of 640 x 480, drawn by one
+process per core (two at most) with one thread each; first only drawn, then also written as PNG. Ratio:
+to 20 per second.
+Prediction: JPEGs of 640 x 480, from the file to a caption of 12 words by beam search, random weights,
+one thread; and the time that `captions.jsonl` and `NAME.npz` take in addition. With MobileNetV2 at
+224 x 224 pixels, the smallest shipped recipe for photos, and with the scenes' small trunk at 96 x 96,
+the worst case, since the time of writing hardly depends on the model. Ratio: the added time to 5 %.
 
 python benchmarks/sheets.py [--sheets 100] [--images 128] [--repeats 5]
 """
 
 import os
 
-for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # a process a core, a thread a process
+for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):  # one process per core, one thread per process
     os.environ[name] = "1"
 
 import argparse  # noqa: E402
@@ -27,46 +27,40 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
-from PIL import Image  # noqa: E402
+from random_photos import BOX, WORDS, random_maps, random_photo  # noqa: E402
 
 from captioner.caption import WordMaps  # noqa: E402
 from captioner.cli.results import Results  # noqa: E402
 from captioner.maps.sheet import contact_sheet  # noqa: E402
 
-WORDS = ["a", "small", "brown", "dog", "runs", "along", "the", "beach", "with", "a", "red", "ball"]
 RATE, SHARE = 20.0, 0.05
 
 
-def photo(rng: np.random.Generator) -> Image.Image:
-    coarse = Image.fromarray(rng.integers(0, 255, (12, 16, 3), np.uint8)).resize((640, 480), Image.Resampling.BICUBIC)
-    return Image.fromarray(np.clip(np.asarray(coarse) + rng.normal(0, 6, (480, 640, 1)), 0, 255).astype(np.uint8))
-
-
-def draw(count: int, seed: int, write: bool) -> float:
+def draw_sheets(count: int, seed: int, write: bool) -> float:
     """Seconds that `count` sheets take in this process."""
     rng = np.random.default_rng(seed)
-    photos = [photo(rng) for _ in range(8)]
-    alphas = rng.dirichlet(np.full(196, 0.3), len(WORDS)).reshape(-1, 14, 14).astype(np.float32)
+    photos = [random_photo(rng) for _ in range(8)]
+    alphas = random_maps(rng)
     began = 0.0
     for number in range(-1, count):
         began = time.perf_counter() if number == 0 else began  # the first one loads fonts
-        sheet = contact_sheet(WordMaps(photos[number % 8], WORDS, alphas, (80.0, 0.0, 560.0, 480.0), [0.5] * len(WORDS)))
+        sheet = contact_sheet(WordMaps(photos[number % 8], WORDS, alphas, BOX, [0.5] * len(WORDS)))
         if write:
             sheet.save(io.BytesIO(), "PNG", compress_level=1)
     return time.perf_counter() - began
 
 
 def sheet_rate(count: int, processes: int, write: bool) -> float:
-    """Sheets a second of all processes together."""
+    """Sheets per second, the sum over all processes."""
     with ProcessPoolExecutor(processes) as pool:
-        return sum(count / seconds for seconds in pool.map(draw, [count] * processes, range(processes), [write] * processes))
+        return sum(count / seconds for seconds in pool.map(draw_sheets, [count] * processes, range(processes), [write] * processes))
 
 
 MODELS = {"mobilenet_v2": ["experiment=flickr8k", "encoder.weights=null"], "small": []}
 
 
-def model(words: list[str]) -> Any:
-    """A recipe's parts with random weights; it says 12 words of every image."""
+def make_model(words: list[str]) -> Any:
+    """The parts of a recipe, with random weights."""
     import torch
 
     from captioner.model import Captioner
@@ -80,42 +74,42 @@ def model(words: list[str]) -> Any:
 
 
 def predict(captioner: Any, search: Any, paths: list[Path], out: Path) -> tuple[float, float]:
-    """Seconds from files to captions, and seconds to write them."""
+    """Seconds from files to captions, and seconds of writing them."""
     from captioner.data.images import open_image
 
     spent = {"captioning": 0.0, "writing": 0.0}
     began = time.perf_counter()
 
-    def lap(what: str) -> None:
+    def add_lap(what: str) -> None:
         nonlocal began
         now = time.perf_counter()
         spent[what] += now - began
         began = now
 
     with Results(out, frozenset({"arrays"}), None, "Captions") as results:
-        lap("writing")
+        add_lap("writing")
         for start in range(0, len(paths), 16):
             images = [open_image(path) for path in paths[start : start + 16]]
             captions = captioner.caption(images, search=search)
-            lap("captioning")
+            add_lap("captioning")
             for path, caption in zip(paths[start:], captions, strict=False):
                 results.add(str(path), path.stem, caption)
-            lap("writing")
-    lap("writing")
+            add_lap("writing")
+    add_lap("writing")
     return spent["captioning"], spent["writing"]
 
 
-def added(words: list[str], count: int, repeats: int) -> tuple[float, float]:
-    """(milliseconds an image of prediction alone, of writing): medians over repeats."""
+def time_added(words: list[str], count: int, repeats: int) -> tuple[float, float]:
+    """Milliseconds per image, of prediction alone and of writing: medians over repeats."""
     from captioner.search.beam import BeamSearch
     from captioner.search.constraints import Constraints
 
-    captioner, search = model(words), BeamSearch(3, 12, constraints=Constraints(min_length=12))
+    captioner, search = make_model(words), BeamSearch(3, 12, constraints=Constraints(min_length=12))
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{number:06d}.jpg" for number in range(count)]
         for path in paths:
-            photo(rng).save(path, quality=90)
+            random_photo(rng).save(path, quality=90)
         predict(captioner, search, paths[:16], Path(folder) / "first")
         rounds = [predict(captioner, search, paths, Path(folder) / f"out{number}") for number in range(repeats)]
     bare, more = (statistics.median(seconds) for seconds in zip(*rounds, strict=True))
@@ -131,11 +125,11 @@ def main() -> int:
     processes = min(2, os.cpu_count() or 1)
     for what, write in (("drawn", False), ("drawn and written as PNG", True)):
         rate = sheet_rate(options.sheets, processes, write)
-        print(f"sheets {what}, {processes} processes: {rate:6.1f} a second   {rate / RATE:5.2f} x {RATE:.0f} a second")
+        print(f"sheets {what}, {processes} processes: {rate:6.1f} per second   {rate / RATE:5.2f} x {RATE:.0f} per second")
     for name, words in MODELS.items():
-        bare, more = added(words, options.images, options.repeats)
+        bare, more = time_added(words, options.images, options.repeats)
         ratio = f"{more / bare:.1%}   {more / bare / SHARE:5.2f} x 5 %"
-        print(f"prediction by {name} {bare:.2f} ms an image; arrays and JSON lines add {more:.2f} ms, {ratio}")
+        print(f"prediction by {name} {bare:.2f} ms per image; arrays and JSON lines add {more:.2f} ms, {ratio}")
     return 0
 
 

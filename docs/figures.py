@@ -1,6 +1,6 @@
 """The pictures of docs/attention.md and of the README: the same scene and the same given caption under every mechanism.
 
-python docs/figures.py maps [--only sparsemax,transformer] [--epochs 1] [--together 2] [--out outputs/figures]
+python docs/figures.py maps [--only sparsemax,transformer] [--epochs 1] [--parallel 2] [--out outputs/figures]
 python docs/figures.py readme [--soft RUN --hard RUN --local RUN --sparse RUN]
 
 `maps` trains what is missing, one short run a mechanism on the drawn scenes, and draws docs/maps/NAME.png. Finished runs are kept and a
@@ -26,7 +26,7 @@ DOCS = Path(__file__).resolve().parent
 COMPARED = ("soft", "hard", "local", "sparse")
 """Kinds of attention in the README."""
 sys.path.insert(0, str(DOCS.parent / "benchmarks"))
-from attention_kinds import kept, mark, train  # noqa: E402
+from attention_kinds import finished_run, recipe_hash, train  # noqa: E402
 
 from captioner.atomic_files import atomic_file  # noqa: E402
 from captioner.box import Box, scaled_box  # noqa: E402
@@ -97,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
     maps = commands.add_parser("maps", help="train what is missing and draw a picture a mechanism")
     maps.add_argument("--only", help=f"of {','.join(PICTURES)} (default: all)")
     maps.add_argument("--epochs", type=int, default=1, help="of each run (default: %(default)s)")
-    maps.add_argument("--together", type=int, default=2, metavar="N", help="runs at a time, sharing the cores (default: %(default)s)")
+    maps.add_argument("--parallel", type=int, default=2, metavar="N", help="runs at a time, which share the cores (default: %(default)s)")
     maps.add_argument("--out", type=Path, default=Path("outputs/figures"), help="the folder of the runs (default: %(default)s)")
     maps.add_argument("--pictures", type=Path, default=DOCS / "maps", help="default: docs/maps")
     maps.set_defaults(run=draw_maps)
@@ -121,19 +121,19 @@ def draw_maps(options: argparse.Namespace) -> int:
             raise InputError(f"--only: there is no {name!r}; choose from {', '.join(PICTURES)}")
     scene = chosen_scene(options)
     recipes = {name: recipe(name, options.epochs, options.words.split()) for name in names}
-    folders = {name: options.out / mark(words) for name, words in recipes.items()}
+    folders = {name: options.out / recipe_hash(words) for name, words in recipes.items()}
     missing = {folder: recipes[name] for name, folder in folders.items() if not finished(folder)}
     print(f"{len(names)} pictures of {len(set(folders.values()))} runs, {len(missing)} of them to be trained", file=sys.stderr, flush=True)
 
     def go(folder: Path) -> None:
         told = " ".join(missing[folder][1:])
         try:
-            train(missing[folder], folder, options.together)
+            train(missing[folder], folder, options.parallel)
             print(f"trained {folder}: {told}", file=sys.stderr, flush=True)
         except subprocess.CalledProcessError:
             print(f"failed  {folder}: {told} (see {folder}.log)", file=sys.stderr, flush=True)
 
-    with ThreadPoolExecutor(options.together) as pool:
+    with ThreadPoolExecutor(options.parallel) as pool:
         list(pool.map(go, missing))
     left = [name for name in names if not finished(folders[name])]
     for name in names:
@@ -248,7 +248,7 @@ def draw_readme(options: argparse.Namespace) -> int:
     from captioner.model import Captioner
 
     scene = chosen_scene(options)
-    runs = {name: getattr(options, name) or kept(name, 0, options.out) for name in COMPARED}
+    runs = {name: getattr(options, name) or finished_run(name, 0, options.out) for name in COMPARED}
     said = {name: Captioner.load(run).align(scene.image, scene.caption) for name, run in runs.items()}
     save(stacked([words_strip(scene, one, name) for name, one in said.items()]), options.pictures / "kinds.png")
     soft, shown = said["soft"], telling(said["soft"].words)

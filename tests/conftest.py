@@ -9,7 +9,8 @@ from pathlib import Path
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the commands do, before torch is loaded: waiting threads sleep
-sys.path.insert(0, str(Path(__file__).parent))
+TESTS = Path(__file__).resolve().parent
+sys.path[:0] = [str(TESTS), str(TESTS.parent / "tools")]
 install_import_hook("captioner", "checker.checked")
 
 import pytest  # noqa: E402

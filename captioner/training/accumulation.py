@@ -40,8 +40,11 @@ def with_shares(group: Sequence[Batch]) -> list[Batch]:
     """The same batches, each with its shares of the group's numbers; the share of nothing is 0."""
     counts = [count_targets(batch) for batch in group]
     totals = [max(1, sum(column)) for column in zip(*counts, strict=True)]
-    shares = [[count / total for count, total in zip(row, totals, strict=True)] for row in counts]
-    return [batch._replace(shares=Shares(*row, last=batch is group[-1])) for batch, row in zip(group, shares, strict=True)]
+    batches = []
+    for batch, row in zip(group, counts, strict=True):
+        words, captions, box_targets = (count / total for count, total in zip(row, totals, strict=True))
+        batches.append(batch._replace(shares=Shares(words, captions, box_targets, last=batch is group[-1])))
+    return batches
 
 
 def count_targets(batch: Batch) -> tuple[int, int, int]:

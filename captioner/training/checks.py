@@ -111,7 +111,7 @@ def check_monitors(callbacks: Mapping[str, Any]) -> None:
         if not isinstance(section, Mapping):
             continue
         if "monitor" in section:
-            known = (*SCORES, *(MAPS if callbacks.get("watch") is not None else ()), *(() if name == "writer" else (LOSS,)))
+            known = (*SCORES, *(MAPS if callbacks.get("map_health") is not None else ()), *(() if name == "writer" else (LOSS,)))
             if section["monitor"] not in known:
                 hint = near(str(section["monitor"]), known)
                 raise InputError(f"callbacks.{name}.monitor: {section['monitor']} is not among {', '.join(known)}{hint}")

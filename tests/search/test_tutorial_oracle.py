@@ -1,17 +1,12 @@
-"""The batched search and decoder against the search that tutorials write, kept in benchmarks/: one image at a time, another LSTM."""
-
-import sys
-from pathlib import Path
+"""The batched search and decoder compared with the search of tutorials (tools/): one image at a time, another LSTM."""
 
 import pytest
 import torch
 from kinds import lstm
+from tutorial_search import TutorialDecoder, caption_image
 
 from captioner.records import Regions
 from captioner.search.beam import BeamSearch
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
-from tutorial_search import TutorialDecoder, caption_image
 
 START, END = 1, 2
 NEVER = [0, START, 3]

@@ -139,7 +139,7 @@ LEADS_ELSEWHERE = {
     "trainer.model_registry": "x",
     "callbacks.mine": {"_target_": "os.system", "command": "touch {out}"},
     "callbacks.mine.args": {"_target_": "captioner.atomic_files.write_atomically", "path": "{out}", "data": "x"},
-    "trainer.callbacks": [{"_target_": "captioner.training.callbacks.Checkpoints", "folder": "{out}"}],
+    "trainer.callbacks": [{"_target_": "captioner.training.checkpoints.Checkpoints", "folder": "{out}"}],
     "search.constraints": {"_target_": "captioner.data.scenes.scenes.Scenes", "root": "{out}"},
     "optimizer.optimizer._args_": [{"_target_": "torch.load", "f": "{out}", "weights_only": False}],
     "encoder._target_": "captioner.bundle.torch.load",

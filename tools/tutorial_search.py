@@ -1,9 +1,10 @@
-"""The beam search that tutorials write, kept as the reference of `search.py` and as an oracle in the tests.
+"""The beam search of tutorials: the peer in benchmarks/search.py, and an oracle in the tests.
 
-One image at a time; the regions copied for each of the k beams, and the copies gathered again after every step; the keys projected
-again at every step. Source: caption.py and models.py of sgrvinod/a-PyTorch-Tutorial-to-Image-Captioning, written anew.
-Departures: the paper's deep output and scalar gate (there: the hidden state alone, a vector), so that the weights of an `LSTMDecoder`
-fit; k does not shrink, and the search ends by the rule of `BeamSearch`.
+It takes one image at a time, copies the regions for each of the k beams, gathers the copies again after
+every step, and projects the keys again at every step. Source: caption.py and models.py of
+sgrvinod/a-PyTorch-Tutorial-to-Image-Captioning, rewritten. Departures: the paper's deep output and
+scalar gate (there: the hidden state alone, and a vector), so that the weights of an `LSTMDecoder` fit;
+k does not shrink, and the search ends by the rule of `BeamSearch`.
 """
 
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ class Caption(NamedTuple):
     log_prob: float
     """With `<end>`."""
     alphas: Tensor
-    """(steps, regions): a row a word, and one of `<end>`."""
+    """(steps, regions): one row per word, and one of `<end>`."""
 
 
 class TutorialDecoder(nn.Module):
@@ -34,9 +35,9 @@ class TutorialDecoder(nn.Module):
         self.fc = decoder.output
         words, states = decoder.word_gates, decoder.state_gates.weight
         self.decode_step = nn.LSTMCell(words.in_features + states.shape[1] - hidden, hidden)
-        self.decode_step.weight_ih.data = torchs_order(torch.cat([words.weight, states[:, hidden:]], 1)).detach()
-        self.decode_step.weight_hh.data = torchs_order(states[:, :hidden]).detach()
-        self.decode_step.bias_ih.data = torchs_order(words.bias).detach()
+        self.decode_step.weight_ih.data = torch_gate_order(torch.cat([words.weight, states[:, hidden:]], 1)).detach()
+        self.decode_step.weight_hh.data = torch_gate_order(states[:, :hidden]).detach()
+        self.decode_step.bias_ih.data = torch_gate_order(words.bias).detach()
         self.decode_step.bias_hh.data = torch.zeros_like(words.bias)
 
     def init_hidden_state(self, encoder_out: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,10 +60,10 @@ class TutorialDecoder(nn.Module):
         return F.log_softmax(scores, dim=1), alpha, h, c
 
 
-def torchs_order(gates: Tensor) -> Tensor:
-    """Rows of `LSTMDecoder` (write, forget, read, new) as `nn.LSTMCell` has them (write, forget, new, read)."""
-    write, forget, read, new = gates.chunk(4)
-    return torch.cat([write, forget, new, read])
+def torch_gate_order(gates: Tensor) -> Tensor:
+    """Rows of `LSTMDecoder` (input, forget, output, candidate) in the order of `nn.LSTMCell`, where the last two are swapped."""
+    input_, forget, output, candidate = gates.chunk(4)
+    return torch.cat([input_, forget, candidate, output])
 
 
 @torch.no_grad()
