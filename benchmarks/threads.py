@@ -22,7 +22,7 @@ ROWS = (("usual", "2"), ("PASSIVE", "2"), ("ours", "2"), ("ours", "1"), ("ours",
 
 def measure(threads: str, steps: int) -> None:
     """Print the median milliseconds of a step of this process, and its threads."""
-    before = processor.read_clocks()
+    before = processor.read_cpu_times()
     import torch
 
     from captioner.attention.attention import Attention
@@ -59,7 +59,7 @@ def row(policy: str, threads: str, steps: int) -> tuple[str, str]:
     if policy != "usual":
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
     if policy == "ours":
-        environment["GOMP_SPINCOUNT"] = processor.SHORT_WAIT
+        environment["GOMP_SPINCOUNT"] = processor.SPIN_COUNT
     command = [sys.executable, __file__, "--one", threads, "--steps", str(steps)]
     told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
     return told[0], told[1]

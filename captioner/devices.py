@@ -1,16 +1,16 @@
-"""Where a model runs."""
+"""The device that a model runs on."""
 
 import torch
 
 from captioner.errors import InputError
 
 
-def chosen_device(device: str | torch.device = "auto") -> torch.device:
-    """The device of that name; `auto` is an accelerator where there is one, else the processor.
+def resolve_device(device: str | torch.device = "auto") -> torch.device:
+    """The device of that name; `auto` is an accelerator where there is one, and else the processor.
 
-    Raises: InputError, it is unknown, or cannot be used here.
+    Raises: InputError, the device is unknown, or cannot be used here.
     """
-    name = best_device() if device == "auto" else device
+    name = default_device() if device == "auto" else device
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
@@ -18,5 +18,5 @@ def chosen_device(device: str | torch.device = "auto") -> torch.device:
     return torch.device(name)
 
 
-def best_device() -> str:
+def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

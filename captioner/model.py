@@ -24,7 +24,7 @@ from captioner.data.image_inputs import as_image, as_images
 from captioner.data.images import original_size
 from captioner.data.transforms import Transform
 from captioner.decoders.decoder import Decoder
-from captioner.devices import chosen_device
+from captioner.devices import resolve_device
 from captioner.encoders.encoder import Encoder, portable_config
 from captioner.errors import ArgumentError, BrokenModelError, InputError
 from captioner.formats import upgraded
@@ -229,7 +229,7 @@ class Captioner(nn.Module):
         device: `auto` takes an accelerator where there is one. Raises: InputError, a device that cannot be used here; a model that is
         missing, damaged, of another format, or configured with anything outside this package.
         """
-        path, device = Path(model), chosen_device(device)
+        path, device = Path(model), resolve_device(device)
         if path.suffix == ".ckpt" and not path.is_dir():
             config, vocabulary, tensors = read_checkpoint(path)
         else:

@@ -1,4 +1,4 @@
-"""How our commands use the processor: settings that torch reads when it is loaded, and how many threads are worth having.
+"""How our commands use the processor: settings that torch reads when it is loaded, and how many threads it gets.
 
 Only commands call this: a program that imports the package as a library keeps its own settings.
 """
@@ -12,43 +12,43 @@ from typing import NamedTuple
 
 log = logging.getLogger(__name__)
 
-SETTINGS = {
+ENVIRONMENT = {
     # Threads of OpenMP that wait for work sleep. By default they spin, and where another program uses their core, they take the time that
     # the working thread needs: `python benchmarks/threads.py` measures it.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # Captions end at different steps, so that products of many sizes come again and again: with the usual 1,024 kept, a step of training
-    # on a processor takes a tenth longer, for a hundred megabytes less.
+    # Captions end at different steps, so products of many sizes come again and again: with the default of 1,024 cached ones, a training
+    # step on a processor takes a tenth longer, for a hundred megabytes less.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16384",
 }
 """Environment variable -> the value that our commands prefer."""
-CHOSEN_BY_USER = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""Environment variables that say how many threads torch takes: where one is set, it decides."""
-SHORT_WAIT = "1000"
-"""Turns, microseconds in all, that a thread of GNU's OpenMP looks for work before it sleeps: to be woken takes longer than many a gap.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Environment variables by which a user sets the number of torch's threads."""
+SPIN_COUNT = "1000"
+"""Turns, microseconds in all, that a waiting thread of GNU's OpenMP spins before it sleeps: waking takes longer than many a gap.
 
-`python benchmarks/threads.py`'s step, two threads: 63 ms with the usual spinning, 104 where threads sleep at once, 74 with this, cores
-free; 144 to 207, 107 and 138 beside one busy program.
+The step of `python benchmarks/threads.py` with two threads takes 63 ms with the default spinning, 104 where threads sleep at once and 74
+with this, on free cores; beside one busy program it takes 144 to 207, 107 and 138 ms.
 """
-STATISTICS, QUOTA = Path("/proc/stat"), Path("/sys/fs/cgroup/cpu.max")
-SHORTEST = 0.25
-"""Seconds that are needed to tell a busy core from a free one; the kernel counts in hundredths of a second."""
+PROC_STAT, CPU_MAX = Path("/proc/stat"), Path("/sys/fs/cgroup/cpu.max")
+MIN_SECONDS = 0.25
+"""The least time that tells a busy core from a free one; the kernel counts in hundredths of a second."""
 
 
-class Clocks(NamedTuple):
-    """A reading of the clocks of the processor and of this process, in seconds."""
+class CpuTimes(NamedTuple):
+    """CpuTimes of the processor and of this process, in seconds."""
 
     now: float
     idle: float | None
-    """Idle seconds of the cores that this process may use, summed; None where the system does not tell."""
-    own: float
+    """Idle seconds of the cores that this process may use, summed; None where the system does not count them."""
+    process: float
     """Processor seconds of this process and of its children that have ended."""
 
 
-def prepare() -> None:
-    """Set what torch reads when it is loaded; a value that the user has set stays."""
+def set_environment() -> None:
+    """Set the variables that torch reads when it is loaded; a value that the user has set stays."""
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SHORT_WAIT)
-    for name, value in SETTINGS.items():
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
@@ -58,73 +58,64 @@ def usable_cores() -> set[int]:
 
 
 def core_limit() -> int:
-    """How many cores this process may use at once: the usable ones, or what a container's quota allows of them, rounded up."""
+    """How many cores this process may use at once: the usable ones, or a container's quota of them, rounded up."""
     cores = len(usable_cores())
     try:
-        quota, period = QUOTA.read_text(encoding="ascii").split()
+        quota, period = CPU_MAX.read_text(encoding="ascii").split()
         return max(1, min(cores, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError, ZeroDivisionError):  # no container, or the word "max"
         return cores
 
 
-def read_clocks() -> Clocks:
-    """The clocks now; two readings tell how much of the processor others have used between them."""
-    times = os.times()
-    return Clocks(time.monotonic(), _idle_seconds(usable_cores()), times.user + times.system + times.children_user + times.children_system)
+def read_cpu_times() -> CpuTimes:
+    """The clocks now; two readings give the processor time that other programs have used between them."""
+    return CpuTimes(time.monotonic(), _idle_seconds(usable_cores()), sum(os.times()[:4]))
 
 
 def _idle_seconds(cores: set[int]) -> float | None:
-    """Sum over `cores` of the idle and the input-waiting time that Linux counts in /proc/stat (proc(5)); None elsewhere."""
+    """The idle and input-waiting time of `cores` that Linux counts in /proc/stat (proc(5)), summed; None on other systems."""
     try:
-        lines = STATISTICS.read_text(encoding="ascii").splitlines()
-        rows = {line.split()[0]: line.split() for line in lines if line.startswith("cpu")}
+        rows = {row[0]: row for row in map(str.split, PROC_STAT.read_text(encoding="ascii").splitlines()) if row[0].startswith("cpu")}
         return sum(int(rows[f"cpu{core}"][4]) + int(rows[f"cpu{core}"][5]) for core in cores) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, KeyError, IndexError, AttributeError):
         return None
 
 
-STARTED = read_clocks()
-"""When this process began, near enough."""
+START = read_cpu_times()
+"""The clocks at about the time when this process began."""
 
 
-def free_cores(before: Clocks = STARTED) -> int:
+def free_cores(before: CpuTimes = START) -> int:
     """How many cores other programs have left free for this process since `before`: at least 1, at most `core_limit()`.
 
-        free = (idle seconds + this process's own seconds) / seconds that have passed, rounded
+        free = (idle seconds + this process's seconds) / seconds that have passed, rounded
 
-    Where the system does not count idle time, all cores are taken to be free. Sleeps where `before` was less than a quarter of a second
-    ago.
+    Where the system does not count idle time, all cores count as free. Sleeps if `before` was less than a quarter of a second ago.
     """
-    if before.idle is None:
-        return core_limit()
-    time.sleep(max(0.0, SHORTEST - (time.monotonic() - before.now)))
-    after = read_clocks()
-    if after.idle is None:
-        return core_limit()
-    free = (after.idle - before.idle + after.own - before.own) / (after.now - before.now)
-    return max(1, min(core_limit(), round(free)))
+    if before.idle is not None:
+        time.sleep(max(0.0, MIN_SECONDS - (time.monotonic() - before.now)))
+        after = read_cpu_times()
+        if after.idle is not None:
+            free = (after.idle - before.idle + after.process - before.process) / (after.now - before.now)
+            return max(1, min(core_limit(), round(free)))
+    return core_limit()
 
 
-def chosen_threads() -> int:
-    """The number of threads that torch should have: as many as there are free cores, never more than it has already.
-
-    What the user has set by OMP_NUM_THREADS or MKL_NUM_THREADS stays.
-    """
+def default_threads() -> int:
+    """One thread per free core, but at most as many as torch has now; a number that the user has set by `THREAD_VARIABLES` stays."""
     import torch
 
     now = torch.get_num_threads()
-    if now == 1 or any(name in os.environ for name in CHOSEN_BY_USER):
-        return now
-    return min(now, free_cores())
+    return now if now == 1 or any(name in os.environ for name in THREAD_VARIABLES) else min(now, free_cores())
 
 
-def use_threads(wanted: int | None = None) -> int:
-    """Give torch that many threads, or where None is wanted, one for each free core. Returns the number, at most `core_limit()`."""
+def set_threads(number: int | None = None) -> int:
+    """Give torch that many threads, at most `core_limit()`, or `default_threads()`. Returns the number."""
     import torch
 
-    number = chosen_threads() if wanted is None else wanted
+    number = default_threads() if number is None else number
     if number > core_limit():
-        log.warning("threads=%d: this machine has %d cores, and as many are used; last digits may differ", number, core_limit())
+        log.warning("threads=%d: this machine has %d cores, so %d are used; last digits may differ", number, core_limit(), core_limit())
         number = core_limit()
     torch.set_num_threads(number)
     return number

@@ -328,7 +328,7 @@ def test_a_large_photo_keeps_its_own_size_and_box_while_its_pictures_are_made_fr
 def test_a_model_goes_to_the_best_device_unless_another_is_named(tmp_path, monkeypatch):
     small().save(tmp_path / "model")
     asked = []
-    monkeypatch.setattr("captioner.devices.best_device", lambda: asked.append("auto") or "cpu")
+    monkeypatch.setattr("captioner.devices.default_device", lambda: asked.append("auto") or "cpu")
     assert Captioner.load(tmp_path / "model").device.type == "cpu"
     assert asked == ["auto"]
     assert Captioner.load(tmp_path / "model", "cpu").device.type == "cpu"

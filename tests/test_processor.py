@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from captioner import processor
-from captioner.processor import Clocks, chosen_threads, core_limit, free_cores, use_threads
+from captioner.processor import CpuTimes, core_limit, default_threads, free_cores, set_threads
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = """
@@ -26,7 +26,7 @@ LIBRARY = "import os, captioner, captioner.model, captioner.cli.main; print(os.e
 
 
 def run(program: str, **setting: str) -> str:
-    kept = {name: value for name, value in os.environ.items() if name not in processor.SETTINGS}
+    kept = {name: value for name, value in os.environ.items() if name not in processor.ENVIRONMENT}
     environment = {**kept, "PYTHONPATH": str(ROOT), **setting}
     return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -47,12 +47,14 @@ def test_nothing_is_set_where_the_package_is_a_library() -> None:
 def machine(monkeypatch: pytest.MonkeyPatch):
     """A machine of so many cores, on which so much processor time went by idle, in this process, and altogether."""
 
-    def arrange(cores: int, seconds: float, idle: float | None, own: float) -> Clocks:
+    def arrange(cores: int, seconds: float, idle: float | None, own: float) -> CpuTimes:
         monkeypatch.setattr(processor, "usable_cores", lambda: set(range(cores)))
-        monkeypatch.setattr(processor, "QUOTA", Path("no such file"))
-        monkeypatch.setattr(processor, "read_clocks", lambda: Clocks(1000.0 + seconds, None if idle is None else 70.0 + idle, 5.0 + own))
+        monkeypatch.setattr(processor, "CPU_MAX", Path("no such file"))
+        monkeypatch.setattr(
+            processor, "read_cpu_times", lambda: CpuTimes(1000.0 + seconds, None if idle is None else 70.0 + idle, 5.0 + own)
+        )
         monkeypatch.setattr(time, "monotonic", lambda: 1000.0 + seconds)
-        return Clocks(1000.0, None if idle is None else 70.0, 5.0)
+        return CpuTimes(1000.0, None if idle is None else 70.0, 5.0)
 
     return arrange
 
@@ -77,9 +79,9 @@ def test_every_core_counts_as_free_where_the_system_counts_no_idle_time(machine)
 
 def test_a_core_that_another_program_uses_is_not_free() -> None:
     """On the real clocks: a reading after a while counts at most as much idle time as went by."""
-    before = processor.read_clocks()
+    before = processor.read_cpu_times()
     assert 1 <= free_cores(before) <= core_limit()
-    after = processor.read_clocks()
+    after = processor.read_cpu_times()
     if before.idle is not None and after.idle is not None:
         assert -0.05 <= after.idle - before.idle <= len(processor.usable_cores()) * (after.now - before.now) + 0.05
 
@@ -88,7 +90,7 @@ def test_a_core_that_another_program_uses_is_not_free() -> None:
 def test_a_container_may_use_what_its_quota_allows(machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: str, limit: int) -> None:
     machine(5, 1.0, 5.0, 0.0)
     (tmp_path / "cpu.max").write_text(told)
-    monkeypatch.setattr(processor, "QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(processor, "CPU_MAX", tmp_path / "cpu.max")
     assert core_limit() == limit
 
 
@@ -97,7 +99,7 @@ def threads(monkeypatch: pytest.MonkeyPatch):
     """Torch as though it had some number of threads; what it is told afterwards is kept in the list."""
     told: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", told.append)
-    for name in processor.CHOSEN_BY_USER:
+    for name in processor.THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
     def have(number: int) -> list[int]:
@@ -111,23 +113,23 @@ def test_threads_follow_the_free_cores_and_never_rise(machine, threads, monkeypa
     threads(5)
     machine(5, 10.0, 28.0, 2.0)
     monkeypatch.setattr(processor, "free_cores", lambda: 3)
-    assert chosen_threads() == 3
+    assert default_threads() == 3
     threads(2)
-    assert chosen_threads() == 2
+    assert default_threads() == 2
 
 
 def test_a_number_that_the_user_has_set_stays(threads, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     monkeypatch.setattr(processor, "free_cores", lambda: 1)
     threads(4)
-    assert chosen_threads() == 4
+    assert default_threads() == 4
 
 
 def test_more_threads_than_cores_are_not_taken_and_that_is_said(machine, threads, caplog: pytest.LogCaptureFixture) -> None:
     machine(2, 1.0, 2.0, 0.0)
     told = threads(2)
     with caplog.at_level(logging.WARNING, "captioner"):
-        assert use_threads(32) == 2
+        assert set_threads(32) == 2
     assert told == [2]
     assert "threads=32: this machine has 2 cores" in caplog.text
-    assert use_threads(1) == 1
+    assert set_threads(1) == 1

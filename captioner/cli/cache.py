@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from captioner.cli import train
 from captioner.cli.help import texts
 from captioner.errors import InputError
-from captioner.processor import use_threads
+from captioner.processor import set_threads
 
 ABOUT = """Computes what a frozen encoder makes of every image and keeps it on disk as half floats, with a fingerprint of images, encoder, \
 weights and transform. It takes the same words as `captioner train`. Training with the same words and data.cache_features=true \
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     from captioner.training.run import cached_features, clear_errors, make_captioner, make_source, read_splits, try_out
 
     config = plain(composed)
-    use_threads(config["threads"])
+    set_threads(config["threads"])
     with clear_errors():
         try_out(config)
     with clear_errors(), make_source(config).in_use():

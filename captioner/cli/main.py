@@ -99,7 +99,7 @@ def run(given: list[str]) -> int:
     command, arguments = given[0], given[1:]
     if command not in COMMANDS:
         raise InputError(f"there is no command {command!r}; the commands are {', '.join(COMMANDS)}")
-    processor.prepare()
+    processor.set_environment()
     speak_up(command)
     return int(import_module(f"captioner.cli.{command}").main(arguments) or DONE)
 

@@ -19,7 +19,7 @@ from captioner.cli.searching import add_search, count, flags_given, in_words_of,
 from captioner.data.image_batches import open_batches
 from captioner.errors import BrokenModelError, InputError, UnwritableError
 from captioner.maps.gallery import ATTENTION
-from captioner.processor import use_threads
+from captioner.processor import set_threads
 from captioner.progress import progress
 from captioner.tokenizer import tokenize
 
@@ -162,11 +162,11 @@ def load_all(models: list[Path] | None, device: str) -> Any:
     """One captioner, or the ensemble of several."""
     if models is None and not LATEST.exists():
         raise InputError(f"{LATEST}: no trained model here; train one with `captioner train`, or name one with --model")
-    from captioner.devices import chosen_device
+    from captioner.devices import resolve_device
 
-    use_threads()
+    set_threads()
     try:
-        chosen = chosen_device(device)
+        chosen = resolve_device(device)
     except InputError as error:
         raise InputError(f"--{error}") from None
     if models is not None and len(models) > 1:

@@ -21,7 +21,7 @@ def as_images(given: Any) -> tuple[Iterator[Image.Image], bool]:
     """(RGB images one after the other, whether `given` is a single one): a path, a PIL image, an array, a tensor (channels, height, width),
     or a list or another iterable of these.
 
-    Deep numbers in arrays become eight bits by `pixels.black_and_white`. Raises: InputError, by name: anything else, at once where it
+    Deep numbers in arrays become eight bits by `pixels.black_white_points`. Raises: InputError, by name: anything else, at once where it
     is no list; UnreadableImageError, as `open_image`.
     """
     if _is_one(given):

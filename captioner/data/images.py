@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, JpegImagePlugin, features
 
-from captioner.data.pixels import from_array, shrunk, to_rgb, upright
+from captioner.data.pixels import from_array, reduced_rgb, to_rgb, transpose, upright_method
 from captioner.errors import InputError
 
 LARGE = 2**24
@@ -80,13 +80,13 @@ def open_image(path: Path | str) -> Image.Image:
         _ask_for_less(image)
         image.load()
         decoded = image.size
-        pixels, sideways = shrunk(image, _factor(decoded))
+        pixels, sideways = reduced_rgb(image, _factor(decoded))
         pixels.info[ORIGINAL] = pixels.size, size[::-1] if sideways or decoded == size[::-1] else size  # a TIFF is turned as it is read
         return pixels
 
 
 def _deep_colours(image: Image.Image, path: Path) -> Image.Image | None:
-    """RGB by `black_and_white` of an image whose colours are stored in sixteen bits each and use no more than fourteen; None of others.
+    """RGB by `black_white_points` of an image whose colours are stored in sixteen bits each and use no more than fourteen; None of others.
 
     Pillow keeps the upper byte of sixteen bits, so that twelve would be seen as black. The lower bytes are what it keeps when it is told
     the other order of bytes.
@@ -101,7 +101,7 @@ def _deep_colours(image: Image.Image, path: Path) -> Image.Image | None:
     with Image.open(path, formats=_formats()) as again:
         again.tile = [tile._replace(args=_other_order(tile.args, stored)) for tile, stored in tiles if stored]
         again.load()
-        return upright(from_array(upper.astype(np.uint16) * 256 + np.asarray(again)), image)
+        return transpose(from_array(upper.astype(np.uint16) * 256 + np.asarray(again)), upright_method(image))
 
 
 def _tiles(image: Image.Image) -> list[Any]:

@@ -11,13 +11,13 @@ from captioner.errors import InputError
 
 log = logging.getLogger(__name__)
 
-DEPTHS = (8, 10, 12, 14, 16)
-"""Bits that cameras, scanners and X-ray machines use."""
-STRIP = 2**20
-"""So many pixels of a large image are converted at a time."""
+BIT_DEPTHS = (8, 10, 12, 14, 16)
+"""Bits per pixel of cameras, scanners and X-ray machines."""
+STRIP_PIXELS = 2**20
+"""The number of pixels of a large image that are converted at a time."""
 METADATA = frozenset(("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"))
-"""Where an orientation may stand."""
-TURNS = {
+"""Keys of Pillow's `info` that may hold an orientation."""
+TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -26,37 +26,38 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> what turns the image upright."""
-SIDEWAYS = frozenset(TURNS[orientation] for orientation in (5, 6, 7, 8))
+"""EXIF orientation -> the method that makes the image upright."""
+SIDEWAYS = frozenset(TRANSPOSES[orientation] for orientation in (5, 6, 7, 8))
+"""Methods that exchange width and height."""
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB in eight bits, turned upright as the EXIF orientation says, transparency over white; of an animation, this frame.
+    """RGB in eight bits, upright by its EXIF orientation, with transparency over white; of an animation, the current frame.
 
-    Deep pixels become eight bits by `black_and_white`. Colour profiles (ICC) are not applied.
+    Deep pixels (of more than eight bits) become eight bits by `black_white_points`. Colour profiles (ICC) are not applied.
     """
     image.load()
-    return upright(_eight_bits(image, None), image)
+    return transpose(_eight_bits(image, None), upright_method(image))
 
 
-def shrunk(image: Image.Image, factor: int) -> tuple[Image.Image, bool]:
-    """(`to_rgb` at 1 / `factor` of the size, each pixel the mean of a block; whether it was turned on its side).
+def reduced_rgb(image: Image.Image, factor: int) -> tuple[Image.Image, bool]:
+    """(`to_rgb` at 1 / `factor` of the size, each pixel the mean of a block; whether width and height were exchanged).
 
-    Converted in strips, so that little memory is needed beside the decoded image's own.
+    It converts strips, so that it needs little memory beside that of the decoded image.
     """
     image.load()
-    turn, levels = orientation(image), _levels(image) if _is_deep(image) else None
+    method, points = upright_method(image), _points(image) if _is_deep(image) else None
     small = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
     for top, strip in _strips(image, factor):
-        small.paste(_eight_bits(strip, levels).reduce(factor), (0, top // factor))
-    return (small, False) if turn is None else (_turned(small, turn), turn in SIDEWAYS)
+        small.paste(_eight_bits(strip, points).reduce(factor), (0, top // factor))
+    return transpose(small, method), method in SIDEWAYS
 
 
 def from_array(values: Shaped[np.ndarray, "..."], name: str = "image") -> Image.Image:
     """RGB of an array (height, width) or (height, width, channels): grey, grey and alpha, RGB, or RGB and alpha.
 
-    Bytes are taken as they are, booleans are black and white, all other numbers become eight bits by `black_and_white`, over all
-    colours of the image together. Raises: InputError, with `name`, another shape or kind of number.
+    Bytes stay as they are, booleans are black and white, and all other numbers become eight bits by `black_white_points` of all the
+    image's colours. Raises: InputError, which begins with `name`: another shape or kind of number.
     """
     expected = "expected (height, width) or (height, width, channels) with 1 to 4 channels, the last of 2 or 4 being alpha"
     if values.ndim not in (2, 3) or 0 in values.shape or (values.ndim == 3 and values.shape[2] > 4):
@@ -66,23 +67,22 @@ def from_array(values: Shaped[np.ndarray, "..."], name: str = "image") -> Image.
         raise InputError(f"{name} is an array of {values.dtype}; expected bytes, whole numbers, floating-point numbers or booleans")
     values = values[:, :, None] if values.ndim == 2 else values
     has_alpha = values.shape[2] in (2, 4)
-    colours = _bytes(values[:, :, :-1] if has_alpha else values)
+    colours = _to_bytes(values[:, :, :-1] if has_alpha else values)
     colours = colours.repeat(3, axis=2) if colours.shape[2] == 1 else colours
     if not has_alpha:
         return Image.fromarray(np.ascontiguousarray(colours))
-    return to_rgb(Image.fromarray(np.concatenate([colours, _bytes(values[:, :, -1:])], axis=2)))
+    return to_rgb(Image.fromarray(np.concatenate([colours, _to_bytes(values[:, :, -1:])], axis=2)))
 
 
-def black_and_white(low: float, high: float, whole: bool) -> tuple[float, float]:
-    """The values that become 0 and 255, for pixels from `low` to `high`; what lies between is scaled, what lies beyond is cut off.
+def black_white_points(low: float, high: float, whole: bool) -> tuple[float, float]:
+    """The values that become 0 and 255, for pixels from `low` to `high`; those between are scaled, those beyond are cut off.
 
-    Whole numbers in 0..65535 have the depth of the least of 8, 10, 12, 14 and 16 bits that holds the greatest of them, d: 0 and 2^d - 1.
-    So twelve bits in a file of sixteen are seen as bright as they are. Floating-point numbers in -0.1..1.1 mean 0 and 1, numbers in
-    -25.5..280.5 of which one reaches 25.5 mean 0 and 255: a tenth beyond the ends is what resizing overshoots by. All others are
-    stretched from `low` to `high`.
+    Whole numbers in 0..65535: 0 and 2^d - 1, where d is the least of 8, 10, 12, 14 and 16 bits that can hold the greatest number, so that
+    twelve bits in a file of sixteen have their true brightness. Floating-point numbers in -0.1..1.1: 0 and 1. Floating-point numbers in
+    -25.5..280.5 of which one is at least 25.5: 0 and 255 (resizing can overshoot by a tenth). All others: `low` and `high`.
     """
     if whole and low >= 0 and high <= 65535:
-        return 0.0, 2.0 ** next(depth for depth in DEPTHS if high < 2**depth) - 1
+        return 0.0, 2.0 ** next(depth for depth in BIT_DEPTHS if high < 2**depth) - 1
     if not whole and low >= -0.1 and high <= 1.1:
         return 0.0, 1.0
     if not whole and low >= -25.5 and 25.5 <= high <= 280.5:
@@ -90,35 +90,31 @@ def black_and_white(low: float, high: float, whole: bool) -> tuple[float, float]
     return low, high
 
 
-def orientation(image: Image.Image) -> Image.Transpose | None:
-    """What turns a loaded image upright; None where it is, or where its EXIF data are damaged."""
+def upright_method(image: Image.Image) -> Image.Transpose | None:
+    """The method that makes a loaded image upright; None where it is upright, or where its EXIF data are damaged."""
     if not image.info.keys() & METADATA:
         return None
     try:
-        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return TRANSPOSES.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:  # damaged metadata, which Pillow trips over in many ways; the pixels are sound
-        log.warning("%s: EXIF data cannot be read (%s); taken as upright", getattr(image, "filename", "") or "an image", error)
+        log.warning("%s: EXIF data cannot be read (%s); it is taken as upright", getattr(image, "filename", "") or "an image", error)
         return None
 
 
-def upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
-    """`pixels`, turned as a loaded `image` says that it is to be."""
-    turn = orientation(image)
-    return pixels if turn is None else _turned(pixels, turn)
-
-
-def _turned(pixels: Image.Image, turn: Image.Transpose) -> Image.Image:
-    """Turned, and without the metadata that would have it turned again."""
-    upright = pixels.transpose(turn)
+def transpose(pixels: Image.Image, method: Image.Transpose | None) -> Image.Image:
+    """Transposed by a method other than None, and then without the metadata that would transpose it again."""
+    if method is None:
+        return pixels
+    transposed = pixels.transpose(method)
     for key in METADATA:
-        upright.info.pop(key, None)
-    return upright
+        transposed.info.pop(key, None)
+    return transposed
 
 
-def _eight_bits(image: Image.Image, levels: tuple[float, float] | None) -> Image.Image:
-    """RGB, not turned; `levels` are those of the whole image where this is a part of it."""
+def _eight_bits(image: Image.Image, points: tuple[float, float] | None) -> Image.Image:
+    """RGB, not yet upright; `points` are the black and white points of the whole image where this is a part of it."""
     if _is_deep(image):
-        return _deep_grey(image, levels or _levels(image))
+        return _deep_grey(image, points or _points(image))
     if image.mode == "La":  # premultiplied, which Pillow converts to nothing but LA
         image = image.convert("LA")
     if image.has_transparency_data:
@@ -133,16 +129,16 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
-    """The first row, and the image from there on for a multiple of so many rows; small images come whole."""
-    rows = max(1, STRIP // (image.width * multiple)) * multiple
+    """(first row, strip) of each strip, whose number of rows is a multiple of `multiple`; a small image is one strip."""
+    rows = max(1, STRIP_PIXELS // (image.width * multiple)) * multiple
     for top in range(0, image.height, rows):
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
-def _levels(image: Image.Image) -> tuple[float, float]:
-    """Of a deep grey image."""
-    found = [_range(np.asarray(strip)) for _, strip in _strips(image)]
-    return black_and_white(min(low for low, _ in found), max(high for _, high in found), image.mode != "F")
+def _points(image: Image.Image) -> tuple[float, float]:
+    """The black and white points of a deep grey image."""
+    lows, highs = zip(*(_range(np.asarray(strip)) for _, strip in _strips(image)), strict=True)
+    return black_white_points(min(lows), max(highs), image.mode != "F")
 
 
 def _range(values: Shaped[np.ndarray, "..."]) -> tuple[float, float]:
@@ -152,26 +148,26 @@ def _range(values: Shaped[np.ndarray, "..."]) -> tuple[float, float]:
     return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
 
 
-def _scaled(values: Shaped[np.ndarray, "..."], black: float, white: float) -> UInt8[np.ndarray, "..."]:
-    """Bytes, `black` to 0 and `white` to 255; what is no number is black, and an image of a single value beyond the rule's ranges grey."""
+def _scale_to_bytes(values: Shaped[np.ndarray, "..."], black: float, white: float) -> UInt8[np.ndarray, "..."]:
+    """`black` becomes 0 and `white` 255. NaN becomes 0; where both points are the same, all pixels become 128."""
     if not white > black:
         return np.full(values.shape, 128, np.uint8)
     share = (values.astype(np.float64) - black) * (255 / (white - black))
     return np.nan_to_num(share, nan=0.0, posinf=255.0, neginf=0.0).clip(0, 255).round().astype(np.uint8)
 
 
-def _bytes(values: Shaped[np.ndarray, "height width channels"]) -> UInt8[np.ndarray, "height width channels"]:
+def _to_bytes(values: Shaped[np.ndarray, "height width channels"]) -> UInt8[np.ndarray, "height width channels"]:
     if values.dtype == np.uint8:
         return values
     if values.dtype.kind == "b":
         return values.astype(np.uint8) * np.uint8(255)
-    return _scaled(values, *black_and_white(*_range(values), values.dtype.kind in "ui"))
+    return _scale_to_bytes(values, *black_white_points(*_range(values), values.dtype.kind in "ui"))
 
 
-def _deep_grey(image: Image.Image, levels: tuple[float, float]) -> Image.Image:
+def _deep_grey(image: Image.Image, points: tuple[float, float]) -> Image.Image:
     values = np.asarray(image)
-    grey = _scaled(values, *levels)
-    clear = image.info.get("transparency")
-    if isinstance(clear, int):
-        grey[values == clear] = 255
+    grey = _scale_to_bytes(values, *points)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
     return Image.merge("RGB", [Image.fromarray(grey)] * 3)

@@ -22,6 +22,8 @@ FITS = ("crop", "squash")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 MAX_SIZE = 2**14
 """Pixels per side; no encoder takes nearly as many."""
+Part = tuple[int, int, int, int]
+"""(top, left, rows, columns) in pixels, as torchvision crops."""
 
 
 @dataclass(unsafe_hash=True)
@@ -91,14 +93,14 @@ class Transform:
         """What the model reads in eight bits, not normalised, and the original pixels that it covers."""
         image = to_rgb(image)
         box = self.box(*image.size)
-        return self._resized(image, box), _in_original(box, image)
+        return functional.pil_to_tensor(self._resized(image, _part(box))), _in_original(box, image)
 
-    def _resized(self, image: Image.Image, box: Sequence[float]) -> UInt8[Tensor, "3 height width"]:
-        left, top, right, bottom = (int(edge) for edge in box)
-        if image.size != (self.width, self.height) or (left, top, right, bottom) != (0, 0, self.width, self.height):
-            size, mode = [self.height, self.width], InterpolationMode(self.interpolation)
-            image = functional.resized_crop(image, top, left, bottom - top, right - left, size, mode, antialias=True)
-        return functional.pil_to_tensor(image)
+    def _resized(self, image: Any, part: Part) -> Any:
+        """A part of an image, or of its pixels, at the model's size."""
+        size = [self.height, self.width]
+        if functional.get_size(image) == size and part == (0, 0, *size):
+            return image
+        return functional.resized_crop(image, *part, size, InterpolationMode(self.interpolation), antialias=True)
 
     def prepare(self, image: Image.Image) -> tuple[Float[Tensor, "3 height width"], Box]:
         """The model's input, and the original pixels that it covers."""
@@ -110,9 +112,7 @@ class Transform:
         if not self.augment:
             return self.pixels(image)[0]
         image = to_rgb(image)
-        width, height = image.size
-        top, left, rows, cols = self._random_part(height, width)
-        pixels = self._resized(image, (left, top, left + cols, top + rows))
+        pixels = functional.pil_to_tensor(self._resized(image, self._random_part(image.height, image.width)))
         return pixels.flip(-1) if bool(torch.rand(()) < self.flip) else pixels
 
     def augmented_pixels(self, pixels: UInt8[Tensor, "images 3 height width"]) -> UInt8[Tensor, "images 3 height width"]:
@@ -120,24 +120,19 @@ class Transform:
         if not self.augment:
             return pixels
         if self.crop_scale != (1.0, 1.0):
-            pixels = torch.stack([self._random_view(image) for image in pixels])
+            pixels = torch.stack([self._resized(image, self._random_part(self.height, self.width)) for image in pixels])
         if self.flip == 0:
             return pixels
         return torch.where(self.random_flips(len(pixels))[:, None, None, None], pixels.flip(-1), pixels)
-
-    def _random_view(self, pixels: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "3 height width"]:
-        part, mode = self._random_part(self.height, self.width), InterpolationMode(self.interpolation)
-        return functional.resized_crop(pixels, *part, [self.height, self.width], mode, antialias=True)
 
     def random_flips(self, images: int) -> Bool[Tensor, " images"]:
         """Which images of a training batch are mirrored: none without `augment`."""
         return torch.rand(images) < (self.flip if self.augment else 0.0)
 
-    def _random_part(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """(top, left, rows, columns) of a random part of an image."""
+    def _random_part(self, height: int, width: int) -> Part:
+        """A random part of an image of this size."""
         if self.crop_scale == (1.0, 1.0):
-            left, top, right, bottom = (int(edge) for edge in self.box(width, height))
-            return top, left, bottom - top, right - left
+            return _part(self.box(width, height))
         crop = v2.RandomResizedCrop((self.height, self.width), self.crop_scale, self.crop_ratio)
         part = crop.make_params([torch.empty(1, height, width, device="meta")])
         return part["top"], part["left"], part["height"], part["width"]
@@ -149,6 +144,11 @@ class Transform:
         """The configuration that `build` makes an equal transform of."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         return {"_target_": "captioner.data.transforms.Transform", **values}
+
+
+def _part(box: Box) -> Part:
+    left, top, right, bottom = (int(edge) for edge in box)
+    return top, left, bottom - top, right - left
 
 
 def _in_original(box: Box, image: Image.Image) -> Box:

@@ -1,6 +1,7 @@
 """torchvision's classification models, cut before pooling: convolutional ones, and vision transformers of patches or windows."""
 
 import difflib
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
@@ -74,24 +75,20 @@ def _cut_vit(model: nn.Module) -> Cut:
 
 
 _CUTS = {
-    "resnet": _cut_resnet,
-    "resnext": _cut_resnet,
-    "wide_resnet": _cut_resnet,
+    "(wide_)?(resnet|resnext)": _cut_resnet,
     "vgg": _cut_vgg,
-    "mobilenet_v": _cut_features,
-    "efficientnet_": _cut_features,
-    "convnext_": _cut_features,
+    "mobilenet_v|efficientnet_|convnext_": _cut_features,
     "regnet_": _cut_regnet,
     "swin_": _cut_swin,
-    "vit_b_": _cut_vit,
-    "vit_l_": _cut_vit,
+    "vit_[bl]_": _cut_vit,
 }
-"""Beginning of torchvision's name -> how the models of that family are cut."""
+"""Pattern of the beginning of torchvision's names -> how the models of that family are cut."""
 
 
 def trunk_names() -> list[str]:
     """Every name that `Trunk` takes."""
-    return [name for name in torchvision.models.list_models(module=torchvision.models) if name.startswith(tuple(_CUTS))]
+    names = torchvision.models.list_models(module=torchvision.models)
+    return [name for name in names if any(re.match(family, name) for family in _CUTS)]
 
 
 class Trunk(PretrainedEncoder):
@@ -116,7 +113,7 @@ class Trunk(PretrainedEncoder):
         if pretrained:
             model.load_state_dict(_download(name))
         tensors = frozenset(model.state_dict())
-        trunk, stages, stride = next(cut for start, cut in _CUTS.items() if name.startswith(start))(model)
+        trunk, stages, stride = next(cut for family, cut in _CUTS.items() if re.match(family, name))(model)
         trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return Network(trunk, _width(trunk), stride, stages, tensors)
 

@@ -30,7 +30,7 @@ from captioner.json_files import read_json
 from captioner.metrics.metric import CorpusScores
 from captioner.model import Captioner, read_checkpoint
 from captioner.processes import is_first_process
-from captioner.processor import use_threads
+from captioner.processor import set_threads
 from captioner.progress import progress
 from captioner.records import Regions
 from captioner.training.checkpoint_io import WholeCheckpoints
@@ -74,7 +74,7 @@ def train(composed: DictConfig, resume: Path | None = None) -> Outcome:
         try_out(config)
     with clear_errors(), claimed(composed, resume) as folder:
         config = plain(composed)  # the folder may have another name now
-        recorded = {**plain_values(composed), "threads": use_threads(config.get("threads"))}
+        recorded = {**plain_values(composed), "threads": set_threads(config.get("threads"))}
         seed_everything(config["seed"], verbose=False)
         trainer = make_trainer(config)
         with make_source(config).in_use():

@@ -8,7 +8,7 @@ from PIL import Image, ImageCms
 
 from captioner.data import pixels
 from captioner.data.images import open_image
-from captioner.data.pixels import black_and_white, from_array, shrunk, to_rgb
+from captioner.data.pixels import black_white_points, from_array, reduced_rgb, to_rgb
 from captioner.errors import InputError
 
 RED, GREEN, BLUE = (np.arange(35).reshape(5, 7) * step % 256 for step in (7, 11, 23))
@@ -164,7 +164,7 @@ def test_of_an_animation_the_first_frame_is_seen(tmp_path: Path, kind: str) -> N
     assert np.abs(np.asarray(open_image(tmp_path / f"a.{kind}")).astype(int) - [250, 0, 0]).max() <= 1
 
 
-@pytest.mark.parametrize("bits", pixels.DEPTHS)
+@pytest.mark.parametrize("bits", pixels.BIT_DEPTHS)
 def test_whole_numbers_have_the_depth_that_holds_the_greatest(bits: int) -> None:
     shades = np.linspace(0, 2**bits - 1, 35).round().astype(np.uint16).reshape(5, 7)
     expected = np.linspace(0, 255, 35).reshape(5, 7)
@@ -195,7 +195,7 @@ def test_an_x_ray_of_twelve_bits_is_as_bright_as_its_copy_of_eight(tmp_path: Pat
     ],
 )
 def test_the_rule_for_deep_numbers(values: tuple[float, float], whole: bool, expected: tuple[float, float]) -> None:
-    assert black_and_white(*map(float, values), whole) == expected
+    assert black_white_points(*map(float, values), whole) == expected
 
 
 def test_an_image_of_one_value_beyond_the_ranges_is_grey() -> None:
@@ -206,13 +206,13 @@ def test_an_image_of_one_value_beyond_the_ranges_is_grey() -> None:
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "RGBX"])
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_shrinking_is_the_mean_of_blocks_in_any_mode(monkeypatch: pytest.MonkeyPatch, mode: str, orientation: int) -> None:
-    monkeypatch.setattr(pixels, "STRIP", 14)  # two rows and their like at a time
+    monkeypatch.setattr(pixels, "STRIP_PIXELS", 14)  # two rows and their like at a time
     image = MODES[mode][0].copy()
     if orientation != 1:
         exif = Image.Exif()
         exif[0x0112] = orientation
         image.info["exif"] = exif.tobytes()
-    small, sideways = shrunk(image, 2)
+    small, sideways = reduced_rgb(image, 2)
     assert sideways == (orientation == 6)
     upright = np.rot90(np.asarray(to_rgb(MODES[mode][0])), -1 if sideways else 0)
     assert small.size == ((3, 4) if sideways else (4, 3))
