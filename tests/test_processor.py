@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMAND = """
 import os, sys, types
 stand_in = types.ModuleType("captioner.cli.evaluate")
-stand_in.main = lambda given: print("torch" in sys.modules, os.environ["OMP_WAIT_POLICY"])
+stand_in.main = lambda arguments: print("torch" in sys.modules, os.environ["OMP_WAIT_POLICY"])
 sys.modules["captioner.cli.evaluate"] = stand_in
 from captioner.cli.main import main
 main(["evaluate"])
@@ -26,8 +26,8 @@ LIBRARY = "import os, captioner, captioner.model, captioner.cli.main; print(os.e
 
 
 def run(program: str, **setting: str) -> str:
-    kept = {name: value for name, value in os.environ.items() if name not in processor.ENVIRONMENT}
-    environment = {**kept, "PYTHONPATH": str(ROOT), **setting}
+    others = {name: value for name, value in os.environ.items() if name not in processor.ENVIRONMENT}
+    environment = {**others, "PYTHONPATH": str(ROOT), **setting}
     return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -47,11 +47,11 @@ def test_nothing_is_set_where_the_package_is_a_library() -> None:
 def machine(monkeypatch: pytest.MonkeyPatch):
     """A machine of so many cores, on which so much processor time went by idle, in this process, and altogether."""
 
-    def arrange(cores: int, seconds: float, idle: float | None, own: float) -> CpuTimes:
+    def arrange(cores: int, seconds: float, idle: float | None, process: float) -> CpuTimes:
         monkeypatch.setattr(processor, "usable_cores", lambda: set(range(cores)))
         monkeypatch.setattr(processor, "CPU_MAX", Path("no such file"))
         monkeypatch.setattr(
-            processor, "read_cpu_times", lambda: CpuTimes(1000.0 + seconds, None if idle is None else 70.0 + idle, 5.0 + own)
+            processor, "read_cpu_times", lambda: CpuTimes(1000.0 + seconds, None if idle is None else 70.0 + idle, 5.0 + process)
         )
         monkeypatch.setattr(time, "monotonic", lambda: 1000.0 + seconds)
         return CpuTimes(1000.0, None if idle is None else 70.0, 5.0)
@@ -60,7 +60,7 @@ def machine(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(
-    ("cores", "seconds", "idle", "own", "free"),
+    ("cores", "seconds", "idle", "process", "free"),
     [
         (2, 10.0, 10.0, 10.0, 2),  # this process alone keeps one core busy
         (2, 10.0, 0.2, 9.8, 1),  # another program has the second core
@@ -69,8 +69,10 @@ def machine(monkeypatch: pytest.MonkeyPatch):
         (3, 2.0, 9.0, 0.0, 3),  # clocks that disagree never give more cores than there are
     ],
 )
-def test_free_is_what_others_have_left(machine, cores: int, seconds: float, idle: float, own: float, free: int) -> None:
-    assert free_cores(machine(cores, seconds, idle, own)) == free
+def test_free_cores_are_those_that_other_programs_leave(
+    machine, cores: int, seconds: float, idle: float, process: float, free: int
+) -> None:
+    assert free_cores(machine(cores, seconds, idle, process)) == free
 
 
 def test_every_core_counts_as_free_where_the_system_counts_no_idle_time(machine) -> None:
@@ -86,25 +88,27 @@ def test_a_core_that_another_program_uses_is_not_free() -> None:
         assert -0.05 <= after.idle - before.idle <= len(processor.usable_cores()) * (after.now - before.now) + 0.05
 
 
-@pytest.mark.parametrize(("told", "limit"), [("150000 100000\n", 2), ("max 100000\n", 5), ("20000 100000\n", 1), ("nonsense", 5)])
-def test_a_container_may_use_what_its_quota_allows(machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: str, limit: int) -> None:
+@pytest.mark.parametrize(("quota", "limit"), [("150000 100000\n", 2), ("max 100000\n", 5), ("20000 100000\n", 1), ("nonsense", 5)])
+def test_a_container_may_use_what_its_quota_allows(
+    machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, limit: int
+) -> None:
     machine(5, 1.0, 5.0, 0.0)
-    (tmp_path / "cpu.max").write_text(told)
+    (tmp_path / "cpu.max").write_text(quota)
     monkeypatch.setattr(processor, "CPU_MAX", tmp_path / "cpu.max")
     assert core_limit() == limit
 
 
 @pytest.fixture
 def threads(monkeypatch: pytest.MonkeyPatch):
-    """Torch as though it had some number of threads; what it is told afterwards is kept in the list."""
-    told: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    """Torch with some number of threads; the list gets the numbers that are set afterwards."""
+    numbers: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", numbers.append)
     for name in processor.THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
     def have(number: int) -> list[int]:
         monkeypatch.setattr(torch, "get_num_threads", lambda: number)
-        return told
+        return numbers
 
     return have
 
@@ -125,11 +129,11 @@ def test_a_number_that_the_user_has_set_stays(threads, monkeypatch: pytest.Monke
     assert default_threads() == 4
 
 
-def test_more_threads_than_cores_are_not_taken_and_that_is_said(machine, threads, caplog: pytest.LogCaptureFixture) -> None:
+def test_more_threads_than_cores_are_not_used_and_a_line_says_so(machine, threads, caplog: pytest.LogCaptureFixture) -> None:
     machine(2, 1.0, 2.0, 0.0)
-    told = threads(2)
+    numbers = threads(2)
     with caplog.at_level(logging.WARNING, "captioner"):
         assert set_threads(32) == 2
-    assert told == [2]
+    assert numbers == [2]
     assert "threads=32: this machine has 2 cores" in caplog.text
     assert set_threads(1) == 1

@@ -1,4 +1,4 @@
-"""Pixels of every mode and depth come out right: held to numbers computed another way."""
+"""Pixels of every mode and depth are right: compared with numbers computed another way."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def _with_alpha(image: Image.Image) -> Image.Image:
 
 
 def lab() -> tuple[Image.Image, np.ndarray]:
-    """What littleCMS makes of Lab, by a transform of our own."""
+    """RGB of Lab by littleCMS, with a transform built here."""
     image = Image.merge("LAB", [Image.fromarray(part) for part in (GREY, ALPHA, COLOURS[..., 1].copy())])
     to_srgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
     return image, np.asarray(ImageCms.applyTransform(image, to_srgb))
@@ -95,9 +95,9 @@ ROUNDING = {"La": 3, "RGBa": 3, "YCbCr": 2, "HSV": 3, "CMYK": 2}
 def test_every_mode_of_pillow_has_the_right_pixels(mode: str) -> None:
     image, expected = MODES[mode]
     assert image.mode == mode
-    found = to_rgb(image)
-    assert (found.mode, found.size) == ("RGB", (7, 5))
-    difference = np.abs(np.asarray(found).astype(float) - expected)
+    rgb = to_rgb(image)
+    assert (rgb.mode, rgb.size) == ("RGB", (7, 5))
+    difference = np.abs(np.asarray(rgb).astype(float) - expected)
     if mode in ("La", "RGBa"):  # what is nearly clear has lost its colour to rounding, and is nearly white
         difference = difference[ALPHA > 40]
     assert difference.max() <= ROUNDING.get(mode, 1)
@@ -137,26 +137,26 @@ LOSSY = {"avif", "jpg"}
 @pytest.mark.parametrize(("ending", "mode"), [(ending, mode) for ending, modes in CONTAINERS.items() for mode in modes])
 def test_every_container_keeps_them(tmp_path: Path, ending: str, mode: str) -> None:
     image, expected = MODES[mode]
-    if ending in LOSSY:  # which neither keeps noise nor can be held to it
+    if ending in LOSSY:  # which loses noise
         image, expected = image.resize((56, 40), Image.Resampling.NEAREST), expected.repeat(8, axis=0).repeat(8, axis=1)
     try:
         image.save(tmp_path / f"a.{ending}", **OPTIONS.get(ending, {}))
     except (KeyError, OSError):  # this Pillow has no encoder for it
         pytest.skip(f"this Pillow writes no {ending}")
-    found = np.asarray(open_image(tmp_path / f"a.{ending}")).astype(float)
-    difference = np.abs(found - expected)
+    rgb = np.asarray(open_image(tmp_path / f"a.{ending}")).astype(float)
+    difference = np.abs(rgb - expected)
     assert (difference.mean() <= 3) if ending in LOSSY else (difference.max() <= ROUNDING.get(mode, 1))
 
 
 def test_a_transparent_value_of_a_deep_grey_image_is_white(tmp_path: Path) -> None:
     Image.fromarray(DEEP).save(tmp_path / "a.png", transparency=int(DEEP[2, 3]))
-    found = np.asarray(open_image(tmp_path / "a.png"))
-    assert found[2, 3].tolist() == [255, 255, 255]
-    assert np.abs(np.delete(found.reshape(-1, 3), 2 * 7 + 3, axis=0) - np.delete(thrice(DEEP / 257).reshape(-1, 3), 17, axis=0)).max() <= 1
+    rgb = np.asarray(open_image(tmp_path / "a.png"))
+    assert rgb[2, 3].tolist() == [255, 255, 255]
+    assert np.abs(np.delete(rgb.reshape(-1, 3), 2 * 7 + 3, axis=0) - np.delete(thrice(DEEP / 257).reshape(-1, 3), 17, axis=0)).max() <= 1
 
 
 @pytest.mark.parametrize("kind", ["gif", "png", "webp"])
-def test_of_an_animation_the_first_frame_is_seen(tmp_path: Path, kind: str) -> None:
+def test_the_first_frame_of_an_animation_is_read(tmp_path: Path, kind: str) -> None:
     first, second = Image.new("RGB", (6, 4), (250, 0, 0)), Image.new("RGB", (6, 4), (0, 0, 250))
     first.save(tmp_path / f"a.{kind}", save_all=True, append_images=[second], duration=50, **({"lossless": True} if kind == "webp" else {}))
     with Image.open(tmp_path / f"a.{kind}") as animation:
@@ -219,9 +219,9 @@ def test_shrinking_is_the_mean_of_blocks_in_any_mode(monkeypatch: pytest.MonkeyP
     upright = upright[:, 1:] if sideways else upright  # five rows: the last one stands alone, and turned it comes first
     blocks = upright[: upright.shape[0] // 2 * 2, : upright.shape[1] // 2 * 2].astype(float)
     blocks = blocks.reshape(blocks.shape[0] // 2, 2, blocks.shape[1] // 2, 2, 3).mean((1, 3))
-    found = np.asarray(small).astype(float)
-    found = found[:, 1:] if sideways else found
-    assert np.abs(found[: blocks.shape[0], : blocks.shape[1]] - blocks).max() <= 1
+    rgb = np.asarray(small).astype(float)
+    rgb = rgb[:, 1:] if sideways else rgb
+    assert np.abs(rgb[: blocks.shape[0], : blocks.shape[1]] - blocks).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -240,12 +240,12 @@ def test_shrinking_is_the_mean_of_blocks_in_any_mode(monkeypatch: pytest.MonkeyP
         (COLOURS[::-1, ::-1], COLOURS[::-1, ::-1]),
     ],
 )
-def test_arrays_are_pictures(array: np.ndarray, expected: np.ndarray) -> None:
+def test_arrays_are_images(array: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(np.asarray(from_array(array)).astype(float) - expected).max() <= 1
 
 
 @pytest.mark.parametrize(
-    ("array", "told"),
+    ("array", "message"),
     [
         (np.zeros(5), r"image is an array of shape \(5,\)"),
         (np.zeros((3, 20, 30)), "channels come last"),
@@ -254,6 +254,6 @@ def test_arrays_are_pictures(array: np.ndarray, expected: np.ndarray) -> None:
         (np.array([["a"]]), "array of <U1"),
     ],
 )
-def test_arrays_that_are_no_pictures_are_refused_by_shape_or_kind(array: np.ndarray, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_arrays_that_are_no_images_are_refused_by_shape_or_kind(array: np.ndarray, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         from_array(array)

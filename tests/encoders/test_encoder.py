@@ -6,6 +6,7 @@ from kinds import encoder_config, kinds
 
 from captioner.build import build
 from captioner.encoders.encoder import as_regions, backbone_config, grid_cells, portable_config
+from captioner.errors import ArgumentError
 from captioner.records import grid_size
 
 
@@ -67,3 +68,10 @@ def test_the_backbone_of_an_encoder_is_what_reads_pixels() -> None:
         encoder = build(config).eval()
         assert torch.equal(encoder(images).features, encoder.refine(encoder.backbone(images)).features)
         assert type(encoder.backbone) is type(build(plain))
+
+
+def test_an_encoder_without_stages_has_nothing_to_unfreeze() -> None:
+    encoder = build(encoder_config("small"))
+    assert not encoder.stages
+    with pytest.raises(ArgumentError, match="SmallConv has none, not 'layer4'"):
+        encoder.unfreeze("layer4")

@@ -1,4 +1,4 @@
-"""The mode of every part of an encoder of stages: what its docstring promises, from construction on and in every hand."""
+"""The mode of each part of a pretrained encoder: what its docstring promises, from construction on and after every use."""
 
 import copy
 import io
@@ -26,42 +26,42 @@ CHOICES: dict[str, dict[str, Any]] = {
 }
 
 
-def built(name: str, choice: str, monkeypatch: pytest.MonkeyPatch) -> PretrainedEncoder:
-    wanted = CHOICES[choice]
+def make_encoder(name: str, choice: str, monkeypatch: pytest.MonkeyPatch) -> PretrainedEncoder:
+    arguments = CHOICES[choice]
     if name != "timm":
         with torch.device("meta"):
-            return Trunk(name, TRUNKS[name], None, **wanted)
+            return Trunk(name, TRUNKS[name], None, **arguments)
     timm_stand_in.install(monkeypatch)
-    return Timm("net", 7, None, **({**wanted, "finetune_from": 1} if "finetune_from" in wanted else wanted))
+    return Timm("net", 7, None, **({**arguments, "finetune_from": 1} if "finetune_from" in arguments else arguments))
 
 
-def wrong(encoder: PretrainedEncoder, mode: bool = True) -> list[str]:
-    """Modules in another mode than the docstring promises when the whole is told `mode`."""
-    found = []
-    owner: dict[str, nn.Module] = {}
+def parts_in_wrong_mode(encoder: PretrainedEncoder, mode: bool = True) -> list[str]:
+    """Modules in another mode than the docstring promises after `train(mode)`."""
+    names = []
+    smallest: dict[str, nn.Module] = {}
     for name, part in encoder.named_modules():
-        around = owner.get(name.rpartition(".")[0], encoder)
-        owner[name] = part if any(True for _ in part.parameters()) else around
-        learns = any(parameter.requires_grad for parameter in owner[name].parameters())
-        promised = mode and learns and not (encoder.hold_statistics and isinstance(part, _BatchNorm))
+        around = smallest.get(name.rpartition(".")[0], encoder)
+        smallest[name] = part if any(True for _ in part.parameters()) else around
+        trained = any(parameter.requires_grad for parameter in smallest[name].parameters())
+        promised = mode and trained and not (encoder.hold_statistics and isinstance(part, _BatchNorm))
         if name and part.training != promised:
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize("name", [*TRUNKS, "timm"])
 def test_every_part_is_in_the_mode_promised_from_construction_on(name: str, choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = built(name, choice, monkeypatch)
-    assert wrong(encoder) == []
+    encoder = make_encoder(name, choice, monkeypatch)
+    assert parts_in_wrong_mode(encoder) == []
     assert encoder.frozen == (choice == "frozen")
-    assert wrong(encoder.eval(), mode=False) == []
-    assert wrong(encoder.train()) == []
+    assert parts_in_wrong_mode(encoder.eval(), mode=False) == []
+    assert parts_in_wrong_mode(encoder.train()) == []
     assert any(part.training for part in encoder.children()) == (choice != "frozen")
 
 
-def hands(encoder: PretrainedEncoder) -> dict[str, PretrainedEncoder]:
-    """The same encoder after what others do with it."""
+def uses(encoder: PretrainedEncoder) -> dict[str, PretrainedEncoder]:
+    """The same encoder after what other code does with it."""
     file = io.BytesIO()
     torch.save(encoder, file)
     file.seek(0)
@@ -77,29 +77,29 @@ def hands(encoder: PretrainedEncoder) -> dict[str, PretrainedEncoder]:
         "wrapped": wrapped.trunk,
         "wrapped, evaluated, trained": again.trunk,
         "in a container": nn.Sequential(copy.deepcopy(encoder)).train()[0],
-        "told one by one": copy.deepcopy(encoder).apply(lambda part: part.train()),
+        "each part alone": copy.deepcopy(encoder).apply(lambda part: part.train()),
     }  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "timm"])
-def test_every_part_keeps_its_mode_in_every_hand(name: str, choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_part_keeps_its_mode_after_every_use(name: str, choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
     timm_stand_in.install(monkeypatch)
-    wanted = {**CHOICES[choice], **({"finetune_from": 1} if name == "timm" and "finetune_from" in CHOICES[choice] else {})}
-    encoder: PretrainedEncoder = Timm("net", 7, None, **wanted) if name == "timm" else Trunk(name, TRUNKS[name], None, **wanted)
-    assert {hand: wrong(found) for hand, found in hands(encoder).items() if wrong(found)} == {}
+    arguments = {**CHOICES[choice], **({"finetune_from": 1} if name == "timm" and "finetune_from" in CHOICES[choice] else {})}
+    encoder: PretrainedEncoder = Timm("net", 7, None, **arguments) if name == "timm" else Trunk(name, TRUNKS[name], None, **arguments)
+    assert {use: wrong for use, used in uses(encoder).items() if (wrong := parts_in_wrong_mode(used))} == {}
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "timm"])
 @pytest.mark.parametrize("hold", [True, False])
-def test_what_thaws_learns_in_the_mode_of_the_rest(name: str, hold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = built(name, "frozen", monkeypatch)
+def test_unfrozen_stages_have_the_mode_of_the_whole(name: str, hold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = make_encoder(name, "frozen", monkeypatch)
     encoder.hold_statistics = hold
     for stage in reversed(encoder.stages):
         assert encoder.unfreeze(stage) != []
-        assert wrong(encoder) == []
+        assert parts_in_wrong_mode(encoder) == []
     assert encoder.eval().unfreeze(0) == []
-    assert wrong(encoder, mode=False) == []
+    assert parts_in_wrong_mode(encoder, mode=False) == []
 
 
 def test_a_frozen_timm_model_and_its_frozen_stages_never_move(monkeypatch: pytest.MonkeyPatch) -> None:

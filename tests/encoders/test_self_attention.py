@@ -1,4 +1,4 @@
-"""Self-attention over regions: the formula held against PyTorch's own layer, and what masks, places and a held trunk mean."""
+"""Self-attention over regions: the formula compared with PyTorch's layer; masks, positions and a frozen trunk."""
 
 import pytest
 import torch
@@ -22,69 +22,69 @@ def regions(images: int = 2, rows: int = 3, cols: int = 5) -> Regions:
     return as_regions(torch.randn(images, 15, rows, cols, dtype=torch.float64))
 
 
-def theirs(layer: nn.Module, x: Tensor, places: Tensor, forbidden: Tensor | None = None) -> Tensor:
-    """A layer once more, with torch's `MultiheadAttention`."""
+def torch_layer(layer: nn.Module, x: Tensor, places: Tensor, forbidden: Tensor | None = None) -> Tensor:
+    """A layer computed by torch's `MultiheadAttention`."""
     weights = dict(layer.named_parameters())
     attention = nn.MultiheadAttention(12, 3, batch_first=True).double().eval()
     attention.in_proj_weight.data = torch.cat([weights[f"{name}.weight"] for name in ("query", "key", "value")])
     attention.in_proj_bias.data = torch.cat([weights[f"{name}.bias"] for name in ("query", "key", "value")])
     attention.out_proj.load_state_dict({name: weights[f"output.{name}"] for name in ("weight", "bias")})
     normed = nn.functional.layer_norm(x, (12,), weights["norms.0.weight"], weights["norms.0.bias"])
-    found = attention(normed + places, normed + places, normed, key_padding_mask=forbidden)[0]
-    x = x + (found if forbidden is None else found.masked_fill(forbidden[..., None], 0))
+    output = attention(normed + places, normed + places, normed, key_padding_mask=forbidden)[0]
+    x = x + (output if forbidden is None else output.masked_fill(forbidden[..., None], 0))
     normed = nn.functional.layer_norm(x, (12,), weights["norms.1.weight"], weights["norms.1.bias"])
     hidden = (normed @ weights["feed_forward.0.weight"].T + weights["feed_forward.0.bias"]).relu()
     return x + hidden @ weights["feed_forward.3.weight"].T + weights["feed_forward.3.bias"]
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_it_is_torchs_own_attention_between_norms_and_residuals(masked: bool) -> None:
-    model, given = encoder(), regions()
+def test_it_is_torchs_attention_between_norms_and_residuals(masked: bool) -> None:
+    model, inputs = encoder(), regions()
     forbidden = torch.rand(2, 15) < 0.4 if masked else None
-    x = given.features @ model.project.weight.T + model.project.bias
+    x = inputs.features @ model.project.weight.T + model.project.bias
     for layer in model.layers:
         for parameter in layer.parameters():
             parameter.data.normal_(0, 0.5)
-        x = theirs(layer, x, position_encoding(given.cells, 12).double(), forbidden)
+        x = torch_layer(layer, x, position_encoding(inputs.cells, 12).double(), forbidden)
     expected = nn.functional.layer_norm(x, (12,), model.norm.weight, model.norm.bias)
-    found = model.refine(given if forbidden is None else given._replace(mask=~forbidden))
-    torch.testing.assert_close(found.features, expected, atol=1e-10, rtol=1e-8)
+    outputs = model.refine(inputs if forbidden is None else inputs._replace(mask=~forbidden))
+    torch.testing.assert_close(outputs.features, expected, atol=1e-10, rtol=1e-8)
 
 
 def test_regions_that_move_with_their_cells_keep_their_results() -> None:
-    model, given = encoder(), regions()
+    model, inputs = encoder(), regions()
     order = torch.randperm(15)
     mask = torch.rand(2, 15) < 0.7
-    here = model.refine(given._replace(mask=mask))
-    there = model.refine(Regions(given.features[:, order], given.cells[order], mask[:, order]))
+    here = model.refine(inputs._replace(mask=mask))
+    there = model.refine(Regions(inputs.features[:, order], inputs.cells[order], mask[:, order]))
     torch.testing.assert_close(there.features, here.features[:, order])
-    assert torch.equal(there.cells, given.cells[order])
+    assert torch.equal(there.cells, inputs.cells[order])
 
 
 def test_regions_that_move_without_their_cells_do_not() -> None:
-    model, given = encoder(), regions()
+    model, inputs = encoder(), regions()
     order = torch.randperm(15)
-    moved = model.refine(given._replace(features=given.features[:, order]))
-    assert not torch.allclose(moved.features, model.refine(given).features[:, order], atol=1e-3)
+    moved = model.refine(inputs._replace(features=inputs.features[:, order]))
+    assert not torch.allclose(moved.features, model.refine(inputs).features[:, order], atol=1e-3)
 
 
-def test_a_forbidden_region_neither_gives_nor_takes() -> None:
-    model, given = encoder(), regions()
+def test_a_forbidden_region_takes_no_part() -> None:
+    model, inputs = encoder(), regions()
     mask = torch.ones(2, 15, dtype=torch.bool)
     mask[0, 4] = mask[1, 11] = False
-    before = model.refine(given._replace(mask=mask))
-    changed = given.features.clone()
+    before = model.refine(inputs._replace(mask=mask))
+    changed = inputs.features.clone()
     changed[0, 4], changed[1, 11] = 9.0, -9.0
-    after = model.refine(given._replace(features=changed, mask=mask))
+    after = model.refine(inputs._replace(features=changed, mask=mask))
     assert torch.equal(before.features[mask], after.features[mask])
     assert torch.equal(after.mask, mask)
-    changed = given.features.clone()
+    changed = inputs.features.clone()
     changed[0, :4], changed[1, :4] = 9.0, -9.0
-    after = model.refine(given._replace(features=changed, mask=mask))
+    after = model.refine(inputs._replace(features=changed, mask=mask))
     assert torch.equal(before.features[~mask], after.features[~mask])
 
 
-def test_a_region_sees_the_whole_image() -> None:
+def test_a_region_depends_on_the_whole_image() -> None:
     model = encoder()
     images = torch.randn(1, 3, 12, 20, dtype=torch.float64, requires_grad=True)
     model(images).features[0, 0, 0].backward()
@@ -103,22 +103,22 @@ def test_places_differ_within_a_grid_and_agree_between_grids() -> None:
     assert torch.equal(col[:1].expand_as(col), col)
 
 
-def test_what_is_dropped_out_is_dropped_in_training_alone() -> None:
-    model, given = encoder(dropout=0.5), regions()
-    assert torch.equal(model.refine(given).features, model.refine(given).features)
+def test_dropout_acts_in_training_only() -> None:
+    model, inputs = encoder(dropout=0.5), regions()
+    assert torch.equal(model.refine(inputs).features, model.refine(inputs).features)
     model.train()
-    assert not torch.equal(model.refine(given).features, model.refine(given).features)
+    assert not torch.equal(model.refine(inputs).features, model.refine(inputs).features)
 
 
-def test_over_a_frozen_trunk_the_layers_alone_learn_and_its_regions_may_be_held() -> None:
+def test_over_a_frozen_trunk_only_the_layers_are_trained_and_its_regions_can_be_stored() -> None:
     torch.manual_seed(0)
     model = SelfAttention(Trunk("resnet18", 512, None), features=8, layers=1, heads=2).train()
     assert model.backbone.frozen
     assert not model.frozen
     images = torch.randn(2, 3, 64, 96)
-    held = model.backbone(images)
+    stored = model.backbone(images)
     model.eval()
-    torch.testing.assert_close(model.refine(held).features, model(images).features)
+    torch.testing.assert_close(model.refine(stored).features, model(images).features)
     model.train()(images).features.square().sum().backward()
     assert {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.grad is not None} == {
         "project",
@@ -157,7 +157,7 @@ def test_bad_values_are_refused_with_a_name(changes: dict, name: str) -> None:
         encoder(**changes)
 
 
-def test_an_image_of_nothing_allowed_is_refused() -> None:
+def test_a_mask_that_forbids_all_regions_is_refused() -> None:
     mask = torch.ones(2, 15, dtype=torch.bool)
     mask[1] = False
     with pytest.raises(ValueError, match="mask"):

@@ -1,4 +1,4 @@
-"""The small trunk: what a region sees, and whether it knows its place."""
+"""The small encoder: the receptive field of a region, and its coordinates."""
 
 import pytest
 import torch
@@ -52,14 +52,14 @@ def test_the_grid_comes_with_the_images() -> None:
         assert grid_size(encoder(torch.zeros(2, 3, height, width)).cells) == (height // 8, width // 8)
 
 
-def test_like_patches_differ_only_where_coordinates_are_told() -> None:
+def test_equal_patches_differ_only_with_coordinates() -> None:
     torch.manual_seed(0)
     images = torch.zeros(1, 3, 160, 160)
     inner = 9 * 20 + 8, 9 * 20 + 11  # two cells of the same row, far from the padding
-    blind = SmallConv(coordinates=False).eval()(images).features[0]
-    told = SmallConv(coordinates=True).eval()(images).features[0]
-    torch.testing.assert_close(blind[inner[0]], blind[inner[1]])
-    assert not torch.allclose(told[inner[0]], told[inner[1]], atol=1e-3)
+    plain = SmallConv(coordinates=False).eval()(images).features[0]
+    placed = SmallConv(coordinates=True).eval()(images).features[0]
+    torch.testing.assert_close(plain[inner[0]], plain[inner[1]])
+    assert not torch.allclose(placed[inner[0]], placed[inner[1]], atol=1e-3)
 
 
 def test_places_are_scaled_to_the_grid_and_all_different() -> None:

@@ -51,12 +51,12 @@ def test_a_region_is_its_cell_of_timms_own_maps(timm: Any, name: str) -> None:
     encoder = Timm(name, MODELS[name][0], None).eval()
     images = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
-        own = encoder.model.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)[-1]
+        maps = encoder.model.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)[-1]
         regions = encoder(images)
     rows, cols = grid_size(regions.cells)
     if name.startswith("swin"):  # its last maps, before the norm that the model ends in
-        own = encoder.model.norm(own.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-    torch.testing.assert_close(regions.features.transpose(1, 2).unflatten(2, (rows, cols)), own, atol=1e-5, rtol=1e-4)
+        maps = encoder.model.norm(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    torch.testing.assert_close(regions.features.transpose(1, 2).unflatten(2, (rows, cols)), maps, atol=1e-5, rtol=1e-4)
 
 
 def test_weights_of_a_file_are_the_models_and_its_head_is_passed_over(timm: Any, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_weights_of_a_file_are_the_models_and_its_head_is_passed_over(timm: Any,
         Timm("resnet10t", 512, tmp_path / "other.safetensors")
 
 
-def test_stages_thaw_from_the_top(timm: Any) -> None:
+def test_stages_are_unfrozen_from_the_top(timm: Any) -> None:
     encoder = Timm("resnet10t", 512, None, finetune_from=4).train()
     encoder(torch.randn(2, 3, 32, 64)).features.square().mean().backward()
     assert {name.split(".")[0] for name, parameter in encoder.model.named_parameters() if parameter.grad is not None} == {"layer4"}

@@ -52,7 +52,7 @@ def test_weights_of_either_kind_make_torchvisions_own_features(resnet: nn.Module
 @pytest.mark.parametrize(("name", "features"), [("mobilenet_v3_small", 576), ("regnet_y_400mf", 440), ("vgg11", 512)])
 def test_the_cut_runs_what_torchvision_runs_before_it_pools(name: str, features: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for layer in ("constant_", "normal_", "kaiming_uniform_", "uniform_"):
-        if name == "vgg11":  # its classifier alone takes seconds to fill, and is not looked at
+        if name == "vgg11":  # its classifier alone takes seconds to fill, and is not used
             monkeypatch.setattr(nn.init, layer, lambda tensor, *_, **__: tensor)
     torch.manual_seed(1)
     model = torchvision.models.get_model(name, weights=None).eval()
@@ -85,7 +85,7 @@ def test_a_frozen_trunk_never_moves() -> None:
 
 @pytest.mark.parametrize("stage", ["layer3", 3])
 @pytest.mark.parametrize("hold", [True, False])
-def test_only_the_asked_for_stages_learn(stage: str | int, hold: bool) -> None:
+def test_only_the_chosen_stages_are_trained(stage: str | int, hold: bool) -> None:
     trunk = Trunk("resnet18", 512, None, finetune_from=stage, hold_statistics=hold).train()
     before = statistics(trunk)
     trunk(torch.randn(3, 3, 64, 96)).features.square().mean().backward()
@@ -95,10 +95,10 @@ def test_only_the_asked_for_stages_learn(stage: str | int, hold: bool) -> None:
     assert moved == (set() if hold else {"layer3", "layer4"})
 
 
-def test_unfreezing_later_frees_that_stage_and_those_above() -> None:
+def test_unfreezing_later_unfreezes_that_stage_and_those_above() -> None:
     trunk = Trunk("resnet18", 512, None, hold_statistics=False).train()
-    freed = trunk.unfreeze("layer4")
-    assert {id(parameter) for parameter in freed} == {id(parameter) for parameter in trunk.trunk.layer4.parameters()}  # type: ignore[union-attr]
+    unfrozen = trunk.unfreeze("layer4")
+    assert {id(parameter) for parameter in unfrozen} == {id(parameter) for parameter in trunk.trunk.layer4.parameters()}  # type: ignore[union-attr]
     assert trunk.trunk.layer4.training  # type: ignore[union-attr]
     assert not trunk.trunk.layer3.training  # type: ignore[union-attr]
     assert {id(parameter) for parameter in trunk.unfreeze("layer3")} == {id(p) for p in trunk.trunk.layer3.parameters()}  # type: ignore[union-attr]
@@ -108,17 +108,17 @@ def test_unfreezing_later_frees_that_stage_and_those_above() -> None:
     assert not trunk.train().trunk.layer2.training  # type: ignore[union-attr]
 
 
-def test_an_unfrozen_trunk_learns_whole() -> None:
+def test_an_unfrozen_trunk_is_trained_whole() -> None:
     trunk = Trunk("mobilenet_v3_small", 576, None, frozen=False)
     assert all(parameter.requires_grad for parameter in trunk.parameters())
 
 
 def test_a_fixed_grid_pools() -> None:
     images = torch.randn(2, 3, 64, 96)
-    own = Trunk("resnet18", 512, None).eval()
+    whole = Trunk("resnet18", 512, None).eval()
     pooled = Trunk("resnet18", 512, None, grid=1).eval()
-    pooled.load_state_dict(own.state_dict())
-    torch.testing.assert_close(pooled(images).features[:, 0], own(images).features.mean(1))
+    pooled.load_state_dict(whole.state_dict())
+    torch.testing.assert_close(pooled(images).features[:, 0], whole(images).features.mean(1))
     pooled.grid = 14
     assert grid_size(pooled(images).cells) == (14, 14)
 
@@ -160,8 +160,8 @@ def test_weights_that_do_not_fit_are_named(resnet: nn.Module, tmp_path: Path) ->
 
 
 def test_classifier_and_counters_may_be_absent(resnet: nn.Module, tmp_path: Path) -> None:
-    kept = {key: value for key, value in resnet.state_dict().items() if not key.startswith("fc.") and "num_batches" not in key}
-    save_file(kept, tmp_path / "headless.safetensors")
+    headless = {key: value for key, value in resnet.state_dict().items() if not key.startswith("fc.") and "num_batches" not in key}
+    save_file(headless, tmp_path / "headless.safetensors")
     trunk = Trunk("resnet18", 512, tmp_path / "headless.safetensors")
     assert torch.equal(trunk.trunk.state_dict()["layer2.0.conv1.weight"], resnet.state_dict()["layer2.0.conv1.weight"])
 
@@ -182,12 +182,12 @@ def test_bad_values_are_refused_with_their_name(arguments: dict, message: str) -
         Trunk(**({"name": "resnet18", "features": 512, "weights": None} | arguments))
 
 
-def test_every_family_asked_for_is_there() -> None:
-    wanted = {"resnet152", "vgg19", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b7", "efficientnet_v2_s", "convnext_base"}
-    assert wanted | {"regnet_y_400mf"} <= set(trunk_names())
+def test_the_promised_families_are_there() -> None:
+    names = {"resnet152", "vgg19", "mobilenet_v2", "mobilenet_v3_large", "efficientnet_b7", "efficientnet_v2_s", "convnext_base"}
+    assert names | {"regnet_y_400mf"} <= set(trunk_names())
 
 
-def test_the_given_mobilenet_gives_sane_features(real_data: Path) -> None:
+def test_the_mobilenet_of_the_data_folder_gives_sane_features(real_data: Path) -> None:
     path = real_data.parent / "weights" / "mobilenet_v2_imagenet.safetensors"
     if not path.exists():
         pytest.skip(f"{path} is not there")

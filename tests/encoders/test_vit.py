@@ -26,13 +26,13 @@ def small(image_size: int = 24) -> VisionTransformer:
 
 
 def tokens(model: nn.Module, images: Tensor) -> Tensor:
-    """What torchvision's own forward has after its last norm."""
-    found: list[Tensor] = []
-    handle = model.encoder.register_forward_hook(lambda _, __, output: found.append(output))  # type: ignore[union-attr, operator]
+    """The tokens after the last norm in torchvision's forward."""
+    outputs: list[Tensor] = []
+    handle = model.encoder.register_forward_hook(lambda _, __, output: outputs.append(output))  # type: ignore[union-attr, operator]
     with torch.no_grad():
         model(images)
     handle.remove()
-    return found[0]
+    return outputs[0]
 
 
 @pytest.fixture
@@ -89,18 +89,18 @@ def test_its_stages_are_layers_and_everything_lies_in_one(vit: VisionTransformer
     trunk = Trunk("vit_b_16", 12, None)
     assert trunk.stages == ("patches", "layer1", "layer2", "layer3")
     names = {id(parameter): name for name, parameter in trunk.trunk.named_parameters()}
-    freed = [{names[id(parameter)] for parameter in trunk.unfreeze(stage)} for stage in reversed(trunk.stages)]
-    assert sum(map(len, freed)) == len(names)
-    assert freed[-1] == {"class_token", "conv_proj.weight", "conv_proj.bias", "encoder.pos_embedding"}
-    assert {"encoder.ln.weight", "encoder.ln.bias"} < freed[0]
+    unfrozen = [{names[id(parameter)] for parameter in trunk.unfreeze(stage)} for stage in reversed(trunk.stages)]
+    assert sum(map(len, unfrozen)) == len(names)
+    assert unfrozen[-1] == {"class_token", "conv_proj.weight", "conv_proj.bias", "encoder.pos_embedding"}
+    assert {"encoder.ln.weight", "encoder.ln.bias"} < unfrozen[0]
     assert not trunk.frozen
 
 
 def test_only_the_stages_asked_for_learn(vit: VisionTransformer) -> None:
     trunk = Trunk("vit_b_16", 12, None, finetune_from="layer3").train()
     trunk(torch.randn(2, 3, 24, 16)).features.square().mean().backward()
-    learnt = {name.split(".")[2] for name, parameter in trunk.trunk.named_parameters() if parameter.grad is not None}
-    assert learnt == {"encoder_layer_2", "weight", "bias"}
+    trained = {name.split(".")[2] for name, parameter in trunk.trunk.named_parameters() if parameter.grad is not None}
+    assert trained == {"encoder_layer_2", "weight", "bias"}
     layers = trunk.trunk.encoder.layers  # type: ignore[union-attr]
     assert [layer.training for layer in layers] == [False, False, True]  # type: ignore[union-attr, operator]
 
@@ -116,5 +116,5 @@ def test_a_swin_is_run_up_to_its_norm(monkeypatch: pytest.MonkeyPatch) -> None:
         regions = trunk(images)
         torch.testing.assert_close(model.head(regions.features.mean(1)), model(images), atol=1e-5, rtol=1e-4)
     assert grid_size(regions.cells) == (2, 3)
-    freed = {id(parameter) for parameter in trunk.unfreeze("7")}
-    assert {id(parameter) for parameter in trunk.trunk.norm.parameters()} < freed  # type: ignore[union-attr]
+    unfrozen = {id(parameter) for parameter in trunk.unfreeze("7")}
+    assert {id(parameter) for parameter in trunk.trunk.norm.parameters()} < unfrozen  # type: ignore[union-attr]
