@@ -1,8 +1,9 @@
-"""Several captioners that say one caption together."""
+"""Several captioners that decode together: one caption by all of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -10,30 +11,28 @@ from PIL import Image
 from torch import Tensor
 
 from captioner.box import Box
-from captioner.captioning import DrawableCaption
-from captioner.data.image_inputs import as_image
+from captioner.captioning import BaseCaptioner, Start, TeacherForced
 from captioner.data.transforms import Transform
 from captioner.errors import ArgumentError, InputError
-from captioner.model import AnySearch, Captioner, Hypothesis, One, Steps, caption_all, forced, searched, searching
+from captioner.model import Captioner
 from captioner.records import Regions, Step, StepRecord
-from captioner.search.search import Search
-from captioner.tokenizer import tokenize
 from captioner.vocabulary import Vocabulary
 
 
-class Ensemble:
-    """p(w | words so far) = mean_m p_m(w | words so far), so that each word is weighed by all and every search works as over one model.
+class Ensemble(BaseCaptioner):
+    """p(w | words so far) = mean_m p_m(w | words so far), so that every search works as over one model.
 
-    Each member sees an image through its own transform and encoder. The members know the same words, in any order; ids are the first's.
-    Maps are the mean over those members that look at the same grid over the same pixels as the first (a member without a sentinel
-    counts as one that never uses it; a gate or heads are given only where they can be: every such member has a gate; there is only one).
-    Raises: InputError, members whose words differ; ArgumentError, no members.
+    Each member sees an image through its own transform and encoder. The members have the same words, in any order; ids and search
+    are the first member's. Maps are the mean over those members whose grid lies over the same pixels as the first's; a member
+    without a sentinel counts as one that never uses it; the gate is given where every such member has one, heads where there is
+    one such member. Raises: InputError, members whose words differ; ArgumentError, no members.
     """
 
     def __init__(self, members: Sequence[Captioner]) -> None:
         if not members:
             raise ArgumentError("members", "is a list of captioners and at least one, not empty")
-        self.members = list(members)
+        self._members = list(members)
+        self.vocabulary, self.search = members[0].vocabulary, members[0].search
         self.ids = [ids_in(member.vocabulary, self.vocabulary).to(member.device) for member in members]
 
     @classmethod
@@ -48,101 +47,62 @@ class Ensemble:
         return cls(members)
 
     @property
-    def search(self) -> Search:
-        """The first member's own search."""
-        return self.members[0].search
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return self.members[0].vocabulary
-
-    @overload
-    def caption(  # type: ignore[overload-overlap]  # a path is a string, which is an iterable of strings
-        self, images: One, beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
-    ) -> DrawableCaption: ...
-
-    @overload
-    def caption(
-        self, images: Iterable[One], beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
-    ) -> list[DrawableCaption]: ...
-
-    def caption(
-        self, images: Any, beam: int | None = None, batch_size: int = 16, search: AnySearch | None = None
-    ) -> DrawableCaption | list[DrawableCaption]:
-        """As `Captioner.caption`, by the first member's own search."""
-        for member in self.members:
-            member.eval()
-        return caption_all(self, images, batch_size, search or searching(self.search, beam))
-
-    def align(self, image: Any, caption: str) -> DrawableCaption:
-        """As `Captioner.align`: each word's probability is the mean of the members'."""
-        tokens = tokenize(caption)
-        if not tokens:
-            raise InputError(f"the caption {caption!r} holds no word to explain")
-        for member in self.members:
-            member.eval()
-        picture = as_image(image)
-        seen, (box,) = self.prepare([picture])
-        said = [member.teacher_force(regions, tokens) for member, regions in zip(self.members, seen, strict=True)]
-        record = mean_record([said[m][1] for m in self.shown(seen)])
-        hypothesis = forced(log_mean([log_probs for log_probs, _ in said]), record, self.vocabulary.encode(tokens)[1:-1])
-        explained = self.to_caption([hypothesis], seen, picture, box)
-        explained.words, explained.text = tokens, " ".join(tokens)
-        return explained
+    def members(self) -> list[Captioner]:
+        return self._members
 
     def prepare(self, images: Sequence[Image.Image]) -> tuple[list[Regions], tuple[Box, ...]]:
-        """Each member's regions; the boxes are the first's."""
-        seen, boxes = zip(*(member.prepare(images) for member in self.members), strict=True)
-        return list(seen), boxes[0]
+        """Each member's regions; the boxes are the first member's."""
+        prepared, boxes = zip(*(member.prepare(images) for member in self.members), strict=True)
+        return list(prepared), boxes[0]
 
-    @torch.no_grad()
-    def generate(self, images: Sequence[Any], search: AnySearch | None = None) -> list[list[Hypothesis]]:
-        """Captions of images that each member has prepared for itself (pixels or regions, one entry a member), the best first."""
-        regions = [member.encode(own) for member, own in zip(self.members, images, strict=True)]
-        begun = [member.decoder.start(own) for member, own in zip(self.members, regions, strict=True)]
-        memories, states = zip(*begun, strict=True)
-        shown = self.shown(regions)
+    def start(self, images: Sequence[Any]) -> Start:
+        """`images`: what each member has prepared for itself, pixels or regions."""
+        starts = [member.start(prepared) for member, prepared in zip(self.members, images, strict=True)]
+        step = JointStep([start.step for start in starts], self.ids, self._members_with_maps([start.cells for start in starts]))
+        return Start(step, tuple(start.state for start in starts), starts[0].images, starts[0].cells)
 
-        def step(memories: tuple[Any, ...], state: tuple[Any, ...], words: Int[Tensor, "images queries"]) -> Step:
-            parts = zip(self.members, memories, state, self.ids, strict=True)
-            steps = [member.decoder.step(memory, own, ids[words]) for member, memory, own, ids in parts]
-            log_probs = log_mean([one.log_probs[..., ids] for one, ids in zip(steps, self.ids, strict=True)])
-            return Step(log_probs, tuple(one.state for one in steps), mean_record([steps[m].record for m in shown]))
+    def teacher_force(self, images: Sequence[Any], tokens: Sequence[str]) -> TeacherForced:
+        forced = [member.teacher_force(prepared, tokens) for member, prepared in zip(self.members, images, strict=True)]
+        record = mean_record([forced[m].record for m in self._members_with_maps([one.cells for one in forced])])
+        return TeacherForced(log_mean([one.log_probs for one in forced]), record, forced[0].cells)
 
-        return searched(search or self.search, Steps(step, tuple(memories)), tuple(states), regions[0].features.shape[0], self.vocabulary)
-
-    def shown(self, seen: Sequence[Regions]) -> list[int]:
-        """The members whose maps lie on the first's."""
-        first, view = seen[0].cells, self.members[0].transform
-        return [
-            number
-            for number, (member, regions) in enumerate(zip(self.members, seen, strict=True))
-            if same_view(member.transform, view) and torch.equal(regions.cells, first)
-        ]
-
-    def to_caption(self, found: list[Hypothesis], seen: Sequence[Regions], image: Image.Image, box: Box) -> DrawableCaption:
-        return self.members[0].to_caption(found, seen[0], image, box)
-
-    def set_attention_mode(self, how: str) -> None:
-        """As `Captioner.rest`, for every member that has hard attention. Raises: InputError, none has."""
-        refused = 0
-        for member in self.members:
-            try:
-                member.set_attention_mode(how)
-            except InputError:
-                refused += 1
-                if refused == len(self.members):
-                    raise
+    def _members_with_maps(self, cells: Sequence[Float[Tensor, "_ 2"]]) -> list[int]:
+        """The members whose grid lies over the same pixels as the first's."""
+        view = self.members[0].transform
+        return [m for m, member in enumerate(self.members) if same_view(member.transform, view) and torch.equal(cells[m], cells[0])]
 
 
-def ids_in(own: Vocabulary, common: Vocabulary) -> Int[Tensor, " vocab"]:
-    """The `own` id of each word of `common`. Raises: InputError, one has a word that the other lacks."""
-    for has, lacks, which in ((common, own, "it lacks"), (own, common, "it alone has")):
-        lost = [word for word in has.words if word not in lacks]
-        if lost:
-            more = f" and {len(lost) - 3} words more" if len(lost) > 3 else ""
-            raise InputError(f"models caption together when they know the same words; {which} {', '.join(lost[:3])}{more}")
-    return torch.tensor([*range(4), *(own.encode([word])[1] for word in common.words[4:])])
+@dataclass(frozen=True)
+class JointStep:
+    """One step of all members, in the words of the first one; its record is that of the members `with_maps`."""
+
+    steps: Sequence[Any]
+    ids: Sequence[Int[Tensor, " vocab"]]
+    """For each member, its own id of each word of the first."""
+    with_maps: Sequence[int]
+
+    def __call__(self, state: tuple[Any, ...], words: Int[Tensor, "images queries"]) -> Step:
+        steps = [step(own, ids[words]) for step, own, ids in zip(self.steps, state, self.ids, strict=True)]
+        log_probs = log_mean([step.log_probs[..., ids] for step, ids in zip(steps, self.ids, strict=True)])
+        return Step(log_probs, tuple(step.state for step in steps), mean_record([steps[m].record for m in self.with_maps]))
+
+    def only(self, images: Int[Tensor, " images"]) -> "JointStep":
+        return replace(self, steps=[step.only(images) for step in self.steps])
+
+
+def load_captioner(models: Sequence[str | Path], device: str | torch.device = "auto") -> BaseCaptioner:
+    """One model, or the ensemble of several. Raises: InputError, as `Captioner.load` and `Ensemble.load`."""
+    return Captioner.load(models[0], device) if len(models) == 1 else Ensemble.load(models, device)
+
+
+def ids_in(vocabulary: Vocabulary, common: Vocabulary) -> Int[Tensor, " vocab"]:
+    """The id in `vocabulary` of each word of `common`. Raises: InputError, one of them has a word that the other lacks."""
+    for larger, smaller, relation in ((common, vocabulary, "it lacks"), (vocabulary, common, "it alone has")):
+        missing = [word for word in larger.words if word not in smaller]
+        if missing:
+            more = f" and {len(missing) - 3} words more" if len(missing) > 3 else ""
+            raise InputError(f"models caption together when they have the same words; {relation} {', '.join(missing[:3])}{more}")
+    return torch.tensor([*range(4), *(vocabulary.encode([word])[1] for word in common.words[4:])])
 
 
 def log_mean(log_probs: Sequence[Float[Tensor, "*lead"]]) -> Float[Tensor, "*lead"]:

@@ -163,9 +163,8 @@ def _walk(function: Callable[[Tensor], Tensor], record: Any, all_cells: bool) ->
         return function(record)
     if not isinstance(record, tuple | list):
         raise TypeError(f"a record holds tensors, records and None, not {type(record).__name__}")
-    leaves = [_walk(function, leaf, all_cells) for leaf in record]
-    if isinstance(record, Memory | Regions) and not all_cells:
-        leaves[record._fields.index("cells")] = record.cells
+    kept = record.cells if isinstance(record, Memory | Regions) and not all_cells else None
+    leaves: list[Any] = [leaf if leaf is kept else _walk(function, leaf, all_cells) for leaf in record]
     return type(record)(*leaves) if hasattr(record, "_fields") else type(record)(leaves)
 
 

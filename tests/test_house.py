@@ -17,7 +17,7 @@ FLOORS = {
         *("kinds", "processor", "progress", "devices", "caption"),
     ],
     1: ["build", "bundle", "attention", "objectives", "search", "metrics", "maps", "data"],
-    2: ["encoders", "decoders", "captioning"],
+    2: ["encoders", "decoders", "captioning", "saved_models"],
     3: ["model"],
     4: ["ensemble", "explain", "training"],
     5: ["cli"],

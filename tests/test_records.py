@@ -4,14 +4,14 @@ import torch
 from captioner.records import Memory, Regions, StepRecord, map_tensors, select_images, stack_records
 
 
-def memory(images=3, mask=None):
+def memory(images=7, mask=None):
     keys, values = torch.randn(images, 5, 2), torch.randn(images, 5, 7)
     return Memory(keys, values, torch.randn(5, 2), mask)
 
 
-@pytest.mark.parametrize("images", [torch.tensor([2, 0]), slice(2)])
+@pytest.mark.parametrize("images", [torch.tensor([6, 0]), slice(2)])
 def test_selected_images_keep_their_tensors_and_all_cells(images):
-    one, extra = memory(mask=torch.rand(3, 5) > 0.5), torch.randn(3, 7)
+    one, extra = memory(mask=torch.rand(7, 5) > 0.5), torch.randn(7, 7)
     regions = Regions(one.values, one.cells)
     first, (second, listed), third = select_images((one, (regions, [extra, None]), extra), images)
     assert torch.equal(first.keys, one.keys[images])

@@ -318,7 +318,7 @@ def tokens_of(captioner: Any, source: Source, indices: Sequence[int], pixels: An
     if "generated" in options.of:
         captioner.eval()
         found = captioner.generate(pixels.to(captioner.device), options.search)
-        said["generated"] = [[captioner.vocabulary.decode(hypotheses[0].words)] for hypotheses in found]
+        said["generated"] = [[list(captions[0].words)] for captions in found]
     if "references" in options.of:
         said["references"] = [[tokenize(caption) for caption in source.captions.captions_of(index)] for index in indices]
     return {of: [[tokens for tokens in captions if tokens] for captions in of_images] for of, of_images in said.items()}

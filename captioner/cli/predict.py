@@ -169,13 +169,9 @@ def load_all(models: list[Path] | None, device: str) -> Any:
         chosen = resolve_device(device)
     except InputError as error:
         raise InputError(f"--{error}") from None
-    if models is not None and len(models) > 1:
-        from captioner.ensemble import Ensemble
+    from captioner.ensemble import load_captioner
 
-        return Ensemble.load(models, chosen)
-    from captioner.model import Captioner
-
-    return Captioner.load(models[0] if models else LATEST, chosen)
+    return load_captioner(models or [LATEST], chosen)
 
 
 def choose_search(captioner: Any, options: argparse.Namespace) -> Any:
@@ -188,7 +184,7 @@ def choose_search(captioner: Any, options: argparse.Namespace) -> Any:
 
 def tell_search(captioner: Any, search: Any, options: argparse.Namespace) -> None:
     """Log which search finds the captions; and where several models were trained with different ones, whose it is."""
-    models = list(zip(options.model or [LATEST], getattr(captioner, "members", [captioner]), strict=True))
+    models = list(zip(options.model or [LATEST], captioner.members, strict=True))
     others = [f"{path} by {model.search}" for path, model in models if str(model.search) != str(captioner.search)]
     if others:
         log.info("the models were trained with different searches; that of %s is used, not %s", models[0][0], ", ".join(others))

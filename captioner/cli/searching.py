@@ -145,10 +145,10 @@ def in_words_of(model: Any, search: Any) -> Any:
 
 def with_beam(own: Any, beam: int | None) -> Any:
     """The model's own search, or a beam search of that width: for a command with no other flag. Raises: InputError, it is refused."""
-    from captioner.model import searching
+    from captioner.search.beam import BeamSearch
 
     try:
-        return searching(own, beam)
+        return own if beam is None else BeamSearch.like(own, beams=beam)
     except ValueError as error:
         raise InputError(f"--beam {beam}: {error}") from None
 

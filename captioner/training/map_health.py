@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import Callback
 
+from captioner.caption import Caption
 from captioner.errors import ArgumentError
 from captioner.maps.health import FLAT, STILL, Health, health, mean_health
-from captioner.model import Hypothesis
 from captioner.records import Rollout
-from captioner.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ class MapHealth(Callback):
                 raise ArgumentError(name, f"is a share in [0, 1], not {value}")
         self.flat, self.still = flat, still
         self._healths: list[Health] = []
-        self._captions: Counter[tuple[int, ...]] = Counter()
+        self._captions: Counter[str] = Counter()
         self._line = ""
         self._warned: set[str] = set()
 
@@ -47,10 +46,9 @@ class MapHealth(Callback):
     def on_validation_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        best: list[Hypothesis] = [hypotheses[0] for hypotheses in outputs["hypotheses"]]
-        self._captions.update(tuple(hypothesis.words) for hypothesis in best)
-        records = [hypothesis.record for hypothesis in best if hypothesis.record is not None]  # None: no image of the batch has a word
-        self._healths += [health(record.alphas[:, None], self.flat, self.still) for record in records]
+        captions: list[Caption] = outputs["captions"]
+        self._captions.update(caption.text for caption in captions)
+        self._healths += [health(caption.alphas, self.flat, self.still) for caption in captions]
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         mean, epoch = mean_health(self._healths), trainer.current_epoch + 1
@@ -61,7 +59,7 @@ class MapHealth(Callback):
             self._warn_once("flat", epoch, f"its maps are flat (entropy {mean.entropy:.3f} of a uniform map's), so no word chooses a place")
         elif mean.change <= self.still:
             self._warn_once("still", epoch, f"its maps are the same at every word (change {mean.change:.3f}), so they explain no word")
-        self._warn_of_one_caption(pl_module.captioner.vocabulary, epoch)
+        self._warn_of_one_caption(epoch)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Log the line after that of the epoch."""
@@ -75,16 +73,16 @@ class MapHealth(Callback):
             hint = "more epochs or another optimizer.lr may help; the limit of this warning is callbacks.map_health"
             log.warning("attention is dead after epoch %d: %s; %s.%s", epoch, reason, hint, name)
 
-    def _warn_of_one_caption(self, vocabulary: Vocabulary, epoch: int) -> None:
+    def _warn_of_one_caption(self, epoch: int) -> None:
         same = len(self._captions) == 1 and self._captions.total() >= MINIMUM_IMAGES
         if same and "same" not in self._warned:
-            (words,) = self._captions
+            (text,) = self._captions
             log.warning(
                 "after epoch %d all %s validation captions are the same, %r: the model does not tell images apart; if it stays so, try "
                 "more epochs or a lower optimizer.lr, and check that captions belong to their images and that transform.* suits these",
                 epoch,
                 f"{self._captions.total():,}",
-                " ".join(vocabulary.decode(words)),
+                text,
             )
         (self._warned.add if same else self._warned.discard)("same")
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from captioner.captioning import DrawableCaption
 from captioner.metrics.metric import CorpusScores
-from captioner.model import Captioner, Hypothesis
+from captioner.model import Captioner
 from captioner.objectives.objective import Objective
 from captioner.records import Batch, Shares
 from captioner.search.hypotheses import Found
@@ -75,11 +76,10 @@ class CaptioningModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.scores.reset()
 
-    def validation_step(self, batch: Batch, _: int) -> dict[str, list[list[Hypothesis]]]:
-        hypotheses = self.captioner.generate(batch.images, self.search)
-        captions = [" ".join(self.captioner.vocabulary.decode(best.words)) for best, *_ in hypotheses]
-        self.scores.update(self.scores.ids(batch.indices), captions)
-        return {"hypotheses": hypotheses}
+    def validation_step(self, batch: Batch, _: int) -> dict[str, list[DrawableCaption]]:
+        captions = [best for best, *_ in self.captioner.generate(batch.images, self.search)]
+        self.scores.update(self.scores.ids(batch.indices), [caption.text for caption in captions])
+        return {"captions": captions}
 
     def on_validation_epoch_end(self) -> None:
         scores = {f"val/{name}": float(value) for name, value in self.scores.compute().items() if name != "images"}

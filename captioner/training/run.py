@@ -28,11 +28,12 @@ from captioner.encoders.encoder import backbone_config, portable_config
 from captioner.errors import ArgumentError, BrokenModelError, InputError
 from captioner.json_files import read_json
 from captioner.metrics.metric import CorpusScores
-from captioner.model import Captioner, read_checkpoint
+from captioner.model import Captioner
 from captioner.processes import is_first_process
 from captioner.processor import set_threads
 from captioner.progress import progress
 from captioner.records import Regions
+from captioner.saved_models import read_model_of_checkpoint
 from captioner.training.checkpoint_io import WholeCheckpoints
 from captioner.training.checks import check_values
 from captioner.training.configuration import plain
@@ -211,7 +212,7 @@ def make_captioner(config: Mapping[str, Any], captions: CaptionSet, resume: Path
     pictures = make_source(config).pictures
     parts = {**{part: config[part] for part in PARTS}, TRAINED_ON: pictures}
     if resume is not None:
-        _, words, tensors = read_checkpoint(resume)
+        _, _, words, tensors = read_model_of_checkpoint(resume)
         captioner = Captioner.from_config(without_weights(parts), Vocabulary.from_json(words))
         bundle.load_state(captioner, tensors, resume)
         return captioner

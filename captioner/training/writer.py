@@ -77,6 +77,5 @@ def rescore(captioner: Captioner, batches: Any, search: Any, scores: Any) -> dic
     for batch in batches:
         images = map_tensors(lambda tensor: tensor.to(captioner.device), batch.images)
         found = captioner.generate(images, search)
-        said = [" ".join(captioner.vocabulary.decode(hypotheses[0].words)) for hypotheses in found]
-        scores.update(scores.ids(batch.indices), said)
+        scores.update(scores.ids(batch.indices), [captions[0].text for captions in found])
     return scores.compute()

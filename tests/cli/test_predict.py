@@ -56,6 +56,7 @@ class StandIn:
     def __init__(self):
         self.batches = []
         self.search = BeamSearch(4, alpha=0.7)
+        self.members = [self]
         self.used = None
 
     def set_attention_mode(self, how):

@@ -9,32 +9,28 @@ import numpy as np
 import pytest
 import torch
 
+from captioner.caption import Caption
 from captioner.maps.health import health
-from captioner.model import Hypothesis, numpied
 from captioner.records import Rollout, StepRecord
 from captioner.training.map_health import MapHealth, rollout_health
-from captioner.vocabulary import Vocabulary
 
 UNIFORM, FIRST, FOURTH = np.full(6, 1 / 6, np.float32), np.eye(6, dtype=np.float32)[0], np.eye(6, dtype=np.float32)[3]
 
 
-def hypothesis_with(maps, words=None):
-    alphas = np.array(maps, np.float32).reshape(-1, 6)
-    record = StepRecord(torch.from_numpy(alphas), torch.zeros(len(alphas)))
-    return Hypothesis(
-        [5] * len(alphas) if words is None else words, [-1.0] * len(alphas), -1.0, -2.0, -1.0, numpied(record) if len(alphas) else None
-    )
+def caption_with(maps, words=None):
+    alphas = np.array(maps, np.float32).reshape(-1, 1, 6)
+    words = ["b"] * len(alphas) if words is None else words
+    return Caption(" ".join(words), words, -2.0, [-1.0] * len(words), -1.0, -1.0, alphas)
 
 
 def validate(callback, captions, epoch=0, words=()):
     """Run a validation with these maps (and words), one batch per caption; what was logged."""
     logged = {}
     trainer = SimpleNamespace(current_epoch=epoch, world_size=1)
-    captioner = SimpleNamespace(vocabulary=Vocabulary(list("abc")))
-    module = SimpleNamespace(log_dict=lambda values, **_: logged.update(values), captioner=captioner)
+    module = SimpleNamespace(log_dict=lambda values, **_: logged.update(values))
     callback.on_validation_epoch_start(trainer, module)
-    for maps, ids in itertools.zip_longest(captions, words):
-        callback.on_validation_batch_end(trainer, module, {"hypotheses": [[hypothesis_with(maps, ids)]]}, None, 0)
+    for maps, text in itertools.zip_longest(captions, words):
+        callback.on_validation_batch_end(trainer, module, {"captions": [caption_with(maps, text)]}, None, 0)
     callback.on_validation_epoch_end(trainer, module)
     callback.on_train_epoch_end(trainer, module)
     return logged
@@ -71,7 +67,7 @@ def test_where_nothing_was_said_nothing_is_logged_or_warned_of(caplog):
 
 
 def test_a_validation_whose_captions_are_all_alike_is_a_warning_until_they_differ(caplog):
-    callback, maps, alike, differ = MapHealth(), [[FIRST, FOURTH]] * 5, [[4, 6]] * 5, [[4, 6]] * 4 + [[4, 5]]
+    callback, maps, alike, differ = MapHealth(), [[FIRST, FOURTH]] * 5, [["a", "c"]] * 5, [["a", "c"]] * 4 + [["a", "b"]]
     validate(callback, maps[:4], words=alike[:4])
     validate(callback, maps, words=differ)
     assert not caplog.records
