@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
-from captioner.box import Box
+from captioner.box import Box, scaled_box
 from captioner.data.images import original_size
 from captioner.data.pixels import to_rgb
 from captioner.errors import ArgumentError
@@ -90,10 +90,10 @@ class Transform:
         return float(left), float(top), float(left + cols), float(top + rows)
 
     def pixels(self, image: Image.Image) -> tuple[UInt8[Tensor, "3 height width"], Box]:
-        """What the model reads in eight bits, not normalised, and the original pixels that it covers."""
+        """What the model reads in eight bits, not normalised, and the box that it covers, in pixels of the original photo."""
         image = to_rgb(image)
         box = self.box(*image.size)
-        return functional.pil_to_tensor(self._resized(image, _part(box))), _in_original(box, image)
+        return functional.pil_to_tensor(self._resized(image, _part(box))), scaled_box(box, image.size, original_size(image))
 
     def _resized(self, image: Any, part: Part) -> Any:
         """A part of an image, or of its pixels, at the model's size."""
@@ -149,12 +149,6 @@ class Transform:
 def _part(box: Box) -> Part:
     left, top, right, bottom = (int(edge) for edge in box)
     return top, left, bottom - top, right - left
-
-
-def _in_original(box: Box, image: Image.Image) -> Box:
-    """The box in the pixels of the original photo, which may be larger than `image` (see `original_size`)."""
-    across, down = (original / size for original, size in zip(original_size(image), image.size, strict=True))
-    return box[0] * across, box[1] * down, box[2] * across, box[3] * down
 
 
 def _pair(name: str, values: Sequence[Any]) -> tuple[Any, Any]:

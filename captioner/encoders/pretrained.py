@@ -5,7 +5,6 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 from jaxtyping import Float
@@ -33,7 +32,7 @@ class Network(NamedTuple):
     """Stage -> names of its modules and parameters within `module`, in order from the pixels up."""
     tensors: frozenset[str]
     """Names of the whole model's tensors; a file of weights may hold those of its classifier as well."""
-    images: Mapping[str, Any] = MappingProxyType({})
+    images: Mapping[str, Any]
     """The `size`, `mean` and `std` of the images that the weights were trained on, where the library says them."""
 
 
@@ -131,8 +130,8 @@ def _hold(part: nn.Module, statistics: bool) -> None:
 def _trained_images(network: Network, name: str, images: Mapping[str, Any]) -> dict[str, Any]:
     """`images` with the library's size. Raises: ArgumentError, the library says another mean or deviation."""
     library = network.images
-    compared = [key for key in ("mean", "std") if key in library and key in images]
-    wrong = [key for key in compared if any(abs(a - b) > TOLERANCE for a, b in zip(images[key], library[key], strict=True))]
+    compared = library.keys() & images.keys() & {"mean", "std"}
+    wrong = [key for key in sorted(compared) if any(abs(a - b) > TOLERANCE for a, b in zip(images[key], library[key], strict=True))]
     if wrong:
         expected = " ".join(f"images.{key}={list(library[key])}".replace(", ", ",") for key in wrong)
         raise ArgumentError("images", f"of {name} must be those of its weights: {expected}")

@@ -1,9 +1,10 @@
 """The models of the package timm, which is an optional extra, as encoders."""
 
+from contextlib import nullcontext
 from typing import Any
 
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from captioner.encoders.pretrained import Network, PretrainedEncoder, downloading
 from captioner.errors import InputError
@@ -28,7 +29,8 @@ class Timm(PretrainedEncoder):
         if not timm.is_model(name):
             near = timm.list_models(f"*{name}*")[:3] or ["resnet50", "vit_base_patch16_224", "swin_tiny_patch4_window7_224"]
             raise InputError(f"encoder.name: timm has no model {name!r}; for instance {', '.join(near)}")
-        model = _create(name, pretrained)
+        with downloading(f"timm's {name}") if pretrained else nullcontext():
+            model = _create(name, pretrained)
         tensors = frozenset(model.state_dict())
         model.reset_classifier(0)
         return Network(model, model.num_features, _stride(model), _stages(model), tensors, _images(model))
@@ -61,16 +63,10 @@ class Timm(PretrainedEncoder):
 def _create(name: str, pretrained: bool) -> Any:
     import timm
 
-    def create() -> nn.Module:
-        try:
-            return timm.create_model(name, pretrained=pretrained, dynamic_img_size=True)
-        except TypeError:  # a model that has no such option
-            return timm.create_model(name, pretrained=pretrained)
-
-    if not pretrained:
-        return create()
-    with downloading(f"timm's {name}"):
-        return create()
+    try:
+        return timm.create_model(name, pretrained=pretrained, dynamic_img_size=True)
+    except TypeError:  # a model that has no such option
+        return timm.create_model(name, pretrained=pretrained)
 
 
 def _images(model: Any) -> dict[str, Any]:

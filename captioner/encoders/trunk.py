@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torchvision
@@ -111,11 +111,14 @@ class Trunk(PretrainedEncoder):
             raise ArgumentError("name", f"must be a torchvision trunk, for instance {', '.join(near)}, not {name!r}")
         model = torchvision.models.get_model(name, weights=None)
         if pretrained:
-            model.load_state_dict(_download(name))
+            weights = torchvision.models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+            with downloading(name, f" from {weights.url}"):
+                state = weights.get_state_dict(progress=True, check_hash=True)
+            model.load_state_dict(state)
         tensors = frozenset(model.state_dict())
         trunk, stages, stride = next(cut for family, cut in _CUTS.items() if re.match(family, name))(model)
         trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return Network(trunk, _width(trunk), stride, stages, tensors)
+        return Network(trunk, _width(trunk), stride, stages, tensors, {})
 
     def maps(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images features rows cols"]:
         return self.trunk(images.contiguous(memory_format=torch.channels_last))
@@ -125,9 +128,3 @@ def _width(trunk: nn.Module) -> int:
     """Channels that the last convolution or norm of a trunk gives."""
     last = [layer for layer in trunk.modules() if isinstance(layer, nn.Conv2d | nn.LayerNorm)][-1]
     return last.out_channels if isinstance(last, nn.Conv2d) else last.normalized_shape[0]
-
-
-def _download(name: str) -> Mapping[str, Tensor]:
-    weights = torchvision.models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
-    with downloading(name, f" from {weights.url}"):
-        return weights.get_state_dict(progress=True, check_hash=True)
