@@ -1,8 +1,11 @@
 """The house: a floor imports only from floors below, rooms on one floor do not meet, and prediction never reaches training's packages."""
 
 import ast
+import itertools
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -132,6 +135,41 @@ def test_scoring_a_results_file_imports_no_torch():
 
 def test_the_public_door_opens_only_when_it_is_used():
     assert "torch" not in reached("captioner")
+
+
+FOLDERS_OF_PROGRAMS = {folder: sorted((ROOT / folder).rglob("*.py")) for folder in ("tests", "benchmarks")}
+
+
+@pytest.mark.parametrize(("folder", "other"), [("tests", "benchmarks"), ("benchmarks", "tests")])
+def test_tests_and_benchmarks_import_nothing_from_each_other(folder, other):
+    """What both use lies in tools/."""
+    names = {kind: {path.stem for path in paths} for kind, paths in FOLDERS_OF_PROGRAMS.items()}
+    foreign = {other, *names[other] - names[folder]}
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {imported}"
+        for path in FOLDERS_OF_PROGRAMS[folder]
+        for line, imported in imports(path)
+        if imported.split(".")[0] in foreign
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+IMPORTED_AS = {"pillow": "PIL", "hydra_core": "hydra", "pyyaml": "yaml", "pillow_heif": "pillow_heif"}
+"""Packages that are imported under another name than they are installed by."""
+
+
+def test_what_is_imported_is_declared_in_pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    names = [re.match(r"[\w-]+", requirement)[0].replace("-", "_") for requirement in requirements]
+    declared = {"captioner", *sys.stdlib_module_names, *(IMPORTED_AS.get(name, name) for name in names)}
+    wrong = {
+        f"{path.relative_to(ROOT)}:{line} imports {imported}"
+        for path in MODULES
+        for line, imported in imports(path)
+        if imported.split(".")[0] not in declared
+    }
+    assert not wrong, "\n".join(sorted(wrong))
 
 
 def test_no_two_test_files_have_one_name():
