@@ -1,4 +1,4 @@
-"""The pictures of docs/attention.md and of the README: the same scene and the same given caption under every mechanism.
+"""The pictures of docs/attention_kinds.md and of the README: the same scene and the same given caption under every mechanism.
 
 python docs/figures.py maps [--only sparsemax,transformer] [--epochs 1] [--parallel 2] [--out outputs/figures]
 python docs/figures.py readme [--soft RUN --hard RUN --local RUN --sparse RUN]

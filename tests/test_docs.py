@@ -1,4 +1,4 @@
-"""docs/attention.md names every kind, and what it tells its reader to type works."""
+"""The pages name every kind and every class by its name, and the commands that they show work."""
 
 import importlib.util
 import re
@@ -10,7 +10,7 @@ from captioner.build import build
 from captioner.training.configuration import compose_run, conf_folder, groups, plain
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGE = (DOCS / "attention.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "attention_kinds.md").read_text(encoding="utf-8")
 LINES = sorted(set(re.findall(r"^python train\.py(.*)$", PAGE, re.MULTILINE)))
 PICTURES = sorted(set(re.findall(r"!\[[^]]+\]\(([^)]+)\)", PAGE)))
 ROOMS = ("score", "locality", "distribution", "readout")
@@ -22,6 +22,14 @@ KINDS = [
 ]
 SAID_OTHERWISE = {"attention/readout=sample": "attention=hard objective=hard"}
 """Kinds that another line chooses: drawing regions without REINFORCE would teach little."""
+
+
+def test_the_classes_beside_the_paper_s_equations_are_where_the_page_says() -> None:
+    page = (DOCS / "attention.md").read_text(encoding="utf-8")
+    names = re.findall(r"\[`(\w+)`\]\((\.\./captioner/[\w/]+\.py)\)", page)
+    assert len(names) > 15
+    sources = {path: (DOCS / path).read_text(encoding="utf-8") for _, path in names}
+    assert [(name, path) for name, path in names if not re.search(rf"^(class|def) {name}\b", sources[path], re.MULTILINE)] == []
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -84,7 +84,7 @@ def test_the_sdist_lists_nothing_that_is_not_there():
         assert (ROOT / entry.strip("/")).exists(), entry
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/attention.md", "Makefile"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/attention_kinds.md", "Makefile"])
 def test_what_a_page_of_the_sdist_leads_to_is_in_the_sdist(page):
     assert included(page)
     text = (ROOT / page).read_text(encoding="utf-8")
