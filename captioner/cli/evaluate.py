@@ -263,9 +263,9 @@ def from_model(annotations: Path, references: Mapping[ImageKey, Sequence[str]], 
 
 def load_with_search(options: argparse.Namespace) -> tuple[Any, Any]:
     """The model, and its own search with what the flags change. Raises: InputError, no model, or a flag is refused."""
-    from captioner.cli.predict import load  # here, so that scoring a results file needs neither torch nor an image library
+    from captioner.cli.predict import load_models  # here, so that scoring a results file needs neither torch nor an image library
 
-    model = load(options.model, options.device)
+    model = load_models([options.model], options.device)
     if options.search == "sample" and options.seed is None:
         options.seed = 0
     search = make_search(options, model.search)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from captioner.atomic_files import check_writable, write_atomically
 from captioner.cli.help import Formatter, Parser, texts, usage
-from captioner.cli.predict import complain, listed, load
+from captioner.cli.predict import load_models, print_error, split_list
 from captioner.cli.report import aligned, hundredth, interval
 from captioner.cli.searching import count, natural, with_beam
 from captioner.data.captions import CaptionSet, read_coco_captions, read_references
@@ -107,12 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.train_annotations:
         given = (options.train_annotations, options.train_captions, options.train_images, options.train_scenes)
         training = [read_source(*given, options.train_limit)]
-    captioner = load(options.model, options.device)
+    captioner = load_models([options.model], options.device)
     options.search = with_beam(captioner.search, options.beam)
     found = gather(captioner, sources, options, options.faithfulness)
     learnt = None if training is None else gather(captioner, training, options)
     if not found.places:
-        complain("no image could be captioned; there is nothing to score")
+        print_error("no image could be captioned; there is nothing to score")
         return 1
     record = report(found, learnt, options)
     print(shown(record))
@@ -176,7 +176,7 @@ def check(options: argparse.Namespace) -> None:
     from captioner.explain.kinds import KINDS
 
     for name, known in (("explain", tuple(KINDS)), ("of", CAPTIONS)):
-        asked = list(dict.fromkeys(listed(getattr(options, name))))
+        asked = list(dict.fromkeys(split_list(getattr(options, name))))
         strange = [kind for kind in asked if kind not in known]
         if strange or not asked:
             raise InputError(f"--{name} {getattr(options, name)}: {(strange or ['nothing'])[0]!r} is not among {', '.join(known)}")
@@ -209,7 +209,7 @@ def read_source(annotations: Path, captions: Path, images: Path, scenes: Path | 
     if not known:
         raise InputError(f"{annotations}: lists none of the images of {captions}; give the instances of the same images")
     if len(known) < len(spoken):
-        complain(f"{annotations}: does not list {len(spoken) - len(known)} of {len(spoken)} images of {captions}; they are left out")
+        print_error(f"{annotations}: does not list {len(spoken) - len(known)} of {len(spoken)} images of {captions}; they are left out")
     chosen = spoken.select(known[:limit])
     there = set(spoken.keys)
     absent = [] if limit else [key for key in read_references(captions).captions if key not in there]
@@ -229,9 +229,13 @@ def gather(captioner: Any, sources: Sequence[Source], options: argparse.Namespac
     for source in sources:
         gather_split(captioner, source, options, faithful, found)
     if found.scaled:
-        complain(f"{len(found.scaled)} photos have another size than their annotations say ({found.scaled[0]}); boxes and masks are scaled")
+        print_error(
+            f"{len(found.scaled)} photos have another size than their annotations say ({found.scaled[0]}); boxes and masks are scaled"
+        )
     if found.misfits:
-        complain(f"{found.misfits[0]}; {len(found.misfits)} photos like this are left out: give the photos that the annotations describe")
+        print_error(
+            f"{found.misfits[0]}; {len(found.misfits)} photos like this are left out: give the photos that the annotations describe"
+        )
     return found
 
 
@@ -242,7 +246,7 @@ def gather_split(captioner: Any, source: Source, options: argparse.Namespace, fa
     for read, refused in open_batches(looking, source.captions.path, options.batch_size):
         for index, refusal in refused.items():
             found.failed.append(keys[index])
-            complain(str(refusal))
+            print_error(str(refusal))
         opened = {index: image for index, image in read.items() if fits(source, index, image, found)}
         try:
             look_at(captioner, source, opened, options, found, faithful)
@@ -252,7 +256,7 @@ def gather_split(captioner: Any, source: Source, options: argparse.Namespace, fa
                     look_at(captioner, source, {index: image}, options, found, faithful)
                 except (RuntimeError, ValueError) as error:
                     found.failed.append(keys[index])
-                    complain(f"{source.captions.path(index)}: {str(error) or type(error).__name__}")
+                    print_error(f"{source.captions.path(index)}: {str(error) or type(error).__name__}")
 
 
 def fits(source: Source, index: int, image: Image.Image, found: Gathered) -> bool:
@@ -370,7 +374,7 @@ def cuts_for(of: str, kind: str, learnt: Gathered | None, options: argparse.Name
     words = [] if learnt is None else learnt.words[of][kind]
     if learnt is None or not words:
         if learnt is not None:
-            complain(f"no training image's caption ({of}) names its objects: maps are cut at half of their highest value")
+            print_error(f"no training image's caption ({of}) names its objects: maps are cut at half of their highest value")
         fixed = Cuts({}, options.threshold or 0.5)
         return fixed, fixed
     return chosen_cuts(words, learnt.places), chosen_cuts(words, learnt.places, centre=True)

@@ -29,7 +29,7 @@ DEFAULT_SAVE = "overlay,arrays,gallery"
 LATEST = Path("outputs/latest")
 EXPLANATIONS = (ATTENTION, "gradcam", "jacobian", "smoothgrad", "integrated_gradients", "occlusion")
 """The keys of `explain.kinds.KINDS`, which imports torch."""
-Opened = tuple[str, str, Image.Image]
+NamedImage = tuple[str, str, Image.Image]
 """Path, name of the results, image."""
 
 EXAMPLES = [
@@ -56,28 +56,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check(options)
     paths, missing, left_out = image_paths(options.images, sys.stdin, options.recursive, options.out)
     for message in [*left_out, *missing]:
-        complain(message)
+        print_error(message)
     names = result_names(paths)
-    if options.out:
-        victim = overwritten_input(paths, names, options.out, options.save, options.explain)
-        if victim:
-            raise InputError(f"--out {options.out} would overwrite the input {victim}; choose another folder")
-        twice = name_of_two_images(names, options.explain, options.save)
-        if twice:
-            raise InputError(f"--explain or --save would write {twice}.png of two images; caption them one at a time, or rename one")
+    check_results(paths, names, options)
     references = References(options.annotations, paths) if options.annotations else None
     if not paths:
         return 1
-    captioner = load_all(options.model, options.device)
+    captioner = load_models(options.model, options.device)
     search = choose_search(captioner, options)
-    searching = in_words_of(captioner, search)
+    search_in_ids = in_words_of(captioner, search)
     if options.attention_mode:
         set_attention_mode(captioner, options.attention_mode, options.seed)
     results = Results(options.out, options.save, references, "Captions") if options.out else None
     with results or nullcontext():
         if options.caption is None:
-            tell_search(captioner, search, options)
-        failed = caption_all(captioner, searching, paths, names, results, options)
+            log_search(captioner, search, options)
+        failed = caption_all(captioner, search_in_ids, paths, names, results, options)
     if results is not None:
         where = options.out / ("index.html" if results.gallery else "captions.jsonl")
         print(f"captioner: {results.count} of {len(paths)} images captioned: {where}", file=sys.stderr)
@@ -85,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    asked = Parser(
+    command = Parser(
         prog="captioner predict",
         usage=usage("captioner predict IMAGE ... [--model MODEL] [--out DIR] [other options]"),
         description=texts("Captions images, and shows where the model looked for each word. Prints path<TAB>caption for each image."),
@@ -93,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=Formatter,
         allow_abbrev=False,
     )
-    add = asked.add_argument
+    add = command.add_argument
     add("images", nargs="+", metavar="IMAGE", help="files, folders, globs, or - for a list of them on standard input")
     where = "a model/ folder, a run's folder or a .ckpt; left out: outputs/latest; given again: another that captions together with it"
     add("--model", type=Path, action="append", metavar="MODEL", help=where)
@@ -112,21 +106,23 @@ def parser() -> argparse.ArgumentParser:
         help="how hard attention looks: at all regions by weight, at the highest, at a sampled one (default: as trained)",
     )
     add("--seed", type=natural, metavar="N", help="seed of --search sample and of --attention-mode sample (default: another one each time)")
-    add_search(asked, "print N captions of each image, each with its log-probability; they are ranked after normalisation by length")
-    return asked
+    add_search(command, "print N captions of each image, each with its log-probability; they are ranked after normalisation by length")
+    return command
 
 
 def check(options: argparse.Namespace) -> None:
     """Refuse what cannot be done before anything is loaded; `options.save` becomes a set, `options.explain` a list."""
-    check_explain(options)
+    kinds = chosen_kinds("explain", options.explain, EXPLANATIONS)
+    if kinds != [ATTENTION] and options.out is None:
+        raise InputError(f"--explain {options.explain} shows maps; say where with --out DIR")
+    if kinds != [ATTENTION] and options.model is not None and len(options.model) > 1:
+        raise InputError(f"--explain {options.explain} is of one model, but --model names {len(options.model)}")
     for name in ("save", "annotations"):
         if getattr(options, name) and options.out is None:
             raise InputError(f"--{name} says what to write; say where with --out DIR")
-    wanted = listed(DEFAULT_SAVE if options.save is None else options.save)
-    strange = [kind for kind in wanted if kind not in KINDS]
-    if strange and wanted != ["none"]:
-        raise InputError(f"--save {options.save}: {strange[0]!r} is not among {', '.join(KINDS)}")
-    options.save = frozenset(wanted) & frozenset(KINDS)
+    save = DEFAULT_SAVE if options.save is None else options.save
+    options.save = frozenset() if split_list(save) in ([], ["none"]) else frozenset(chosen_kinds("save", save, KINDS))
+    options.explain = kinds
     if options.caption is not None and not tokenize(options.caption):
         raise InputError(f"--caption {options.caption!r} holds no word")
     if options.caption is not None and flags_given(options):
@@ -137,41 +133,44 @@ def check(options: argparse.Namespace) -> None:
         check_writable(options.out, "--out")
 
 
-def check_explain(options: argparse.Namespace) -> None:
-    kinds = listed(options.explain)
-    unknown = [kind for kind in kinds if kind not in EXPLANATIONS]
+def chosen_kinds(flag: str, text: str, offered: Sequence[str]) -> list[str]:
+    """Each kind of a list once. Raises: InputError, none, or one that is not offered."""
+    kinds = list(dict.fromkeys(split_list(text)))
+    unknown = [kind for kind in kinds if kind not in offered]
     if unknown or not kinds:
-        raise InputError(f"--explain {options.explain}: {unknown[0] if unknown else ''!r} is not among {', '.join(EXPLANATIONS)}")
-    if kinds != [ATTENTION] and options.out is None:
-        raise InputError(f"--explain {options.explain} shows maps; say where with --out DIR")
-    if set(kinds) != {ATTENTION} and options.model is not None and len(options.model) > 1:
-        raise InputError(f"--explain {options.explain} is of one model, but --model names {len(options.model)}")
-    options.explain = list(dict.fromkeys(kinds))
+        raise InputError(f"--{flag} {text}: {unknown[0] if unknown else ''!r} is not among {', '.join(offered)}")
+    return kinds
 
 
-def listed(text: str) -> list[str]:
+def check_results(paths: list[str], names: list[str], options: argparse.Namespace) -> None:
+    """Refuse results that would overwrite an input, or each other."""
+    if not options.out:
+        return
+    victim = overwritten_input(paths, names, options.out, options.save, options.explain)
+    if victim:
+        raise InputError(f"--out {options.out} would overwrite the input {victim}; choose another folder")
+    twice = name_of_two_images(names, options.explain, options.save)
+    if twice:
+        raise InputError(f"--explain or --save would write {twice}.png of two images; caption them one at a time, or rename one")
+
+
+def split_list(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def load(model: Path | None, device: str) -> Any:
-    """The captioner, on the device asked for; `auto` takes an accelerator where there is one."""
-    return load_all(None if model is None else [model], device)
-
-
-def load_all(models: list[Path] | None, device: str) -> Any:
-    """One captioner, or the ensemble of several."""
+def load_models(models: list[Path] | None, device: str) -> Any:
+    """The captioner, or the ensemble of several, on the device asked for; `auto` takes an accelerator where there is one."""
     if models is None and not LATEST.exists():
         raise InputError(f"{LATEST}: no trained model here; train one with `captioner train`, or name one with --model")
     from captioner.devices import resolve_device
+    from captioner.ensemble import load_captioner
 
     set_threads()
     try:
-        chosen = resolve_device(device)
+        resolved = resolve_device(device)
     except InputError as error:
         raise InputError(f"--{error}") from None
-    from captioner.ensemble import load_captioner
-
-    return load_captioner(models or [LATEST], chosen)
+    return load_captioner(models or [LATEST], resolved)
 
 
 def choose_search(captioner: Any, options: argparse.Namespace) -> Any:
@@ -182,8 +181,8 @@ def choose_search(captioner: Any, options: argparse.Namespace) -> Any:
     return search
 
 
-def tell_search(captioner: Any, search: Any, options: argparse.Namespace) -> None:
-    """Log which search finds the captions; and where several models were trained with different ones, whose it is."""
+def log_search(captioner: Any, search: Any, options: argparse.Namespace) -> None:
+    """Log which search finds the captions; and where models were trained with different searches, whose it is."""
     models = list(zip(options.model or [LATEST], captioner.members, strict=True))
     others = [f"{path} by {model.search}" for path, model in models if str(model.search) != str(captioner.search)]
     if others:
@@ -206,83 +205,85 @@ def set_attention_mode(captioner: Any, mode: str, seed: int | None) -> None:
 def caption_all(
     captioner: Any, search: Any, paths: list[str], names: list[str], results: Results | None, options: argparse.Namespace
 ) -> int:
-    """Caption batch by batch, printing and writing as it goes; return how many failed."""
+    """Caption batch by batch, print and write as captions come; return how many images failed."""
     failed = 0
     bar = iter(progress(range(len(paths)), "captioning"))
-    for opened, refused in open_batches(zip(paths, names, strict=True), lambda named: named[0], options.batch_size):
+    for opened, refused in open_batches(zip(paths, names, strict=True), lambda path_and_name: path_and_name[0], options.batch_size):
         for refusal in refused.values():
-            failed += complain(str(refusal))
+            failed += print_error(str(refusal))
         batch = [(path, name, image) for (path, name), image in opened.items()]
-        for path, name, image, caption in captioned(captioner, search, batch, options):
+        for path, name, image, caption in caption_batch(captioner, search, batch, options):
             if isinstance(caption, Exception):
-                failed += complain(f"{path}: {' '.join(str(caption).split()) or type(caption).__name__}")
+                failed += print_error(f"{path}: {' '.join(str(caption).split()) or type(caption).__name__}")
                 continue
-            tell(path, caption, options.captions)
+            print_caption(path, caption, options.captions)
             try:
                 if results is not None:
-                    results.add(path, name, caption, explanations(captioner, path, image, caption, options.explain))
+                    results.add(path, name, caption, explain_words(captioner, path, image, caption, options.explain))
             except UnwritableError:
                 raise
             except (InputError, OSError) as error:
-                failed += complain(str(error))
+                failed += print_error(str(error))
         for _ in range(len(opened) + len(refused)):
             next(bar)
     next(bar, None)
     return failed
 
 
-def captioned(
-    captioner: Any, search: Any, opened: list[Opened], options: argparse.Namespace
+def caption_batch(
+    captioner: Any, search: Any, batch: list[NamedImage], options: argparse.Namespace
 ) -> Iterator[tuple[str, str, Image.Image, Any]]:
-    """Each image with its caption, or with the exception that stands in for it: where a batch fails, its images are tried alone.
+    """Each image with its caption, or with the exception in its place: where the batch fails, its images are tried one by one.
 
     Raises: BrokenModelError, no image can be captioned.
     """
-    together: list[Any] | None = None
-    if options.caption is None and opened:
+    captions: list[Any] | None = None
+    if options.caption is None and batch:
         with suppress(RuntimeError, ValueError, MemoryError):
-            together = captioner.caption([image for _, _, image in opened], search=search, batch_size=options.batch_size)
-    for number, (path, name, image) in enumerate(opened):
-        if together is not None:
-            yield path, name, image, together[number]
-            continue
-        try:
-            alone = captioner.caption(image, search=search) if options.caption is None else captioner.align(image, options.caption)
-        except BrokenModelError as error:
-            raise BrokenModelError(f"{', '.join(map(str, options.model or [LATEST]))}: {error}") from None
-        except (RuntimeError, ValueError, MemoryError) as error:
-            full = isinstance(error, MemoryError) or "allocate" in str(error)  # so torch's errors of both kinds of memory say
-            alone = MemoryError("out of memory while it was captioned; ask for fewer beams, or fewer --captions") if full else error
-        yield path, name, image, alone
+            captions = captioner.caption([image for _, _, image in batch], search=search, batch_size=options.batch_size)
+    for number, (path, name, image) in enumerate(batch):
+        yield path, name, image, captions[number] if captions is not None else caption_one(captioner, search, image, options)
 
 
-def explanations(captioner: Any, path: str, image: Image.Image, caption: Any, kinds: list[str]) -> dict[str, Any]:
-    """The maps asked for. Raises: InputError, the machine cannot make them (out of memory, say)."""
+def caption_one(captioner: Any, search: Any, image: Image.Image, options: argparse.Namespace) -> Any:
+    """The image's caption, or the exception in its place. Raises: BrokenModelError."""
+    try:
+        return captioner.caption(image, search=search) if options.caption is None else captioner.align(image, options.caption)
+    except BrokenModelError as error:
+        raise BrokenModelError(f"{', '.join(map(str, options.model or [LATEST]))}: {error}") from None
+    except (RuntimeError, ValueError, MemoryError) as error:
+        out_of_memory = isinstance(error, MemoryError) or "allocate" in str(error)  # torch's errors of both kinds of memory say so
+        hint = "out of memory while it was captioned; ask for fewer beams, or fewer --captions"
+        return MemoryError(hint) if out_of_memory else error
+
+
+def explain_words(captioner: Any, path: str, image: Image.Image, caption: Any, kinds: list[str]) -> dict[str, Any]:
+    """Maps by the kind of explanation. Raises: InputError, the machine cannot compute them (out of memory, say)."""
     others = [kind for kind in kinds if kind != ATTENTION]
-    found = dict.fromkeys(kinds, caption.alphas)
+    maps = dict.fromkeys(kinds, caption.alphas)
     if others and caption.words:
         from captioner.explain.kinds import explain
 
         try:
-            found |= explain(captioner, image, caption.words, others)
+            maps |= explain(captioner, image, caption.words, others)
         except RuntimeError as error:
             raise InputError(f"{path}: --explain {','.join(others)}: {' '.join(str(error).split())}") from None
-    return found
+    return maps
 
 
-def tell(path: str, caption: Any, captions: int | None) -> None:
-    """The caption's line; or a line for each of so many `captions`, with its log-probability. `caption` keeps no more alternatives."""
+def print_caption(path: str, caption: Any, captions: int | None) -> None:
+    """The caption's line; or so many lines, of alternatives too, each with its log-probability. `caption` keeps no more alternatives."""
     if captions is None:
-        say(f"{path}\t{caption.text}")
+        print_line(f"{path}\t{caption.text}")
     else:
         caption.alternatives = caption.alternatives[: captions - 1]
-        for text, log_prob in [(caption.text, caption.log_prob), *((other.text, other.log_prob) for other in caption.alternatives)]:
-            say(f"{path}\t{text}\t{log_prob:.3f}")
+        for one in (caption, *caption.alternatives):
+            print_line(f"{path}\t{one.text}\t{one.log_prob:.3f}")
     if not caption.satisfied:
-        complain(f"{path}: no caption was found that meets every constraint; this one is the best of those that do not")
+        print_error(f"{path}: no caption was found that meets every constraint; this one is the best of those that do not")
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """A line on standard output, which does not cut the progress bar in two."""
     from tqdm import tqdm
 
@@ -290,8 +291,8 @@ def say(text: str) -> None:
     tqdm.write(text.encode(encoding, "backslashreplace").decode(encoding), file=sys.stdout)
 
 
-def complain(message: str) -> int:
-    """A line on standard error; counts one failure."""
+def print_error(message: str) -> int:
+    """A line on standard error; returns 1, to count failures."""
     from tqdm import tqdm
 
     tqdm.write(f"captioner: {' '.join(message.split())}".encode("utf-8", "backslashreplace").decode(), file=sys.stderr)

@@ -425,7 +425,7 @@ def parrot(monkeypatch):
     from captioner.cli import predict
 
     bird = Parrot()
-    monkeypatch.setattr(predict, "load", lambda model, device: bird)
+    monkeypatch.setattr(predict, "load_models", lambda models, device: bird)
     return bird
 
 

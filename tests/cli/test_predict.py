@@ -81,7 +81,7 @@ class StandIn:
 @pytest.fixture
 def stand_in(monkeypatch, tmp_path):
     made = StandIn()
-    monkeypatch.setattr(predict, "load_all", lambda models, device: made)
+    monkeypatch.setattr(predict, "load_models", lambda models, device: made)
     monkeypatch.chdir(tmp_path)
     return made
 
