@@ -1,4 +1,4 @@
-"""How our commands use the processor: settings that torch reads when it is loaded, and how many threads it gets.
+"""How our commands use the processor: settings of torch, and its number of threads.
 
 Only commands call this: a program that imports the package as a library keeps its own settings.
 """
@@ -13,33 +13,36 @@ from typing import NamedTuple
 log = logging.getLogger(__name__)
 
 ENVIRONMENT = {
-    # Threads of OpenMP that wait for work sleep. By default they spin, and where another program uses their core, they take the time that
-    # the working thread needs: `python benchmarks/threads.py` measures it.
+    # Threads of OpenMP that wait for work sleep. By default they spin, and where another program
+    # uses their core, they take the time that the working thread needs: `python
+    # benchmarks/threads.py` measures it.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # Captions end at different steps, so products of many sizes come again and again: with the default of 1,024 cached ones, a training
-    # step on a processor takes a tenth longer, for a hundred megabytes less.
+    # Captions end at different steps, so products of many sizes come again and again: with the
+    # default of 1,024 cached ones, a training step on a processor takes a tenth longer, for a
+    # hundred megabytes less.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16384",
 }
 """Environment variable -> the value that our commands prefer."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables by which a user sets the number of torch's threads."""
 SPIN_COUNT = "1000"
-"""Turns, microseconds in all, that a waiting thread of GNU's OpenMP spins before it sleeps: waking takes longer than many a gap.
+"""How often a waiting thread of GNU's OpenMP spins (for microseconds) before it sleeps.
 
-The step of `python benchmarks/threads.py` with two threads takes 63 ms with the default spinning, 104 where threads sleep at once and 74
-with this, on free cores; beside one busy program it takes 144 to 207, 107 and 138 ms.
+The step of `python benchmarks/threads.py` with two threads takes 63 ms with the default spinning,
+104 where threads sleep at once and 74 with this, on free cores; beside one busy program it takes
+144 to 207, 107 and 138 ms.
 """
 PROC_STAT, CPU_MAX = Path("/proc/stat"), Path("/sys/fs/cgroup/cpu.max")
 MIN_SECONDS = 0.25
-"""The least time that tells a busy core from a free one; the kernel counts in hundredths of a second."""
+"""The least time that tells a busy core from a free one; the kernel counts hundredths."""
 
 
 class CpuTimes(NamedTuple):
-    """CpuTimes of the processor and of this process, in seconds."""
+    """Clocks of the processor and of this process, in seconds."""
 
     now: float
     idle: float | None
-    """Idle seconds of the cores that this process may use, summed; None where the system does not count them."""
+    """Idle seconds of all usable cores, summed; None where the system does not count them."""
     process: float
     """Processor seconds of this process and of its children that have ended."""
 
@@ -58,7 +61,7 @@ def usable_cores() -> set[int]:
 
 
 def core_limit() -> int:
-    """How many cores this process may use at once: the usable ones, or a container's quota of them, rounded up."""
+    """How many cores can be used at once: the usable ones, or a container's quota, rounded up."""
     cores = len(usable_cores())
     try:
         quota, period = CPU_MAX.read_text(encoding="ascii").split()
@@ -68,12 +71,12 @@ def core_limit() -> int:
 
 
 def read_cpu_times() -> CpuTimes:
-    """The clocks now; two readings give the processor time that other programs have used between them."""
+    """The clocks now; two readings give what other programs have used between them."""
     return CpuTimes(time.monotonic(), _idle_seconds(usable_cores()), sum(os.times()[:4]))
 
 
 def _idle_seconds(cores: set[int]) -> float | None:
-    """The idle and input-waiting time of `cores` that Linux counts in /proc/stat (proc(5)), summed; None on other systems."""
+    """Idle and input-waiting time of `cores` in /proc/stat (proc(5)); None where there is none."""
     try:
         rows = {row[0]: row for row in map(str.split, PROC_STAT.read_text(encoding="ascii").splitlines()) if row[0].startswith("cpu")}
         return sum(int(rows[f"cpu{core}"][4]) + int(rows[f"cpu{core}"][5]) for core in cores) / os.sysconf("SC_CLK_TCK")
@@ -86,11 +89,12 @@ START = read_cpu_times()
 
 
 def free_cores(before: CpuTimes = START) -> int:
-    """How many cores other programs have left free for this process since `before`: at least 1, at most `core_limit()`.
+    """How many cores other programs have left free since `before`: from 1 to `core_limit()`.
 
         free = (idle seconds + this process's seconds) / seconds that have passed, rounded
 
-    Where the system does not count idle time, all cores count as free. Sleeps if `before` was less than a quarter of a second ago.
+    Where the system does not count idle time, all cores count as free. Sleeps if `before` was less
+    than a quarter of a second ago.
     """
     if before.idle is not None:
         time.sleep(max(0.0, MIN_SECONDS - (time.monotonic() - before.now)))
@@ -102,7 +106,7 @@ def free_cores(before: CpuTimes = START) -> int:
 
 
 def default_threads() -> int:
-    """One thread per free core, but at most as many as torch has now; a number that the user has set by `THREAD_VARIABLES` stays."""
+    """One per free core, but not more than torch has; a number set by `THREAD_VARIABLES` stays."""
     import torch
 
     now = torch.get_num_threads()
@@ -110,7 +114,7 @@ def default_threads() -> int:
 
 
 def set_threads(number: int | None = None) -> int:
-    """Give torch that many threads, at most `core_limit()`, or `default_threads()`. Returns the number."""
+    """Give torch that many threads, at most `core_limit()`, and return their number."""
     import torch
 
     number = default_threads() if number is None else number

@@ -1,4 +1,4 @@
-"""Commands set OpenMP's waiting before torch is loaded, and take as many threads as other programs leave free."""
+"""Commands set OpenMP's waiting before torch is loaded, and use the cores that are free."""
 
 import logging
 import os
@@ -45,7 +45,7 @@ def test_nothing_is_set_where_the_package_is_a_library() -> None:
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch):
-    """A machine of so many cores, on which so much processor time went by idle, in this process, and altogether."""
+    """A machine of so many cores, and how much of its processor time was idle or this process's."""
 
     def arrange(cores: int, seconds: float, idle: float | None, process: float) -> CpuTimes:
         monkeypatch.setattr(processor, "usable_cores", lambda: set(range(cores)))

@@ -32,16 +32,17 @@ SIDEWAYS = frozenset(TRANSPOSES[orientation] for orientation in (5, 6, 7, 8))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB in eight bits, upright by its EXIF orientation, with transparency over white; of an animation, the current frame.
+    """RGB in eight bits, upright (EXIF), over white; of an animation, the current frame.
 
-    Deep pixels (of more than eight bits) become eight bits by `black_white_points`. Colour profiles (ICC) are not applied.
+    Deep pixels (of more than eight bits) become eight bits by `black_white_points`. Colour profiles
+    (ICC) are not applied.
     """
     image.load()
     return transpose(_eight_bits(image, None), upright_method(image))
 
 
 def reduced_rgb(image: Image.Image, factor: int) -> tuple[Image.Image, bool]:
-    """(`to_rgb` at 1 / `factor` of the size, each pixel the mean of a block; whether width and height were exchanged).
+    """(`to_rgb` reduced by averages of blocks; whether width and height changed places).
 
     It converts strips, so that it needs little memory beside that of the decoded image.
     """
@@ -54,10 +55,11 @@ def reduced_rgb(image: Image.Image, factor: int) -> tuple[Image.Image, bool]:
 
 
 def from_array(values: Shaped[np.ndarray, "..."], name: str = "image") -> Image.Image:
-    """RGB of an array (height, width) or (height, width, channels): grey, grey and alpha, RGB, or RGB and alpha.
+    """RGB of an array (height, width) or (height, width, channels), grey or RGB, with alpha or not.
 
-    Bytes stay as they are, booleans are black and white, and all other numbers become eight bits by `black_white_points` of all the
-    image's colours. Raises: InputError, which begins with `name`: another shape or kind of number.
+    Bytes stay as they are, booleans are black and white, and all other numbers become eight bits by
+    `black_white_points` of all the image's colours. Raises: InputError, which begins with `name`:
+    another shape or kind of number.
     """
     expected = "expected (height, width) or (height, width, channels) with 1 to 4 channels, the last of 2 or 4 being alpha"
     if values.ndim not in (2, 3) or 0 in values.shape or (values.ndim == 3 and values.shape[2] > 4):
@@ -75,11 +77,13 @@ def from_array(values: Shaped[np.ndarray, "..."], name: str = "image") -> Image.
 
 
 def black_white_points(low: float, high: float, whole: bool) -> tuple[float, float]:
-    """The values that become 0 and 255, for pixels from `low` to `high`; those between are scaled, those beyond are cut off.
+    """The values that become 0 and 255, for pixels from `low` to `high`; values beyond are cut off.
 
-    Whole numbers in 0..65535: 0 and 2^d - 1, where d is the least of 8, 10, 12, 14 and 16 bits that can hold the greatest number, so that
-    twelve bits in a file of sixteen have their true brightness. Floating-point numbers in -0.1..1.1: 0 and 1. Floating-point numbers in
-    -25.5..280.5 of which one is at least 25.5: 0 and 255 (resizing can overshoot by a tenth). All others: `low` and `high`.
+    Whole numbers in 0..65535: 0 and 2^d - 1, where d is the least of 8, 10, 12, 14 and 16 bits that
+    can hold the greatest number, so that twelve bits in a file of sixteen have their true
+    brightness. Floating-point numbers in -0.1..1.1: 0 and 1. Floating-point numbers in -25.5..280.5
+    of which one is at least 25.5: 0 and 255 (resizing can overshoot by a tenth). All others: `low`
+    and `high`.
     """
     if whole and low >= 0 and high <= 65535:
         return 0.0, 2.0 ** next(depth for depth in BIT_DEPTHS if high < 2**depth) - 1
@@ -91,18 +95,18 @@ def black_white_points(low: float, high: float, whole: bool) -> tuple[float, flo
 
 
 def upright_method(image: Image.Image) -> Image.Transpose | None:
-    """The method that makes a loaded image upright; None where it is upright, or where its EXIF data are damaged."""
+    """The method that makes a loaded image upright; None: it is, or its EXIF data are damaged."""
     if not image.info.keys() & METADATA:
         return None
     try:
         return TRANSPOSES.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception as error:  # damaged metadata, which Pillow trips over in many ways; the pixels are sound
+    except Exception as error:  # damaged metadata fail in many ways; the pixels are sound
         log.warning("%s: EXIF data cannot be read (%s); it is taken as upright", getattr(image, "filename", "") or "an image", error)
         return None
 
 
 def transpose(pixels: Image.Image, method: Image.Transpose | None) -> Image.Image:
-    """Transposed by a method other than None, and then without the metadata that would transpose it again."""
+    """Transposed, and without the metadata that would transpose it again; None: unchanged."""
     if method is None:
         return pixels
     transposed = pixels.transpose(method)
@@ -112,7 +116,7 @@ def transpose(pixels: Image.Image, method: Image.Transpose | None) -> Image.Imag
 
 
 def _eight_bits(image: Image.Image, points: tuple[float, float] | None) -> Image.Image:
-    """RGB, not yet upright; `points` are the black and white points of the whole image where this is a part of it."""
+    """RGB, not yet upright; `points` are those of the whole image where this is a part of one."""
     if _is_deep(image):
         return _deep_grey(image, points or _points(image))
     if image.mode == "La":  # premultiplied, which Pillow converts to nothing but LA
@@ -129,7 +133,7 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
-    """(first row, strip) of each strip, whose number of rows is a multiple of `multiple`; a small image is one strip."""
+    """(first row, strip) of each strip, whose number of rows is a multiple of `multiple`."""
     rows = max(1, STRIP_PIXELS // (image.width * multiple)) * multiple
     for top in range(0, image.height, rows):
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
@@ -149,7 +153,7 @@ def _range(values: Shaped[np.ndarray, "..."]) -> tuple[float, float]:
 
 
 def _scale_to_bytes(values: Shaped[np.ndarray, "..."], black: float, white: float) -> UInt8[np.ndarray, "..."]:
-    """`black` becomes 0 and `white` 255. NaN becomes 0; where both points are the same, all pixels become 128."""
+    """`black` becomes 0, `white` 255 and NaN 0; where both points are the same, all become 128."""
     if not white > black:
         return np.full(values.shape, 128, np.uint8)
     share = (values.astype(np.float64) - black) * (255 / (white - black))

@@ -31,12 +31,13 @@ class Transform:
     """Resizes to one size in eight bits, then normalises: (pixels / 255 - mean) / std.
 
     size: in pixels, one number (a square) or [height, width].
-    fit: `crop`, the largest centred part of the image with the model's aspect ratio (the same as resizing the shorter side and cropping
-        the centre, but in whole original pixels, so that the box is exact); `squash`, the whole image, aspect ratio not kept.
-    augment: in training a random part of the image (`crop_scale`: least and greatest share of its area; `crop_ratio`: of width to
-        height) instead of the fit, mirrored with probability `flip`.
-    flip: 0 where captions say left or right, or describe text, since a mirrored image makes them false. Drawn scenes need 0; for
-        photos 0.5 is usual and makes about 1 caption in 200 false.
+    fit: `crop`, the largest centred part of the image with the model's aspect ratio (the same as
+        resizing the shorter side and cropping the centre, but in whole original pixels, so that the
+        box is exact); `squash`, the whole image, aspect ratio not kept.
+    augment: in training a random part of the image (`crop_scale`: least and greatest share of its
+        area; `crop_ratio`: of width to height), mirrored with probability `flip`.
+    flip: 0 where captions say left or right, or describe text, since a mirrored image makes them
+        false. Drawn scenes need 0; for photos 0.5 is usual and makes about 1 caption in 200 false.
 
     Random numbers are torch's. Raises: ArgumentError, an argument out of its range.
     """
@@ -90,7 +91,7 @@ class Transform:
         return float(left), float(top), float(left + cols), float(top + rows)
 
     def pixels(self, image: Image.Image) -> tuple[UInt8[Tensor, "3 height width"], Box]:
-        """What the model reads in eight bits, not normalised, and the box that it covers, in pixels of the original photo."""
+        """The model's input before it is normalised, and its box in the original photo."""
         image = to_rgb(image)
         box = self.box(*image.size)
         return functional.pil_to_tensor(self._resized(image, _part(box))), scaled_box(box, image.size, original_size(image))
@@ -103,7 +104,7 @@ class Transform:
         return functional.resized_crop(image, *part, size, InterpolationMode(self.interpolation), antialias=True)
 
     def prepare(self, image: Image.Image) -> tuple[Float[Tensor, "3 height width"], Box]:
-        """The model's input, and the original pixels that it covers."""
+        """The model's input, and its box in the original photo."""
         pixels, box = self.pixels(image)
         return self.normalise(pixels[None])[0], box
 
@@ -116,7 +117,7 @@ class Transform:
         return pixels.flip(-1) if bool(torch.rand(()) < self.flip) else pixels
 
     def augmented_pixels(self, pixels: UInt8[Tensor, "images 3 height width"]) -> UInt8[Tensor, "images 3 height width"]:
-        """A batch of `pixels` made random as in training; without `augment` it is returned as it is."""
+        """A batch of `pixels`, made random with `augment`."""
         if not self.augment:
             return pixels
         if self.crop_scale != (1.0, 1.0):

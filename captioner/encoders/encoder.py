@@ -13,18 +13,18 @@ from captioner.records import Regions
 
 
 class Encoder(nn.Module, ABC):
-    """Turns prepared images into the paper's annotation vectors: one per cell of a grid, whose size comes with the images."""
+    """Turns images of any size into the paper's annotation vectors, one per cell of a grid."""
 
     features: int
     """Channels of a region."""
     stride: int
     """Pixels from one cell to the next, before any pooling to a fixed grid."""
     receptive_field: int | None = None
-    """Side, in pixels, of the square that a region can depend on (cut at the image's border); None: the whole image, or unknown."""
+    """Side in pixels of the square that a region depends on; None: the whole image, or unknown."""
     images: Mapping[str, Any] | None = None
-    """The images that it was made for: `size`, `fit`, `mean`, `std` and `interpolation`, as `Transform` has them; None: any."""
+    """The `Transform` that it was made for: size, fit, mean, std and interpolation; None: any."""
     stages: tuple[str, ...] = ()
-    """The parts that can be frozen and trained one by one, in order from the pixels up; empty where everything always learns."""
+    """Parts that can be unfrozen one by one, from the pixels up; empty where all are trained."""
     hold_statistics: bool = False
     """Whether the batch-norm statistics of the stages that are trained stay as they are, too."""
 
@@ -37,7 +37,7 @@ class Encoder(nn.Module, ABC):
         return not any(parameter.requires_grad for parameter in self.parameters())
 
     def stage_number(self, stage: str | int) -> int:
-        """The position in `stages` of a stage, which is given by its name or by its position. Raises: ArgumentError, no such stage."""
+        """The index of a stage, from its name or index. Raises: ArgumentError, no such stage."""
         if str(stage) in self.stages:
             return self.stages.index(str(stage))
         if isinstance(stage, int) and 0 <= stage < len(self.stages):
@@ -45,7 +45,7 @@ class Encoder(nn.Module, ABC):
         raise ArgumentError("finetune_from", f"must be a stage ({', '.join(self.stages)}) or its number from 0, not {stage!r}")
 
     def unfreeze(self, stage: str | int) -> list[nn.Parameter]:
-        """Train `stage` and all stages above it from now on; what was trained before is still trained.
+        """Train `stage` and all stages above it too from now on.
 
         Returns the parameters that it unfreezes. Raises: ArgumentError, no such stage.
         """
@@ -53,11 +53,11 @@ class Encoder(nn.Module, ABC):
 
     @property
     def backbone(self) -> "Encoder":
-        """The part that reads pixels. Where it is frozen its regions can be stored, even if `refine` learns."""
+        """The part that reads pixels. Where it is frozen, its regions can be stored."""
         return self
 
     def refine(self, regions: Regions) -> Regions:
-        """The regions of the whole encoder from those of its backbone: `self(images) = self.refine(self.backbone(images))`."""
+        """The regions from the backbone's: self(images) = self.refine(self.backbone(images))."""
         return regions
 
 
@@ -73,7 +73,7 @@ def as_regions(maps: Float[Tensor, "images features rows cols"]) -> Regions:
 
 
 def portable_config(config: Any) -> Any:
-    """An encoder's configuration as a saved model has it: each `weights` is null, since a model's tensors come with it and paths do not."""
+    """The configuration for a saved model: `weights` are null, since the tensors come with it."""
     if isinstance(config, Mapping):
         return {key: None if key == "weights" else portable_config(value) for key, value in config.items()}
     if isinstance(config, Sequence) and not isinstance(config, str | bytes):

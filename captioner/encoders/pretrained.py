@@ -1,4 +1,4 @@
-"""The base of the encoders of other libraries: their weights, their stages, and the mode that each part of them is in."""
+"""The base of the encoders of other libraries: weights, stages, and the mode of each part."""
 
 import logging
 from abc import abstractmethod
@@ -31,29 +31,33 @@ class Network(NamedTuple):
     stages: Mapping[str, Sequence[str]]
     """Stage -> names of its modules and parameters within `module`, in order from the pixels up."""
     tensors: frozenset[str]
-    """Names of the whole model's tensors; a file of weights may hold those of its classifier as well."""
+    """Names of the whole model's tensors, those of its classifier included."""
     images: Mapping[str, Any]
-    """The `size`, `mean` and `std` of the images that the weights were trained on, where the library says them."""
+    """The `size`, `mean` and `std` of the weights' training, where the library says them."""
 
 
 class PretrainedEncoder(Encoder):
     """A model of another library, frozen, or trained from one of its stages on.
 
-    `name` is the library's name of the model. `features`, the channels of a region, must be the model's. `weights`: "default" downloads
-    the library's (once, to its cache), None leaves them random, a path reads a `.safetensors` or `.pth` state dict of the library's
-    model, whose classifier is ignored. `images` are those that the weights were trained on; their mean and deviation must be those that
-    the library says, where it says them, and their size becomes the library's.
+    `name` is the library's name of the model. `features`, the channels of a region, must be the
+    model's. `weights`: "default" downloads the library's (once, to its cache), None leaves them
+    random, a path reads a `.safetensors` or `.pth` state dict of the library's model, whose
+    classifier is ignored. `images` are those that the weights were trained on; their mean and
+    deviation must be those that the library says, where it says them, and their size becomes the
+    library's.
 
-    `finetune_from` trains the stage of that name or number and all stages above it; where it is None, `frozen` decides for all. A part in
-    which no parameter is trained is always in evaluation mode, from construction on and whatever `train` is called with: its weights and
-    its statistics do not change, and its dropout is off. With `hold_statistics` the batch norms of trained stages are in evaluation mode
-    too (their weights are still trained), which is right for small batches and for weights with batch norm folded in; false is right for
-    random weights. A part without parameters has the mode of the smallest part around it that has some.
+    `finetune_from` trains the stage of that name or number and all stages above it; where it is
+    None, `frozen` decides for all. A part in which no parameter is trained is always in evaluation
+    mode, from construction on and whatever `train` is called with: its weights and its statistics
+    do not change, and its dropout is off. With `hold_statistics` the batch norms of trained stages
+    are in evaluation mode too (their weights are still trained), which is right for small batches
+    and for weights with batch norm folded in; false is right for random weights. A part without
+    parameters has the mode of the smallest part around it that has some.
 
-    `grid` pools the maps to grid x grid cells by adaptive averages (the paper's 14x14 from a model of stride 32 repeats cells); None
-    keeps the model's grid.
-    Raises: ArgumentError, an unknown name or stage, `features` or `images` not the model's, a grid not positive; InputError, weights that
-    cannot be downloaded or read, or do not fit.
+    `grid` pools the maps to grid x grid cells by adaptive averages (the paper's 14x14 from a model
+    of stride 32 repeats cells); None keeps the model's grid.
+    Raises: ArgumentError, an unknown name or stage, `features` or `images` not the model's, a grid
+    not positive; InputError, weights that cannot be downloaded or read, or do not fit.
     """
 
     part: ClassVar[str]
@@ -110,7 +114,7 @@ class PretrainedEncoder(Encoder):
         return unfrozen
 
     def train(self, mode: bool = True) -> "PretrainedEncoder":
-        """As in PyTorch, but frozen parts, and batch norms whose statistics are held, stay in evaluation mode."""
+        """As in PyTorch, but what is frozen or held stays in evaluation mode."""
         super().train(mode)
         for child in self.children():
             _hold(child, self.hold_statistics)
@@ -118,7 +122,7 @@ class PretrainedEncoder(Encoder):
 
 
 def _hold(part: nn.Module, statistics: bool) -> None:
-    """Put the frozen parts of a module, and with `statistics` every batch norm, in evaluation mode."""
+    """Put frozen parts, and with `statistics` all batch norms, in evaluation mode."""
     trained = [parameter.requires_grad for parameter in part.parameters()]
     if (trained and not any(trained)) or (statistics and isinstance(part, _BatchNorm)):
         part.eval()
@@ -128,7 +132,7 @@ def _hold(part: nn.Module, statistics: bool) -> None:
 
 
 def _trained_images(network: Network, name: str, images: Mapping[str, Any]) -> dict[str, Any]:
-    """`images` with the library's size. Raises: ArgumentError, the library says another mean or deviation."""
+    """`images` with the library's size. Raises: ArgumentError, its mean or deviation is another."""
     library = network.images
     compared = library.keys() & images.keys() & {"mean", "std"}
     wrong = [key for key in sorted(compared) if any(abs(a - b) > TOLERANCE for a, b in zip(images[key], library[key], strict=True))]
@@ -139,7 +143,7 @@ def _trained_images(network: Network, name: str, images: Mapping[str, Any]) -> d
 
 
 def _load(network: Network, name: str, path: str | Path) -> None:
-    """Load a file of weights; tensors of the classifier are ignored, and counters of batches need not be there."""
+    """Load a file of weights, which may have a classifier and may lack counters of batches."""
     state = network.module.state_dict()
     tensors = read_tensors(path, f"weights of {name}")
     loaded = {key: tensor for key, tensor in tensors.items() if key in state or key not in network.tensors}

@@ -1,4 +1,4 @@
-"""Self-attention over regions: each region learns of the rest of the image before the decoder reads it."""
+"""Self-attention over regions: each region learns of the rest of the image."""
 
 import math
 from collections.abc import Mapping
@@ -24,17 +24,20 @@ class SelfAttention(Encoder):
         x = x + attend(norm(x)),   x = x + W2 relu(W1 norm(x))          `layers` times
         regions = norm(x)
 
-    Each of `heads` attends by softmax(q k / sqrt(features / heads)) v. `position_encoding` is added to what makes queries and keys, and
-    not to values. A region that `mask` forbids takes no part: no other region attends to it, and it attends to none. Regions that are
-    permuted with their cells keep their results. `hidden` is the width of W1; `dropout` is applied to attention weights, to both
-    branches and inside the second.
+    Each of `heads` attends by softmax(q k / sqrt(features / heads)) v. `position_encoding` is added
+    to what makes queries and keys, and not to values. A region that `mask` forbids takes no part:
+    no other region attends to it, and it attends to none. Regions that are permuted with their
+    cells keep their results. `hidden` is the width of W1; `dropout` is applied to attention
+    weights, to both branches and inside the second.
 
-    The trunk has its own `weights`, `frozen` and stages, and its `images` count (each encoder's configuration has that key, so it is an
-    argument here too). The layers are always trained. Where the trunk is frozen, its regions can be stored and the layers run on them.
-    Source: Vaswani et al. 2017, sec. 3.2 and 3.3; positions at every layer's queries and keys after Carion et al. 2020, app. A.4.
-    Departures: norm before each branch and once at the end (Xiong et al. 2020), where both norm after.
-    Raises: ArgumentError, a size or a number not positive, `features` no multiple of 4 or of heads, dropout outside [0, 1);
-    ValueError, a mask that forbids all regions of an image.
+    The trunk has its own `weights`, `frozen` and stages, and its `images` count (each encoder's
+    configuration has that key, so it is an argument here too). The layers are always trained. Where
+    the trunk is frozen, its regions can be stored and the layers run on them.
+    Source: Vaswani et al. 2017, sec. 3.2 and 3.3; positions at every layer's queries and keys after
+    Carion et al. 2020, app. A.4. Departures: norm before each branch and once at the end (Xiong et
+    al. 2020), where both norm after.
+    Raises: ArgumentError, a size or a number not positive, `features` no multiple of 4 or of heads,
+    dropout outside [0, 1); ValueError, a mask that forbids all regions of an image.
     """
 
     def __init__(
@@ -99,8 +102,9 @@ class _Layer(nn.Module):
         return x + self.feed_forward(self.norms[1](x))
 
     def attend(self, x: Features, positions: Positions, mask: Mask) -> Features:
+        # each of the three: images heads regions part
         projected = (self.query(x + positions), self.key(x + positions), self.value(x))
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in projected)  # images heads regions part
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in projected)
         allowed = None if mask is None else mask[:, None, None, :]
         dropout = self.dropout if self.training else 0.0
         heads = nn.functional.scaled_dot_product_attention(query, key, value, allowed, dropout)
@@ -110,12 +114,13 @@ class _Layer(nn.Module):
 
 
 def position_encoding(cells: Float[Tensor, "regions 2"], features: int) -> Positions:
-    """Sines and cosines of a region's place: half of the `features` encode its row, half its column.
+    """Sines and cosines of a region's place: half of them encode its row, half its column.
 
         p = 2 pi (cell + 1/2) / cells along the axis,    sin and cos of p / 10000^(4 i / features),    i = 0 ... features / 4 - 1
 
-    Places are shares of the grid, so one model reads grids of any size. Source: Carion et al. 2020, app. A.4, and its code's scaling to
-    2 pi; departures: a cell's place is its centre, and sines and cosines lie in blocks, not alternately.
+    Places are shares of the grid, so one model reads grids of any size. Source: Carion et al. 2020,
+    app. A.4, and its code's scaling to 2 pi; departures: a cell's place is its centre, and sines
+    and cosines lie in blocks, not alternately.
     """
     share = (cells + 0.5) / (cells.amax(0) + 1)
     rates = 10000.0 ** (-4 * torch.arange(features // 4, device=cells.device) / features)

@@ -20,16 +20,19 @@ Maps = Float[Tensor, "images features rows cols"]
 
 
 class SmallConv(Encoder):
-    """One stage per width: a strided convolution, then residual 3x3 convolutions, each with batch norm and ReLU after it.
+    """One stage per width: a strided convolution, then residual 3x3 ones, with batch norm and ReLU.
 
         96x96 pixels -> 12x12 cells of 8 pixels, each with a receptive field of 46x46 pixels (the defaults)
 
-    Batch norm and not group norm: in evaluation its statistics are constants, so a region depends on its receptive field only.
-    With `coordinates`, each region also has its place, 10 numbers after the channels (`coordinate_features`), so that a decoder can tell
-    left from right. This is a departure from Xu et al. 2015, whose regions get their place from the zero padding only.
-    `channels`, `kernels`, `strides` (in pixels of the stage before) and `blocks` (the number of residual convolutions) have one entry
-    per stage. `features`, if not None, must be the last width plus the coordinates. `images` are those that it is made for.
-    Raises: ArgumentError, entries out of range or of unequal number, a kernel smaller than its stride, `features` another number.
+    Batch norm and not group norm: in evaluation its statistics are constants, so a region depends
+    on its receptive field only. With `coordinates`, each region also has its place, 10 numbers
+    after the channels (`coordinate_features`), so that a decoder can tell left from right. This is
+    a departure from Xu et al. 2015, whose regions get their place from the zero padding only.
+    `channels`, `kernels`, `strides` (in pixels of the stage before) and `blocks` (the number of
+    residual convolutions) have one entry per stage. `features`, if not None, must be the last width
+    plus the coordinates. `images` are those that it is made for.
+    Raises: ArgumentError, entries out of range or of unequal number, a kernel smaller than its
+    stride, `features` another number.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class SmallConv(Encoder):
 
 
 def coordinate_features(cells: Float[Tensor, "regions 2"]) -> Float[Tensor, "regions places"]:
-    """(row, col) scaled to -1..1 over the grid, with sin and cos of pi and 2 pi times it: 10 numbers per cell."""
+    """(row, col) scaled to -1..1, and sin and cos of pi and 2 pi times it: 10 numbers per cell."""
     last = cells.amax(0).clamp(min=1)
     place = 2 * cells / last - 1
     waves = [wave(octave * math.pi * place) for octave in (1, 2) for wave in (torch.sin, torch.cos)]
@@ -74,7 +77,7 @@ def coordinate_features(cells: Float[Tensor, "regions 2"]) -> Float[Tensor, "reg
 
 
 def receptive_field(layers: list[tuple[int, int]]) -> tuple[int, int]:
-    """(receptive field, stride) in pixels of `layers` that run one after another, each (kernel, stride).
+    """(receptive field, stride) in pixels of consecutive `layers`, each (kernel, stride).
 
     field_n = field_{n-1} + (kernel_n - 1) * stride_1 ... stride_{n-1},    field_0 = 1
     """

@@ -13,9 +13,10 @@ from captioner.errors import InputError
 class Timm(PretrainedEncoder):
     """A timm model without its pooling and head (arguments: see `PretrainedEncoder`).
 
-    It is convolutional, of windows, or of tokens, whose prefix (class and registers) is left out. Transformers for which timm has
-    `dynamic_img_size` take images of other sizes than they were trained on. Stages are timm's groups.
-    Raises also: InputError, timm is not installed or has no such model, or the model makes no grid of an image.
+    It is convolutional, of windows, or of tokens, whose prefix (class and registers) is left out.
+    Transformers for which timm has `dynamic_img_size` take images of other sizes than they were
+    trained on. Stages are timm's groups. Raises also: InputError, timm is not installed or has no
+    such model, or the model makes no grid of an image.
     """
 
     part = "model"
@@ -46,7 +47,7 @@ class Timm(PretrainedEncoder):
         return self._as_maps(output, -(-height // self.stride), -(-width // self.stride))
 
     def _as_maps(self, output: Any, rows: int, cols: int) -> Float[Tensor, "images features rows cols"]:
-        """What a timm model gives as maps: its channels come second or last, its cells as a grid or as tokens."""
+        """A model's output as maps: its channels are second or last, its cells a grid or tokens."""
         shape = tuple(output.shape) if isinstance(output, Tensor) else ()
         last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
         if len(shape) == 4 and shape[1] == self.features and not last:
@@ -56,7 +57,7 @@ class Timm(PretrainedEncoder):
         if len(shape) == 3 and shape[2] == self.features:
             prefix = getattr(self.model, "num_prefix_tokens", shape[1] - rows * cols)
             if shape[1] - prefix == rows * cols and prefix >= 0:
-                return output[:, prefix:].transpose(1, 2).unflatten(2, (rows, cols))  # images features rows cols
+                return output[:, prefix:].transpose(1, 2).unflatten(2, (rows, cols))
         raise InputError(f"encoder.name: timm's {self.name} makes {shape or type(output).__name__}, no grid of {rows}x{cols} regions")
 
 

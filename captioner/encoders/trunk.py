@@ -1,4 +1,4 @@
-"""torchvision's classification models, cut before pooling: convolutional ones, and vision transformers of patches or windows."""
+"""torchvision's classification models, convolutional ones and transformers, cut before pooling."""
 
 import difflib
 import re
@@ -16,7 +16,7 @@ from captioner.errors import ArgumentError
 
 Stages = dict[str, tuple[str, ...]]
 Cut = tuple[nn.Module, Stages, int]
-"""(images -> maps, its children under torchvision's names; its stages, as `Network` has them; its stride)."""
+"""(images -> maps, with torchvision's names; stages, as `Network` has them; stride)."""
 
 
 def _sequence(model: nn.Module, names: Sequence[str]) -> nn.Sequential:
@@ -39,7 +39,7 @@ def _cut_features(model: nn.Module) -> Cut:
 
 
 def _cut_vgg(model: nn.Module) -> Cut:
-    """Without the last max pool: conv5's 14x14x512 of a 224x224 image, as in Xu et al. 2015, sec. 4.3."""
+    """Without the last max pool: conv5's 14x14x512 of 224x224 pixels (Xu et al. 2015, sec. 4.3)."""
     features = model.get_submodule("features")
     if not isinstance(features, nn.Sequential) or not isinstance(features[-1], nn.MaxPool2d):
         raise TypeError("torchvision's vgg no longer ends in a max pool")
@@ -65,7 +65,7 @@ def _cut_swin(model: nn.Module) -> Cut:
 
 
 def _cut_vit(model: nn.Module) -> Cut:
-    """The class token and the position embeddings belong to the stage of the patches' projection, the last norm to the last layer's."""
+    """Class token and positions belong to the patches' stage, the last norm to the last layer's."""
     trunk = PatchMaps(model)
     stages: Stages = {"patches": ("conv_proj", "class_token", "encoder.pos_embedding")}
     for number, layer in enumerate(_children(trunk, "encoder.layers").values(), 1):
@@ -94,12 +94,12 @@ def trunk_names() -> list[str]:
 class Trunk(PretrainedEncoder):
     """A torchvision model up to its last convolution or norm (arguments: see `PretrainedEncoder`).
 
-    Its families are resnet (resnext, wide_resnet), vgg, mobilenet_v2/v3, efficientnet (v2), convnext, regnet, swin (v2), and vit_b and
-    vit_l, whose regions are the tokens of patches (see `PatchMaps`). `images` is what
-    `torchvision.models.get_model_weights(name).DEFAULT.transforms()` says.
+    Its families are resnet (resnext, wide_resnet), vgg, mobilenet_v2/v3, efficientnet (v2),
+    convnext, regnet, swin (v2), and vit_b and vit_l, whose regions are the tokens of patches (see
+    `PatchMaps`). `images`: see `torchvision.models.get_model_weights(name).DEFAULT.transforms()`.
 
-    Stages: stem, layer1 ... layer4 of a resnet; stem, block1 ... block4 of a regnet; conv1 ... conv5 of a vgg; patches, layer1 ...
-    layer12 (24) of a vit; 0, 1, ... of the others.
+    Stages: stem, layer1 ... layer4 of a resnet; stem, block1 ... block4 of a regnet; conv1 ...
+    conv5 of a vgg; patches, layer1 ... layer12 (24) of a vit; 0, 1, ... of the others.
     """
 
     part = "trunk"

@@ -1,4 +1,4 @@
-"""torchvision's vision transformers as makers of feature maps: a patch is a cell, the class token is left out."""
+"""Feature maps of torchvision's vision transformers: a patch is a cell."""
 
 from typing import Any
 
@@ -10,12 +10,15 @@ from captioner.errors import InputError
 
 
 class PatchMaps(nn.Module):
-    """A torchvision `VisionTransformer` without its head, for images of any whole number of patches.
+    """A torchvision `VisionTransformer` without its head, for any whole number of patches.
 
-    The tokens of the patches after the last layer and norm are the maps; the class token takes part in all layers and is left out of the
-    maps. For another grid than the one of its training, the position embeddings are interpolated (bicubic, corners aligned, as
-    `torchvision.models.vision_transformer.interpolate_embeddings` does for squares). Parameters have torchvision's names.
-    Source: Dosovitskiy et al. 2021, sec. 3.1 and 3.2. Raises: InputError, an image is not a whole number of patches.
+    The tokens of the patches after the last layer and norm are the maps; the class token takes part
+    in all layers and is left out of the maps. For another grid than the one of its training, the
+    position embeddings are interpolated (bicubic, corners aligned, as
+    `torchvision.models.vision_transformer.interpolate_embeddings` does for squares). Parameters
+    have torchvision's names.
+    Source: Dosovitskiy et al. 2021, sec. 3.1 and 3.2. Raises: InputError, an image is not a whole
+    number of patches.
     """
 
     def __init__(self, model: Any) -> None:
@@ -29,7 +32,8 @@ class PatchMaps(nn.Module):
         if height % self.patch or width % self.patch:
             raise InputError(f"transform.size: a vision transformer takes whole patches of {self.patch} pixels, not {height}x{width}")
         maps = self.conv_proj(images)  # images features rows cols
-        tokens = torch.cat((self.class_token.expand(count, -1, -1), maps.flatten(2).transpose(1, 2)), 1)  # images tokens features
+        # images tokens features
+        tokens = torch.cat((self.class_token.expand(count, -1, -1), maps.flatten(2).transpose(1, 2)), 1)
         tokens = self.encoder.dropout(tokens + self.positions(*maps.shape[2:]))
         return self.encoder.ln(self.encoder.layers(tokens))[:, 1:].transpose(1, 2).unflatten(2, maps.shape[2:])
 

@@ -1,4 +1,4 @@
-"""The mode of each part of a pretrained encoder: what its docstring promises, from construction on and after every use."""
+"""The mode of each part of a pretrained encoder, from construction on and after every use."""
 
 import copy
 import io

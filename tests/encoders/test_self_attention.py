@@ -1,4 +1,4 @@
-"""Self-attention over regions: the formula compared with PyTorch's layer; masks, positions and a frozen trunk."""
+"""Self-attention over regions: compared with PyTorch's layer; masks, positions, a frozen trunk."""
 
 import pytest
 import torch

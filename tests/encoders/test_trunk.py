@@ -1,4 +1,4 @@
-"""torchvision's trunks: the cut is the model itself, what is frozen stays, and weights fit or are refused in one line."""
+"""torchvision's trunks: what is cut, what is frozen, and weights that fit or are refused."""
 
 from pathlib import Path
 from urllib.error import URLError
@@ -135,7 +135,7 @@ def test_no_download_is_one_line_that_says_what_to_do(monkeypatch: pytest.Monkey
 
 
 def test_default_weights_are_those_that_torchvision_downloads(resnet: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = {name: value for name, value in resnet.state_dict().items() if not name.endswith("num_batches_tracked")}  # as files were once
+    old = {name: value for name, value in resnet.state_dict().items() if not name.endswith("num_batches_tracked")}
     monkeypatch.setattr("torchvision.models.ResNet18_Weights.get_state_dict", lambda *_, **__: old)
     state = Trunk("resnet18", 512).trunk.state_dict()
     assert all(torch.equal(value, old[name]) for name, value in state.items() if name in old)

@@ -1,4 +1,4 @@
-"""torchvision's vision transformers as trunks: the tokens that the model itself makes, on any grid of patches."""
+"""torchvision's vision transformers as trunks: the model's tokens, on any grid of patches."""
 
 import copy
 from pathlib import Path
