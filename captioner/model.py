@@ -29,24 +29,23 @@ from captioner.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
-class Steps:
-    """A decoder's step with its memory held."""
+class DecoderStep:
+    """A decoder's step with its memory, as a search calls it."""
 
-    say: Callable[[Any, Any, Tensor], Step]
+    step: Callable[[Any, Any, Tensor], Step]
     memory: Any
 
     def __call__(self, state: Any, words: Int[Tensor, "images queries"]) -> Step:
-        return self.say(self.memory, state, words)
+        return self.step(self.memory, state, words)
 
-    def only(self, images: Int[Tensor, " images"]) -> "Steps":
-        return Steps(self.say, select_images(self.memory, images))
+    def only(self, images: Int[Tensor, " images"]) -> "DecoderStep":
+        return DecoderStep(self.step, select_images(self.memory, images))
 
 
 class Captioner(BaseCaptioner, nn.Module):
-    """Encoder, decoder, vocabulary and transform. `config` is what `from_config` made it of: plain JSON values.
+    """Encoder, decoder, vocabulary and transform. `config`: the plain JSON values that `from_config` built it from.
 
-    `search` is how this model finds captions where nothing else is asked for: the search of `config`, which its recipe chose, or a beam
-    of 3 where `config` has none.
+    `search` is that of `config`, which the model's recipe chose, or a beam of 3 where `config` has none.
     """
 
     def __init__(
@@ -58,32 +57,28 @@ class Captioner(BaseCaptioner, nn.Module):
         self.vocabulary = vocabulary
         self.transform = transform
         self.config: dict[str, Any] = copy.deepcopy(dict(config or {}))
-        self.search = search_of(self.config)
+        self.search = BeamSearch() if self.config.get("search") is None else build_part(self.config, "search", Search)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], vocabulary: Vocabulary) -> "Captioner":
         """From `{encoder, decoder, transform, ...}`, nested `_target_` mappings of plain values. Raises: InputError, see `build.build`."""
-        for part in ("encoder", "decoder", "transform"):
-            if not isinstance(config.get(part), Mapping):
-                raise InputError(f"the model's configuration has no {part!r}")
-        encoder = build(config["encoder"], "encoder")
-        decoder = build(config["decoder"], "decoder", vocabulary_size=len(vocabulary))
-        transform = build(config["transform"], "transform")
-        for part, made, kind in (("encoder", encoder, Encoder), ("decoder", decoder, Decoder), ("transform", transform, Transform)):
-            if not isinstance(made, kind):
-                raise InputError(f"the model's configuration builds a {type(made).__name__} as its {part}")
-        return cls(encoder, decoder, vocabulary, transform, config)
+        for name in ("encoder", "decoder", "transform"):
+            if not isinstance(config.get(name), Mapping):
+                raise InputError(f"the model's configuration has no {name!r}")
+        encoder = build_part(config, "encoder", Encoder)
+        decoder = build_part(config, "decoder", Decoder, vocabulary_size=len(vocabulary))
+        return cls(encoder, decoder, vocabulary, build_part(config, "transform", Transform), config)
 
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
     def encode(self, images: Float[Tensor, "images 3 height width"] | Regions) -> Regions:
-        """Regions of prepared images, or of what the encoder's base made of them beforehand."""
+        """The regions of prepared images, or of what the encoder's backbone made of them before."""
         return self.encoder.refine(images if isinstance(images, Regions) else self.encoder.backbone(images))
 
     def rollout(self, batch: Batch, mode: Int[Tensor, "images captions"] | None = None) -> Rollout:
-        """The batch's captions run through the decoder, all captions of an image against one encoder pass."""
+        """Run the batch's captions through the decoder; each image is encoded once for all of its captions."""
         if mode is None:
             mode = torch.full(batch.captions.shape[:2], AttentionMode.SAMPLE, device=batch.captions.device)
         return self.decoder.rollout(self.encode(batch.images), batch.captions, mode)
@@ -91,7 +86,7 @@ class Captioner(BaseCaptioner, nn.Module):
     def start(self, images: Float[Tensor, "images 3 height width"] | Regions) -> Start:
         regions = self.encode(images)
         memory, state = self.decoder.start(regions)
-        return Start(Steps(self.decoder.step, memory), state, len(regions.features), regions.cells)
+        return Start(DecoderStep(self.decoder.step, memory), state, len(regions.features), regions.cells)
 
     @torch.no_grad()
     def teacher_force(self, images: Float[Tensor, "1 3 height width"] | Regions, tokens: Sequence[str]) -> TeacherForced:
@@ -100,22 +95,19 @@ class Captioner(BaseCaptioner, nn.Module):
         rollout = self.decoder.rollout(regions, ids, torch.full_like(ids[..., 0], AttentionMode.SAMPLE))
         return TeacherForced(rollout.log_probs[0, 0], map_tensors(lambda leaf: leaf[0, 0], rollout.record), regions.cells)
 
+    @torch.no_grad()
     def prepare(self, images: Sequence[Image.Image]) -> tuple[Regions, tuple[Box, ...]]:
+        """What the encoder's backbone makes of the images, on the captioner's device, and the pixels that their grids cover."""
         prepared, boxes = zip(*(self.transform.prepare(image) for image in images), strict=True)
-        return self.encode_still(torch.stack(prepared)), boxes
+        return self.encoder.backbone(torch.stack(prepared).to(self.device)), boxes
 
     @property
     def sampling_readouts(self) -> list[Any]:
-        """The readouts that draw regions; none where attention is soft."""
+        """The readouts that sample regions; there are none where attention is soft."""
         return [part for part in self.modules() if isinstance(part, Readout) and hasattr(part, "eval_mode")]
 
-    @torch.no_grad()
-    def encode_still(self, prepared: Float[Tensor, "images 3 height width"]) -> Regions:
-        """What the encoder's base makes of images, on the captioner's device."""
-        return self.encoder.backbone(prepared.to(self.device))
-
     def save(self, folder: str | Path, card: str = "") -> None:
-        """Write a self-contained model folder, whole or not at all; where the trunk's first weights came from is not kept."""
+        """Write a self-contained model folder, whole or not at all; it does not name the source of the trunk's first weights."""
         config = copy.deepcopy(self.config)
         config["encoder"] = portable_config(config.get("encoder", {}))
         tensors = dict(self.state_dict())
@@ -141,15 +133,12 @@ class Captioner(BaseCaptioner, nn.Module):
         return captioner.to(device).eval()
 
 
-def search_of(config: Mapping[str, Any]) -> Search:
-    """The search of a model's configuration. Raises: InputError, its section describes none."""
-    section = config.get("search")
-    if section is None:
-        return BeamSearch()
-    search = build(section, "search")
-    if not isinstance(search, Search):
-        raise InputError(f"the model's configuration builds a {type(search).__name__} as its search")
-    return search
+def build_part(config: Mapping[str, Any], name: str, kind: type, **sizes: int) -> Any:
+    """Raises: InputError, the section `name` cannot be built, or builds something else."""
+    part = build(config[name], name, **sizes)
+    if not isinstance(part, kind):
+        raise InputError(f"the model's configuration builds a {type(part).__name__} as its {name}")
+    return part
 
 
 def default_card(captioner: Captioner) -> str:

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw
 
@@ -21,8 +21,16 @@ FORMATS: dict[str, dict[str, Any]] = {
     "apng": {"format": "PNG", "compress_level": 3},
 }
 """Pillow's options by the ending of the file. GIF has 256 colours per frame, WebP is the smallest, APNG is exact."""
-LEAST = 280
-"""Frames are no narrower than this many pixels, so that a caption can be read."""
+MINIMUM_WIDTH = 280
+"""Of frames, in pixels, so that a caption can be read."""
+
+
+class PlacedWord(NamedTuple):
+    """A word with the left end of its baseline, in pixels from the upper left corner of the text."""
+
+    text: str
+    across: float
+    down: float
 
 
 def frames(maps: WordMaps, *, panels: HeatPanels | None = None, theme: str = "light", longest_side: int = 480) -> list[Image.Image]:
@@ -38,8 +46,9 @@ def frames(maps: WordMaps, *, panels: HeatPanels | None = None, theme: str = "li
     scale = longest_side / max(image.size)
     size = max(round(image.width * scale), 1), max(round(image.height * scale), 1)
     text = max(round(longest_side / 26), 14)
-    width = max(size[0], LEAST)
-    places, depth = _word_places(words, text, width - text)
+    width = max(size[0], MINIMUM_WIDTH)
+    placed = _place_words(words, text, width - text)
+    depth = max([float(text), *(word.down for word in placed)])
     height = size[1] + round(depth + 1.1 * text + (0 if maps.probabilities is None else 1.2 * text))
     pictures = (panels or HeatPanels(maps)).at(size, theme, enlarge=Image.Resampling.LANCZOS)
     drawn = []
@@ -47,7 +56,7 @@ def frames(maps: WordMaps, *, panels: HeatPanels | None = None, theme: str = "li
         frame = Image.new("RGB", (width, height), colours.background)
         frame.paste(picture, ((width - size[0]) // 2, 0))
         canvas = ImageDraw.Draw(frame)
-        _draw_words(canvas, words, places, size[1] + text, current, text, width - text, colours)
+        _draw_words(canvas, placed, size[1] + text, current, text, colours)
         if maps.probabilities is not None and current >= 0:
             note = f"word {current + 1} of {len(words)}, {percent(maps.probabilities[current])} sure"
             write(canvas, (text // 2, height - text // 2), note, round(0.8 * text), colours.muted)
@@ -77,37 +86,26 @@ def write_animation(path: Path | str, pictures: Sequence[Image.Image], seconds: 
     write_atomically(Path(path), animated(pictures, Path(path).suffix[1:].lower(), seconds), durable=False)
 
 
-def _word_places(words: Sequence[str], size: int, width: float) -> tuple[list[tuple[float, float]], float]:
-    """(across, down) of each word's left end on its baseline, in lines that are read in the caption's direction; and the height of all
-    lines."""
+def _place_words(words: Sequence[str], size: int, width: float) -> list[PlacedWord]:
+    """Each word, shortened to `width`, with the left end of its baseline, in lines that are read in the caption's direction."""
     mirrored = direction(" ".join(words)) == "rtl"
     across, down, space = 0.0, float(size), width_of(" ", size) + 6
-    places = []
+    placed = []
     for word in words:
-        wide = min(width_of(word, size), width)
-        if across and across + wide > width:
+        word_width = min(width_of(word, size), width)
+        if across and across + word_width > width:
             across, down = 0.0, down + 1.6 * size
-        places.append((width - across - wide if mirrored else across, down))
-        across += wide + space
-    return places, down
+        placed.append(PlacedWord(shortened(word, size, width), width - across - word_width if mirrored else across, down))
+        across += word_width + space
+    return placed
 
 
-def _draw_words(
-    canvas: ImageDraw.ImageDraw,
-    words: Sequence[str],
-    places: Sequence[tuple[float, float]],
-    top: int,
-    current: int,
-    size: int,
-    width: float,
-    colours: Theme,
-) -> None:
+def _draw_words(canvas: ImageDraw.ImageDraw, words: Sequence[PlacedWord], top: float, current: int, size: int, colours: Theme) -> None:
     """The caption with its current word on a coloured field; later words are muted. With the photo alone, no word is."""
-    for number, (word, (across, down)) in enumerate(zip(words, places, strict=True)):
+    for number, (word, across, down) in enumerate(words):
         left, line = across + size / 2, top + down - size / 2
-        text = shortened(word, size, width)
         if number == current:
-            field = (left - 4, line - 1.02 * size, left + width_of(text, size) + 4, line + 0.36 * size)
+            field = (left - 4, line - 1.02 * size, left + width_of(word, size) + 4, line + 0.36 * size)
             canvas.rounded_rectangle(field, 4, fill=colours.accent)
         colour = colours.background if number == current else colours.muted if 0 <= current < number else colours.text
-        write(canvas, (left, line), text, size, colour)
+        write(canvas, (left, line), word, size, colour)

@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from captioner.errors import ArgumentError
 
 ANCHORS = ("#1d0f45", "#4b1173", "#7f1f78", "#b33066", "#df4b49", "#f4772e", "#fba51f", "#f8d550", "#fcfcc0")
-"""Night, violet, red, orange, straw: hues of the heat map from nothing to most; the lightness between is made even."""
+"""Night, violet, red, orange, straw: the hues of heat from nothing to most; the lightness between them rises evenly."""
 
 _TO_LMS = np.array(
     [[0.4122214708, 0.5363325363, 0.0514459929], [0.2119034982, 0.6806995451, 0.1073969566], [0.0883024619, 0.2817188376, 0.6299787005]]
@@ -53,7 +53,7 @@ def from_oklab(lab: Float[np.ndarray, "*lead 3"]) -> Float[np.ndarray, "*lead 3"
 
 @cache
 def heat_colours() -> UInt8[np.ndarray, "256 3"]:
-    """The colour map: 256 steps of equal lightness from the first anchor to the last, hue and chroma interpolated between them."""
+    """The colour map: 256 even steps of lightness from the first anchor to the last; hue and chroma are interpolated."""
     anchors = oklab(np.array([[int(text[start : start + 2], 16) / 255 for start in (1, 3, 5)] for text in ANCHORS]))
     lightness = np.linspace(anchors[0, 0], anchors[-1, 0], 256)
     tints = [np.interp(lightness, anchors[:, 0], anchors[:, axis]) for axis in (1, 2)]

@@ -1,4 +1,4 @@
-"""Numbers that say whether maps are alive: an attention that never moves, or never chooses, explains nothing."""
+"""The health of maps: an attention that never moves, or never chooses, explains nothing."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,29 +7,29 @@ import numpy as np
 from jaxtyping import Float
 
 FLAT, STILL = 0.98, 0.02
-"""Entropy from which a map counts as flat, and change up to which it counts as the same as its neighbour's."""
+"""The entropy from which on a map counts as flat, and the change up to which it counts as the same as the next one."""
 
 
 class Health(NamedTuple):
-    """Each from 0 to 1, means over words but for `coverage`; NaN where there is nothing to take the mean of."""
+    """Numbers from 0 to 1, means over words except `coverage`; NaN where there is nothing to take the mean of."""
 
     entropy: float
-    """Of a word's weights, as a share of an even look's: 1 looks everywhere, 0 at one cell."""
+    """Of a word's weights, as a share of a uniform map's: 1 looks everywhere, 0 at one cell."""
     change: float
     """Half the absolute difference between the weights of neighbouring words: 0 never moves, 1 never looks at the same cells."""
     peak: float
     """The share of a word's weight that its highest cell holds."""
     coverage: float
-    """The share of cells that over the whole caption get at least a fair share, which is words / cells: 1 for even looks, little where
-    all words look at one place."""
+    """The share of cells whose weights over the whole caption sum to at least words / cells: 1 for uniform maps, little where all
+    words look at one place."""
     dead: float
-    """The share of words whose map is flat, or the same as those of all its neighbours (the words before and after)."""
+    """The share of words whose map is flat, or the same as those of the words before and after."""
 
 
 def health(alphas: Float[np.ndarray, "words rows cols"], flat: float = FLAT, still: float = STILL) -> Health:
-    """Of one caption's maps, each brought to a sum of one first (a sentinel takes its share before); maps of zeros count as even.
+    """The health of one caption's maps, each divided by its sum first (a sentinel takes its share before); zeros count as uniform.
 
-    flat: entropy from which a map is dead. still: change up to which two maps are the same.
+    flat: the entropy from which on a map is dead. still: the change up to which two maps are the same.
     """
     weights = alphas.reshape(len(alphas), alphas.shape[1] * alphas.shape[2]).astype(np.float64)
     words, regions = weights.shape
@@ -45,14 +45,14 @@ def health(alphas: Float[np.ndarray, "words rows cols"], flat: float = FLAT, sti
     return Health(_mean(entropy), _mean(moves), _mean(weights.max(1)), _mean(covered), _mean(dead))
 
 
-def mean_health(found: Iterable[Health]) -> Health:
-    """Each number's mean over captions that have it."""
-    table = np.array(list(found), dtype=np.float64).reshape(-1, len(Health._fields))
+def mean_health(healths: Iterable[Health]) -> Health:
+    """The mean of each number over the captions that have it."""
+    table = np.array(list(healths), dtype=np.float64).reshape(-1, len(Health._fields))
     return Health(*(_mean(column[~np.isnan(column)]) for column in table.T))
 
 
 def _like_neighbours(same: np.ndarray) -> np.ndarray:
-    """Of n words from their n - 1 comparisons; a word alone is like nobody."""
+    """For n words, from their n - 1 comparisons; a word alone is like no other."""
     if not same.size:
         return np.zeros(1, dtype=bool)
     return np.append(True, same) & np.append(same, True)

@@ -13,16 +13,16 @@ from PIL import Image, ImageDraw, ImageFont
 
 log = logging.getLogger(__name__)
 
-Face: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 FALLBACKS = (
     *("NotoSans-Regular.ttf", "DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "NotoSansArabic-Regular.ttf", "NotoSansDevanagari-Regular.ttf"),
     *("WenQuanYi Zen Hei.ttc", "wqy-zenhei.ttc", "DroidSansFallbackFull.ttf", "FreeSans.ttf", "Arial Unicode.ttf", "PingFang.ttc"),
     *("AppleSDGothicNeo.ttc", "segoeui.ttf", "msyh.ttc", "malgun.ttf", "meiryo.ttc", "Nirmala.ttc", "arial.ttf", "seguiemj.ttf"),
 )
-"""Asked for by name, in this order, when the built-in font lacks a letter, before any other font of this machine."""
+"""Fonts that are tried first, in this order, when the built-in font lacks a letter; then any other font of this machine."""
 SPECIAL = re.compile(r"bold|italic|oblique|mono|light|thin|black|condensed|serif|emoji|symbol", re.IGNORECASE)
-"""Of fonts, what makes one the second choice."""
+"""Fonts whose names say so are tried last."""
 
 
 def direction(text: str) -> str:
@@ -34,62 +34,61 @@ def direction(text: str) -> str:
     return "rtl" if next((kind for kind in kinds if kind in ("L", "R", "AL")), "L") != "L" else "ltr"
 
 
-def face_for(text: str, size: int) -> Face:
+def font_for(text: str, size: int) -> Font:
     """The built-in font at `size` pixels where it holds every letter of `text`; otherwise the system font that holds most."""
-    beyond = frozenset(letter for letter in text if not letter.isascii())
-    return _face(frozenset(letter for letter in text if not letter.isspace()) if beyond else beyond, max(size, 6))
+    letters = frozenset() if text.isascii() else frozenset(letter for letter in text if not letter.isspace())
+    return _font(letters, max(size, 6))
 
 
 def width_of(text: str, size: int) -> float:
-    face = face_for(text, size)
-    shown, layout = laid_out(drawable(text, size), face)
-    return face.getlength(shown, **layout)
+    font = font_for(text, size)
+    ordered, options = laid_out(drawable(text, size), font)
+    return font.getlength(ordered, **options)
 
 
 def shortened(text: str, size: int, width: float) -> str:
     """`text`, cut with an ellipsis where it is wider than `width` pixels."""
     if width_of(text, size) <= width:
         return text
-    keep = len(text)
-    while keep > 1 and width_of(text[:keep] + "…", size) > width:
-        keep -= 1
-    return text[:keep] + "…"
+    end = len(text)
+    while end > 1 and width_of(text[:end] + "…", size) > width:
+        end -= 1
+    return text[:end] + "…"
 
 
 def wrapped(text: str, size: int, width: float, lines: int) -> list[str]:
-    """Break at spaces into lines of at most `width` pixels; what does not fit `lines` lines ends in an ellipsis."""
-    done: list[str] = []
+    """Break at spaces into lines of at most `width` pixels; what does not fit in `lines` lines ends in an ellipsis."""
+    result: list[str] = []
     words = text.split()
-    while words and len(done) < lines:
-        taken = len(words)
-        if len(done) < lines - 1:
-            while taken > 1 and width_of(" ".join(words[:taken]), size) > width:
-                taken -= 1
-        done.append(shortened(" ".join(words[:taken]), size, width))
-        words = words[taken:]
-    return done
+    while words and len(result) < lines:
+        count = len(words)
+        while len(result) < lines - 1 and count > 1 and width_of(" ".join(words[:count]), size) > width:
+            count -= 1
+        result.append(shortened(" ".join(words[:count]), size, width))
+        words = words[count:]
+    return result
 
 
 def write(
     canvas: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: int, colour: tuple[int, int, int], anchor: str = "ls"
 ) -> None:
     """Draw one line; `anchor` is Pillow's: "ls" left on the baseline, "rs" right."""
-    face = face_for(text, size)
-    shown, layout = laid_out(drawable(text, size), face)
-    canvas.text(at, shown, fill=colour, font=face, anchor=anchor, **layout)
+    font = font_for(text, size)
+    ordered, options = laid_out(drawable(text, size), font)
+    canvas.text(at, ordered, fill=colour, font=font, anchor=anchor, **options)
 
 
-def laid_out(text: str, face: Face) -> tuple[str, dict[str, Any]]:
-    """What Pillow is given so that a line reads in its own direction, and the options for it.
+def laid_out(text: str, font: Font) -> tuple[str, dict[str, Any]]:
+    """The letters and the options that Pillow needs so that a line reads in its own direction.
 
-    Raqm orders the letters and joins them. Without it (it needs the library fribidi) letters are drawn in the order that they have, so a
-    line from right to left is given backwards, marks behind their letters; its letters are not joined, which the log says.
+    Raqm orders the letters and joins them. Without it (it needs the library fribidi) letters are drawn in the order that they have:
+    a line from right to left is passed backwards, marks behind their letters; its letters are not joined, which the log says.
     """
-    if getattr(face, "layout_engine", None) == ImageFont.Layout.RAQM:
+    if getattr(font, "layout_engine", None) == ImageFont.Layout.RAQM:
         return text, {"direction": direction(text)}
     if direction(text) == "ltr":
         return text, {}
-    say_unjoined()
+    _warn_of_unjoined_letters()
     clusters: list[str] = []
     for letter in text:
         if clusters and unicodedata.combining(letter):
@@ -100,47 +99,46 @@ def laid_out(text: str, face: Face) -> tuple[str, dict[str, Any]]:
 
 
 @cache
-def say_unjoined() -> None:
+def _warn_of_unjoined_letters() -> None:
     """Once."""
     log.warning("Pillow has no Raqm here (the library fribidi is missing): letters that join, as in Arabic, are drawn apart in pictures")
 
 
 def drawable(text: str, size: int) -> str:
-    """`text` with letters that no font here holds replaced by what they are made of: an accent is lost sooner than its letter."""
-    face = face_for(text, size)
-    held = {letter for letter in set(text) if letter.isascii() or _held(face, frozenset(letter))}
+    """`text` with letters that no font here holds replaced by what they are composed of: an accent is lost sooner than its letter."""
+    font = font_for(text, size)
+    held = {letter for letter in set(text) if letter.isascii() or _count_held(font, frozenset(letter))}
     return "".join(letter if letter in held else unicodedata.normalize("NFKD", letter)[0] for letter in text)
 
 
 @cache
-def _face(letters: frozenset[str], size: int) -> Face:
-    built_in = ImageFont.load_default(size)
-    best, held = built_in, _held(built_in, letters)
-    for name in _names(letters) if held < len(letters) else ():
-        face = _opened(name, size)
-        if face is not None and _held(face, letters) > held:
-            best, held = face, _held(face, letters)
+def _font(letters: frozenset[str], size: int) -> Font:
+    font: Font = ImageFont.load_default(size)
+    held = _count_held(font, letters)
+    for name in _candidates(letters) if held < len(letters) else ():
+        candidate = _open_font(name, size)
+        if candidate is not None and (count := _count_held(candidate, letters)) > held:
+            font, held = candidate, count
         if held == len(letters):
             break
     for letter in letters if held < len(letters) else ():
-        if not letter.isascii() and not _held(best, frozenset(letter)):
-            _say_missing(unicodedata.name(letter, "UNKNOWN").split(" ")[0].split("-")[0])
-    return best
+        if not letter.isascii() and not _count_held(font, frozenset(letter)):
+            _warn_of_missing_script(unicodedata.name(letter, "UNKNOWN").split(" ")[0].split("-")[0])
+    return font
 
 
-def _names(letters: frozenset[str]) -> Iterator[str]:
-    """Fonts to try: those known by name, then those of this machine, found by the first letter that is not of the Latin alphabet."""
+def _candidates(letters: frozenset[str]) -> Iterator[str]:
+    """FALLBACKS, then for each letter that is not of the Latin alphabet the first font of this machine that holds it."""
     yield from FALLBACKS
-    beyond = sorted(letter for letter in letters if not letter.isascii() and unicodedata.category(letter)[0] == "L")
-    found = dict.fromkeys(font for letter in beyond if (font := _font_with(letter)))
-    yield from found
+    foreign = sorted(letter for letter in letters if not letter.isascii() and unicodedata.category(letter)[0] == "L")
+    yield from dict.fromkeys(font for letter in foreign if (font := _font_with(letter)))
 
 
 @cache
 def _font_with(letter: str) -> str | None:
     """The first of this machine's fonts that holds a letter."""
-    faces = ((path, _opened(path, 12)) for path in system_fonts())
-    return next((path for path, face in faces if face is not None and _held(face, frozenset(letter))), None)
+    fonts = ((path, _open_font(path, 12)) for path in system_fonts())
+    return next((path for path, font in fonts if font is not None and _count_held(font, frozenset(letter))), None)
 
 
 @cache
@@ -151,12 +149,12 @@ def system_fonts() -> tuple[str, ...]:
     folders = [home / ".local/share/fonts", home / ".fonts", *(Path(folder) / "fonts" for folder in shared.split(":"))]
     folders += [home / "Library/Fonts", Path("/Library/Fonts"), Path("/System/Library/Fonts")]
     folders += [Path(os.environ[name]) / "Fonts" for name in ("WINDIR",) if name in os.environ]
-    found = {str(path) for folder in folders if folder.is_dir() for path in folder.rglob("*.[to]t[fc]")}
-    return tuple(sorted(found, key=lambda path: (bool(SPECIAL.search(Path(path).stem)), path)))
+    paths = {str(path) for folder in folders if folder.is_dir() for path in folder.rglob("*.[to]t[fc]")}
+    return tuple(sorted(paths, key=lambda path: (bool(SPECIAL.search(Path(path).stem)), path)))
 
 
 @cache
-def _opened(name: str, size: int) -> Face | None:
+def _open_font(name: str, size: int) -> Font | None:
     try:
         return ImageFont.truetype(name, size)
     except (OSError, ValueError):  # not there, or damaged
@@ -164,20 +162,20 @@ def _opened(name: str, size: int) -> Face | None:
 
 
 @cache
-def _say_missing(script: str) -> None:
+def _warn_of_missing_script(script: str) -> None:
     """Once for each script."""
     log.warning("no font of this machine holds the letters %s; pictures show boxes instead (Noto fonts hold them)", script)
 
 
-def _held(face: Face, letters: frozenset[str]) -> int:
-    """How many of `letters` the font has a picture for, other than the box it draws for what it lacks."""
-    missing = _picture(face, "\U0010fffe")
-    return sum(letter.isspace() or _picture(face, letter) != missing for letter in letters)
+def _count_held(font: Font, letters: frozenset[str]) -> int:
+    """How many of `letters` the font has a picture for, other than the box that it draws for a missing letter."""
+    missing = _picture(font, "\U0010fffe")
+    return sum(letter.isspace() or _picture(font, letter) != missing for letter in letters)
 
 
-def _picture(face: Face, letter: str) -> tuple[tuple[int, int], bytes]:
-    box = face.getbbox(letter)
+def _picture(font: Font, letter: str) -> tuple[tuple[int, int], bytes]:
+    box = font.getbbox(letter)
     size = (max(int(box[2]), 1) + 2, max(int(box[3]), 1) + 2)
-    paper = Image.new("L", size)
-    ImageDraw.Draw(paper).text((0, 0), letter, fill=255, font=face)
-    return size, paper.tobytes()
+    image = Image.new("L", size)
+    ImageDraw.Draw(image).text((0, 0), letter, fill=255, font=font)
+    return size, image.tobytes()

@@ -8,7 +8,7 @@ from PIL import Image, ImageFont
 
 from captioner.caption import WordMaps
 from captioner.maps import lettering
-from captioner.maps.animation import _word_places, frames
+from captioner.maps.animation import _place_words, frames
 from captioner.maps.lettering import direction, laid_out, width_of
 from captioner.maps.matrix import alignment_matrix
 from captioner.maps.sheet import _layout, contact_sheet, file_name_part
@@ -56,11 +56,10 @@ def test_panels_of_a_caption_from_right_to_left_are_read_from_right_to_left(word
 
 
 def test_words_of_an_animation_are_set_from_right_to_left():
-    places, _ = _word_places(HEBREW, 20, 400)
-    across = [left for left, _ in places]
+    across = [word.across for word in _place_words(HEBREW, 20, 400)]
     assert across == sorted(across, reverse=True)
     assert across[0] + width_of(HEBREW[0], 20) == pytest.approx(400)
-    assert _word_places(("a", "dog"), 20, 400)[0][0][0] == 0
+    assert _place_words(("a", "dog"), 20, 400)[0].across == 0
     pictures = frames(WordMaps(Image.new("RGB", (90, 60)), HEBREW, np.ones((4, 2, 3), np.float32), (0.0, 0.0, 90.0, 60.0)))
     assert len({picture.size for picture in pictures}) == 1
 
@@ -91,12 +90,12 @@ def test_a_font_that_this_machine_has_is_found_by_its_letters_and_damaged_files_
 def test_letters_that_no_font_holds_are_told_once_for_each_script(monkeypatch, caplog):
     monkeypatch.setattr(lettering, "FALLBACKS", ())
     monkeypatch.setattr(lettering, "system_fonts", lambda: ())
-    for cached in (lettering._face, lettering._font_with, lettering._say_missing):
+    for cached in (lettering._font, lettering._font_with, lettering._warn_of_missing_script):
         cached.cache_clear()
     with caplog.at_level(logging.WARNING, "captioner"):
         for word in ("𐀀𐀁", "𐀂", "𐀃 a", "ꔀ"):
             width_of(word, 20)
-    for cached in (lettering._face, lettering._font_with, lettering._say_missing):
+    for cached in (lettering._font, lettering._font_with, lettering._warn_of_missing_script):
         cached.cache_clear()
     assert ["LINEAR" in record.message for record in caplog.records] == [True, False]
     assert "VAI" in caplog.records[1].message

@@ -8,7 +8,7 @@ from kinds import decoder, kinds
 from trees import END, NEVER, START, UNKNOWN, RandomTree, Said, run, said
 
 from captioner.encoders.encoder import grid_cells
-from captioner.model import Steps
+from captioner.model import DecoderStep
 from captioner.records import Regions
 from captioner.search.beam import BeamSearch
 from captioner.search.constraints import Constraints
@@ -270,7 +270,7 @@ def test_every_decoder_s_memory_can_be_had_of_some_images_only(kind):
         step.log_probs[..., END] += memory[1][:, None]
         return step
 
-    search, steps = BeamSearch(2, 9), Steps(say, (memory, hurry))
+    search, steps = BeamSearch(2, 9), DecoderStep(say, (memory, hurry))
     found = search(steps, state, 6, START, END, NEVER)
     assert rows[-1] < rows[0] == 6, "otherwise no image left, and nothing was tested"
     whole = search(lambda state, words: steps(state, words), state, 6, START, END, NEVER)
