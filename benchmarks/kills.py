@@ -45,8 +45,8 @@ from captioner.data.captions import CaptionSet
 from captioner.data.transforms import Transform
 from captioner.records import Regions
 from captioner.training.checkpoint_io import WholeCheckpoints
-from captioner.training.folder import STAMP
 from captioner.training.metrics_file import MetricsFile
+from captioner.training.run_folder import STAMP
 from captioner.training.writer import ModelWriter
 
 WORDS = [

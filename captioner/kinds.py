@@ -1,7 +1,7 @@
 """What conf offers: which classes a `_target_` may name at which key. Standard library only, for prediction asks this as well.
 
-The list is closed, and is read from the files below conf/ themselves: a new kind is one class and one file there, and whatever else a
-configuration names, be it a model's, a checkpoint's, a recorded run's or one typed at a command line, is refused before anything is
+The list is closed, and is read from the files below conf/ themselves: a new kind is one class and one file there. Whatever else a
+configuration names (a model's, a checkpoint's, a recorded run's, or one typed at a command line) is refused before anything is
 imported or built.
 """
 
@@ -36,21 +36,21 @@ class Offer(NamedTuple):
     kinds: Mapping[str, frozenset[str]]
     same: Mapping[str, str]
     keys: Mapping[str, frozenset[str]]
-    """What conf's own files say at each place that has kinds."""
+    """The keys that conf's own files have at each place that has kinds."""
 
     def at(self, place: str) -> frozenset[str]:
         """The targets that may stand at a dotted key; none where nothing is built."""
-        return self.kinds.get(self.name(place), frozenset())
+        return self.kinds.get(self.canonical(place), frozenset())
 
-    def name(self, place: str) -> str:
+    def canonical(self, place: str) -> str:
         """The place as `kinds` calls it: `decoder.attention.score` is filled as `attention.score` is."""
-        found = ""
+        whole = ""
         for part in place.split("."):
-            parent, found = found, f"{found}.{part}" if found else part
-            if parent and parent not in self.kinds and found not in self.same and f"{parent}.{ANY}" in self.kinds:
-                found = f"{parent}.{ANY}"
-            found = self.same.get(found, found)
-        return found
+            parent, whole = whole, f"{whole}.{part}" if whole else part
+            if parent and parent not in self.kinds and whole not in self.same and f"{parent}.{ANY}" in self.kinds:
+                whole = f"{parent}.{ANY}"
+            whole = self.same.get(whole, whole)
+        return whole
 
 
 def conf_folder() -> Path:
@@ -73,7 +73,7 @@ def offered(folder: Path | None = None) -> Offer:
         text = path.read_text(encoding="utf-8")
         for place, line in _lines(text, _package(path, folder, text)):
             for target in _TARGET.finditer(line):
-                inside = ".".join([place, *_open(line[: target.start()])]).strip(".")
+                inside = ".".join([place, *_open_keys(line[: target.start()])]).strip(".")
                 kinds.setdefault(inside, set()).add(target[1])
             if key := _KEY.match(line):
                 keys.setdefault(place, set()).add(key[2])
@@ -82,15 +82,15 @@ def offered(folder: Path | None = None) -> Offer:
             if moved := _MOVED.search(line):
                 inside = place.removesuffix("defaults").strip(".")
                 same[f"{inside}.{moved[2]}".strip(".")] = moved[1].replace("/", ".")
-    found, said = _with_free_names(kinds, kinds), _with_free_names(keys, kinds)
-    return Offer(found, {place: other for place, other in same.items() if other in found}, said)
+    offer, offered_keys = _with_free_names(kinds, kinds), _with_free_names(keys, kinds)
+    return Offer(offer, {place: other for place, other in same.items() if other in offer}, offered_keys)
 
 
 def _package(path: Path, folder: Path, text: str) -> str:
     """The dotted key that a conf file's keys lie below, by Hydra's rules."""
-    said = _PACKAGE.search(text)
-    if said or path.parent == folder:
-        return "" if said is None or said[1] == "_global_" else said[1]
+    package = _PACKAGE.search(text)
+    if package or path.parent == folder:
+        return "" if package is None or package[1] == "_global_" else package[1]
     return path.parent.relative_to(folder).as_posix().replace("/", ".")
 
 
@@ -107,7 +107,7 @@ def _lines(text: str, package: str) -> Iterator[tuple[str, str]]:
             above.append((indent, key[2]))
 
 
-def _open(text: str) -> list[str]:
+def _open_keys(text: str) -> list[str]:
     """The keys of the braces that a text leaves open: `bell: {loud: true, ` leaves `bell`."""
     keys: list[str] = []
     for brace in _BRACE.finditer(text):
@@ -120,47 +120,41 @@ def _open(text: str) -> list[str]:
 
 def _with_free_names(by_place: Mapping[str, set[str]], kinds: Mapping[str, set[str]]) -> dict[str, frozenset[str]]:
     """The same with `*` for the names below a section that is itself built of nothing: those of callbacks, loggers and terms."""
-    found: dict[str, set[str]] = {}
+    holders = {place.rpartition(".")[0] for place in kinds} - kinds.keys() - {""}
+    merged: dict[str, set[str]] = {}
     for place, names in by_place.items():
         parts = place.split(".")
-        parents = [".".join(parts[:count]) for count in range(len(parts))]
-        free = [bool(parent) and parent not in kinds and _holds_kinds(parent, kinds) for parent in parents]
-        found.setdefault(".".join(ANY if any_name else part for part, any_name in zip(parts, free, strict=True)), set()).update(names)
-    return {place: frozenset(names) for place, names in found.items()}
+        general = [ANY if ".".join(parts[:count]) in holders else part for count, part in enumerate(parts)]
+        merged.setdefault(".".join(general), set()).update(names)
+    return {place: frozenset(names) for place, names in merged.items()}
 
 
-def _holds_kinds(parent: str, kinds: Mapping[str, set[str]]) -> bool:
-    """Whether what lies right below a key is built."""
-    return any(place.rpartition(".")[0] == parent for place in kinds)
-
-
-def targets(config: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key of the section, `_target_`) of all sections, the outer ones first."""
+def walk(config: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of a configuration, of its sections and lists and of all that lies in them, the outer ones first."""
+    yield place, config
     if isinstance(config, Mapping):
-        if "_target_" in config:
-            yield place, config["_target_"]
         for key, value in config.items():
-            yield from targets(value, f"{place}.{key}" if place else str(key))
-    elif isinstance(config, Sequence) and not isinstance(config, str | bytes):
+            yield from walk(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(config, list | tuple):
         for index, value in enumerate(config):
-            yield from targets(value, f"{place}[{index}]")
+            yield from walk(value, f"{place}[{index}]")
+
+
+def targets(config: Any) -> Iterator[tuple[str, Any]]:
+    """(dotted key, `_target_`) of all sections that have one, the outer ones first."""
+    return ((place, value["_target_"]) for place, value in walk(config) if isinstance(value, Mapping) and "_target_" in value)
 
 
 def check(config: Any, place: str = "") -> None:
-    """Hold a whole configuration, which lies at the dotted key `place`, to what conf offers.
+    """Compare a whole configuration, which lies at the dotted key `place`, with what conf offers.
 
     Raises: InputError, names the key and the target that conf does not offer there, or the key of Hydra's that means nothing.
     """
-    if place.count(".") + place.count("[") > DEEPEST:
-        raise InputError(f"{place[:60]}...: a configuration is nested {DEEPEST} deep at most")
-    if isinstance(config, Mapping):
-        if "_target_" in config:
-            _check_section(config, place)
-        for key, value in config.items():
-            check(value, f"{place}.{key}" if place else str(key))
-    elif isinstance(config, Sequence) and not isinstance(config, str | bytes):
-        for index, value in enumerate(config):
-            check(value, f"{place}[{index}]")
+    for inside, value in walk(config, place):
+        if inside.count(".") + inside.count("[") > DEEPEST:
+            raise InputError(f"{inside[:60]}...: a configuration is nested {DEEPEST} deep at most")
+        if isinstance(value, Mapping) and "_target_" in value:
+            _check_section(value, inside)
 
 
 def _check_section(config: Mapping[Any, Any], place: str) -> None:
@@ -169,14 +163,14 @@ def _check_section(config: Mapping[Any, Any], place: str) -> None:
         raise InputError(f"{at}_target_ {target!r} is refused: it has to be a dotted name, one that conf/ offers")
     allowed = offered().at(place)
     if target not in allowed:
-        raise InputError(f"{at}_target_ {target!r} is refused: {_told(sorted(allowed))}")
+        raise InputError(f"{at}_target_ {target!r} is refused: {_choices(sorted(allowed))}")
     for key in config:
-        late = key == "_partial_" and config[key] is True and offered().name(place) in LATE
+        late = key == "_partial_" and config[key] is True and offered().canonical(place) in LATE
         if not isinstance(key, str) or (key.startswith("_") and key != "_target_" and not late):
             raise InputError(f"{at}the key {key!r} of {target} means nothing; arguments are names without a leading underscore")
 
 
-def _told(allowed: Sequence[str]) -> str:
+def _choices(allowed: Sequence[str]) -> str:
     if not allowed:
         return "conf/ offers nothing that may be built at this key"
     more = f" and {len(allowed) - 6} more" if len(allowed) > 6 else ""

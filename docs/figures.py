@@ -32,7 +32,7 @@ from captioner.atomic_files import atomic_file  # noqa: E402
 from captioner.box import Box, scaled_box  # noqa: E402
 from captioner.caption import WordMaps  # noqa: E402
 from captioner.cli.demo import drawn  # noqa: E402
-from captioner.cli.train import configure, quieten  # noqa: E402
+from captioner.cli.train import configure, set_up_logging  # noqa: E402
 from captioner.errors import InputError  # noqa: E402
 from captioner.maps.colours import theme_named  # noqa: E402
 from captioner.maps.lettering import shortened, write  # noqa: E402
@@ -84,7 +84,7 @@ class Scene(NamedTuple):
 
 def main() -> int:
     options = parser().parse_args()
-    quieten()
+    set_up_logging()
     try:
         return int(options.run(options))
     except InputError as error:

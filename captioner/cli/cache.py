@@ -30,26 +30,28 @@ def main(arguments: Sequence[str]) -> int:
     options = [word for word in words if word.startswith("-")]
     if options:
         raise InputError(f"{options[0]}: there is no such option; there is --help, all else is KEY=VALUE or GROUP=CHOICE")
-    train.quieten()
+    train.set_up_logging()
     composed, resume = train.configure([*words, "data.cache_features=true"])
     if resume is not None:
         raise InputError("resume= goes on with a run, which has its regions already; give the words that began it")
     import torch
 
+    from captioner.training.build import build_parts
     from captioner.training.configuration import plain
-    from captioner.training.images import check_images
-    from captioner.training.run import cached_features, clear_errors, make_captioner, make_source, read_splits, try_out
+    from captioner.training.image_checks import check_images
+    from captioner.training.initial_model import make_captioner
+    from captioner.training.run import clear_errors
+    from captioner.training.splits import cached_features, read_splits
 
-    config = plain(composed)
-    set_threads(config["threads"])
     with clear_errors():
-        try_out(config)
-    with clear_errors(), make_source(config).in_use():
-        torch.manual_seed(config["seed"])  # as training does, for an encoder without weights
-        splits = read_splits(config)
-        captioner = make_captioner(config, splits["train"], None)
-        check_images(captioner, config)
-        stores = cached_features(config, splits, captioner)
+        parts = build_parts(plain(composed))
+        set_threads(parts.threads)
+        with parts.source.in_use():
+            torch.manual_seed(parts.seed)  # as training does, for an encoder without weights
+            splits = read_splits(parts)
+            captioner = make_captioner(parts, splits["train"], None)
+            check_images(captioner, parts.model["encoder"], parts.init)
+            stores = cached_features(parts, splits, captioner)
     for split, store in stores.items():
         size = sum(file.stat().st_size for file in store.folder.iterdir()) / 2**20
         views = ", each also mirrored" if store.views == 2 else ""

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options, overrides = parser().parse_known_args(given)
     seconds: dict[str, float] = {}
-    train.quieten()
+    train.set_up_logging()
     with timed(seconds, "drawing"):
         config, _ = train.configure(["experiment=scenes", *overrides])
         source = drawn(config)
@@ -110,10 +110,10 @@ def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 def drawn(config: Any) -> Any:
     """The data source of a composed configuration. Raises: InputError, other data than drawn scenes."""
     from captioner.data.scenes.scenes import Scenes
+    from captioner.training.build import build_source
     from captioner.training.configuration import plain
-    from captioner.training.run import make_source
 
-    source = make_source(plain(config))
+    source = build_source(plain(config))
     if not isinstance(source, Scenes):
         raise InputError("the demo is about drawn scenes; for other data use captioner train and captioner predict")
     return source

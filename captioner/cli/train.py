@@ -65,10 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if any(word in ("-h", "--help") for word in words):
         print(usage())
         return DONE
-    words, show = take_cfg(words)
-    quieten()
+    words, prints_configuration = take_cfg(words)
+    set_up_logging()
     config, resume = configure(words)
-    if show:
+    if prints_configuration:
         from omegaconf import OmegaConf
 
         print(OmegaConf.to_yaml(config), end="")
@@ -85,50 +85,42 @@ def usage() -> str:
 
 
 def shortened(names: list[str], width: int = 110) -> str:
-    """Names in a line; too many are cut, and how many more is said."""
-    shown = ", ".join(names)
-    kept = list(names)
-    while len(shown) > width:
-        kept.pop()
-        shown = f"{', '.join(kept)}, and {len(names) - len(kept)} more"
-    return shown
+    """Names on one line; where they are too many, the first ones and how many more there are."""
+    lines = (f"{', '.join(names[:count])}, and {len(names) - count} more" for count in range(len(names) - 1, 0, -1))
+    return next((line for line in (", ".join(names), *lines) if len(line) <= width), names[0])
 
 
 def take_cfg(words: list[str]) -> tuple[list[str], bool]:
-    """Take `--cfg job` (or `-c job`) out. Raises: InputError, any other option."""
-    rest, show, index = [], False, 0
-    while index < len(words):
-        word = words[index]
-        if word in ("--cfg", "-c"):
-            if words[index + 1 : index + 2] != ["job"]:
-                raise InputError(f"{word} is followed by job: captioner train ... --cfg job")
-            show, index = True, index + 1
-        elif word == "--cfg=job":
-            show = True
+    """The words without `--cfg job` (or `-c job`), and whether it was among them. Raises: InputError, any other option."""
+    rest, has_cfg, remaining = [], False, iter(words)
+    for word in remaining:
+        if word in ("--cfg", "-c") and next(remaining, None) != "job":
+            raise InputError(f"{word} is followed by job: captioner train ... --cfg job")
+        if word in ("--cfg", "-c", "--cfg=job"):
+            has_cfg = True
         elif word.startswith("-"):
             raise InputError(f"{word}: there is no such option; there are --help and --cfg job, all else is KEY=VALUE or GROUP=CHOICE")
         else:
             rest.append(word)
-        index += 1
-    return rest, show
+    return rest, has_cfg
 
 
-def quieten() -> None:
-    """Our own log lines on standard error, past a progress bar; Lightning's chatter and tips nowhere."""
+def set_up_logging() -> None:
+    """Our own log lines go to standard error, above a progress bar; Lightning's messages and tips are not shown."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
     for module in ("lightning", "torch.utils.data", "torch.optim.lr_scheduler", "hydra"):
         warnings.filterwarnings("ignore", module=rf"{module}.*")
     ours = logging.getLogger("captioner")
-    handler = BesideBar()
+    handler = AboveBar()
     handler.setFormatter(logging.Formatter("%(message)s"))
     ours.handlers = [handler]
     ours.setLevel(logging.INFO if os.environ.get("LOCAL_RANK", "0") == "0" else logging.ERROR)
     ours.propagate = False
 
 
-class BesideBar(logging.Handler):
+class AboveBar(logging.Handler):
     """Lines on standard error that do not tear a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -140,27 +132,34 @@ class BesideBar(logging.Handler):
 
 def configure(words: list[str]) -> tuple[Any, Path | None]:
     """(configuration, checkpoint to go on from) of a command line."""
-    from captioner.training import configuration, recorded
+    from captioner.training.configuration import compose_run
 
-    given = {name: value for name, _, value in map(split_word, words) if name in ("resume", "rerun")}
-    rest = [word for word in words if split_word(word)[0] not in given and split_word(word)[::2] != ("run_folder", "null")]
-    named = {split_word(word)[0] for word in rest}
-    if len(given) == 2:
+    earlier = {name: value for name, _, value in map(split_word, words) if name in ("resume", "rerun")}
+    rest = [word for word in words if split_word(word)[0] not in earlier and split_word(word)[::2] != ("run_folder", "null")]
+    typed = {split_word(word)[0] for word in rest}
+    if len(earlier) == 2:
         raise InputError("rerun= repeats a run from its beginning, resume= goes on with one: give one of them")
-    if given and "init" in named:
-        raise InputError(f"init= begins another run with a trained model, {next(iter(given))}= keeps to its run: give one of them")
-    for name, value in given.items():
-        path = Path(value).expanduser()
-        before = recorded.recorded_run(path) if name == "rerun" else recorded.recorded_checkpoint(path)
-        recorded.check_lookups(before, named, path)
-        made = in_fresh_folder(lambda more: recorded.override_run(before, [*rest, *more], f"{name}="), kept_name(before), named)  # noqa: B023
-        recorded.check_trust(made, named, path)
-        if name == "resume":
-            recorded.check_acting(before, made, named, path)
-        return made, path if name == "resume" else None
-    if not named & {"experiment", "data"}:
+    if earlier and "init" in typed:
+        raise InputError(f"init= begins another run with a trained model, {next(iter(earlier))}= keeps to its run: give one of them")
+    for name, value in earlier.items():
+        return configure_again(name, Path(value).expanduser(), rest, typed)
+    if not typed & {"experiment", "data"}:
         rest = ["experiment=scenes", *rest]
-    return in_fresh_folder(lambda more: configuration.compose_run([*rest, *more]), run_name(rest), named), None
+    return in_new_folder(lambda folder: compose_run([*rest, *folder]), run_name(rest), typed), None
+
+
+def configure_again(name: str, path: Path, words: list[str], typed: set[str]) -> tuple[Any, Path | None]:
+    """The same of an earlier run, to which `name` ("rerun" or "resume") points; `typed` are the keys of the words."""
+    from captioner.training import recorded
+
+    before = recorded.recorded_run(path) if name == "rerun" else recorded.recorded_checkpoint(path)
+    recorded.check_lookups(before, typed, path)
+    config = in_new_folder(lambda folder: recorded.override_run(before, [*words, *folder], f"{name}="), recorded_name(before), typed)
+    recorded.check_trust(config, typed, path)
+    if name == "rerun":
+        return config, None
+    recorded.check_acting(before, config, typed, path)
+    return config, path
 
 
 def split_word(word: str) -> tuple[str, str, str]:
@@ -171,28 +170,28 @@ def split_word(word: str) -> tuple[str, str, str]:
 
 def run_name(words: list[str]) -> str:
     """The experiment, or else the data, that the words name."""
-    named = {name: value for name, _, value in map(split_word, words)}
-    return next((value for value in (named.get("experiment"), named.get("data")) if value and value != "null"), "run")
+    values = {name: value for name, _, value in map(split_word, words)}
+    return next((value for value in (values.get("experiment"), values.get("data")) if value and value != "null"), "run")
 
 
-def kept_name(recorded: Mapping[str, Any]) -> str:
+def recorded_name(recorded: Mapping[str, Any]) -> str:
     """The experiment or data that a recorded run's folder is named after, where that is a plain name."""
     name = Path(str(recorded.get("run_folder") or "")).parent.name
     return name if re.fullmatch(r"\w[\w.-]*", name) else "run"
 
 
-def in_fresh_folder(make: Callable[[list[str]], Any], name: str, named: set[str]) -> Any:
-    """The configuration with its run's folder in it, one that is not there yet unless the user gave it."""
-    from captioner.training.folder import STAMP
+def in_new_folder(make: Callable[[list[str]], Any], name: str, typed: set[str]) -> Any:
+    """The configuration with its run's folder in it, one that does not exist yet unless the user gave it."""
+    from captioner.training.run_folder import STAMP
 
-    if "run_folder" in named:
+    if "run_folder" in typed:
         os.environ.pop(STAMP, None)
         return make([])
     if int(os.environ.get("LOCAL_RANK", "0")) and STAMP in os.environ:  # a further process of a run on several devices
         return make([f"run_folder='${{outputs}}/{name}/{os.environ[STAMP]}'"])
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-    for again in range(1000):
-        os.environ[STAMP] = stamp + (f"_{again + 1}" if again else "")
+    for number in range(1, 1001):
+        os.environ[STAMP] = stamp + (f"_{number}" if number > 1 else "")
         config = make([f"run_folder='${{outputs}}/{name}/{os.environ[STAMP]}'"])
         if not Path(config.run_folder).exists():
             return config
@@ -203,33 +202,33 @@ def run(config: Any, resume: Path | None) -> int:
     """Train, then say how well and where everything is."""
     from captioner.training.run import train
 
-    began = time.perf_counter()
+    started = time.perf_counter()
     outcome = train(config, resume)
     if int(os.environ.get("LOCAL_RANK", "0")):
         return INTERRUPTED if outcome.interrupted else DONE
     if outcome.scores:
         print(table(outcome.scores))
-    print(places(outcome.folder, time.perf_counter() - began))
+    print(places(outcome.folder, time.perf_counter() - started))
     return INTERRUPTED if outcome.interrupted else DONE
 
 
 def table(scores: dict[str, Any]) -> str:
     """Corpus scores x 100 in a line under their names."""
-    named = {name: value for name, value in scores.items() if isinstance(value, float)}
-    head = "  ".join(f"{name:>7}" for name in named)
-    row = "  ".join(f"{100 * value:7.1f}" for value in named.values())
+    values = {name: value for name, value in scores.items() if isinstance(value, float)}
+    head = "  ".join(f"{name:>7}" for name in values)
+    row = "  ".join(f"{100 * value:7.1f}" for value in values.values())
     about = f"val, {scores.get('images', 0):,} images, {scores.get('search', 'search')}, epoch {scores.get('epoch', '?')} (x 100)"
     return f"\n{about}\n{head}\n{row}\n"
 
 
 def places(folder: Path, seconds: float) -> str:
     """Where a run's files are, as far as it wrote them."""
-    kept = {
+    contents = {
         "model/": "the captioner: captioner predict IMAGE --model " + str(folder),
         "results/": "captions and scores of the validation images",
         "checkpoints/": "best.ckpt, last.ckpt: resume=PATH goes on",
         "metrics.csv": "the numbers of every logged step and epoch",
         "config.yaml": f"rerun={folder} repeats the run",
     }
-    lines = [f"  {name:<14}{what}" for name, what in kept.items() if (folder / name).exists()]
+    lines = [f"  {name:<14}{what}" for name, what in contents.items() if (folder / name).exists()]
     return "\n".join([f"{folder}  ({seconds:.0f} s)", *lines])

@@ -1,4 +1,8 @@
-"""Hydra's composition behind one function, and its complaints in one line."""
+"""Hydra's composition of a run's configuration behind one function, and its errors in one line.
+
+`hydra.main` is not used: it shows an error over several lines and exits with 1, where our commands print one line and exit with 2; it
+writes a folder of its own; and it cannot put a trained model's sections (init=) in the place of the composed ones.
+"""
 
 import difflib
 import re
@@ -15,9 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from captioner import kinds
 from captioner.errors import InputError
-from captioner.kinds import ROOT, conf_folder
+from captioner.kinds import ROOT, conf_folder, walk
 from captioner.model import Captioner
-from captioner.training.words import first_line, parse
+from captioner.training.overrides import first_line, parse_overrides
 
 REFERENCE = re.compile(r"\$\{[\w.]+\}")
 """An interpolation of another key of the configuration; every other one looks something up elsewhere."""
@@ -25,42 +29,41 @@ WHOLE: tuple[str, ...] = ("data", "encoder", "attention", "decoder", "transform"
 WHOLE += ("optimizer", "scheduler", "trainer", "callbacks")
 """Sections that no run does without."""
 OPTIONAL = ("experiment", "debug")
-"""Groups of which none is chosen where nothing is said."""
+"""Groups of which none is chosen by default."""
 
 
 def groups(folder: Path) -> dict[str, list[str]]:
     """Group -> its choices, by the folders and files below conf (`attention/score` is a group too; `_` begins a base of choices)."""
-    found: dict[str, list[str]] = {}
+    choices: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("[!_]*.yaml")):
         if path.parent != folder:
-            found.setdefault(path.parent.relative_to(folder).as_posix(), []).append(path.stem)
-    return found
+            choices.setdefault(path.parent.relative_to(folder).as_posix(), []).append(path.stem)
+    return choices
 
 
 def compose_run(words: Sequence[str], folder: Path | None = None) -> DictConfig:
     """The configuration that overrides on a command line make. Raises: InputError, one line that names the word, key or file at fault."""
     folder = folder or conf_folder()
     choices = groups(folder)
-    overrides = [override for override in parse(words) if not (override.key_or_group in OPTIONAL and override.value() is None)]
+    overrides = [override for override in parse_overrides(words) if not (override.key_or_group in OPTIONAL and override.value() is None)]
     for override in overrides:
         _check_choice(override, choices)
-    chosen = [str(override.input_line) for override in overrides if override.key_or_group in choices]
+    chosen = {override.key_or_group: override for override in overrides if override.key_or_group in choices}
     values = [override for override in overrides if override.key_or_group not in choices]
-    base, made = _compose(folder, chosen)
-    _check_effect(folder, {override.key_or_group: override.value() for override in overrides if override.key_or_group in choices}, made)
+    base, final = _compose(folder, [override for override in overrides if override not in values])
+    _check_effect(folder, {group: override.value() for group, override in chosen.items()}, final)
     model = next((override.value() for override in values if override.key_or_group == "init"), None)
-    taken = {} if model is None else _trained_parts(Path(str(model)), {word.key_or_group for word in overrides} & set(choices))
-    base = _with_parts(base, taken)
+    trained = {} if model is None else _trained_parts(Path(str(model)), chosen)
+    base = _with_parts(base, trained)
     for override in values:
         check_value(override, base, [*choices, *keys_of(base)])
         _check_whole(override, base)
-    inside = [override for override in values if override.key_or_group.split(".")[0] in taken]
-    config, _ = _compose(folder, [str(override.input_line) for override in overrides if override not in inside])
-    config = _with_parts(config, taken)
+    own = [override for override in overrides if override in values and override.key_or_group.split(".")[0] in trained]
+    config = _with_parts(_compose(folder, [override for override in overrides if override not in own])[0], trained)
     for override in values:
         key = override.key_or_group
-        place = f"decoder.{key}" if key.startswith("attention.") and "decoder" in taken else key
-        if place.split(".")[0] in taken:
+        place = f"decoder.{key}" if key.startswith("attention.") and "decoder" in trained else key
+        if place.split(".")[0] in trained:
             if not _exists(config, place):
                 raise InputError(f"{key}: init={model} has no such key{near(place, keys_of(config))}")
             OmegaConf.update(config, place, override.value(), merge=False)
@@ -69,71 +72,63 @@ def compose_run(words: Sequence[str], folder: Path | None = None) -> DictConfig:
 
 
 def settle(config: DictConfig) -> None:
-    """Put the values in the place of what the user looks up outside the configuration (`${oc.env:HOME}`), so that they are recorded.
+    """Put values in the place of what is looked up outside the configuration (`${oc.env:HOME}`), so that they are recorded.
 
     Raises: InputError, an interpolation leads nowhere.
     """
-    resolved = dict(leaves(_resolved(config)))
-    for key, value in leaves(OmegaConf.to_container(config)):
-        if isinstance(value, str) and "${" in REFERENCE.sub("", value) and key in resolved:
+    resolved = dict(walk(_resolved(config)))
+    for key, _ in lookups(OmegaConf.to_container(config)):
+        if key in resolved:
             OmegaConf.update(config, key, resolved[key], merge=False)
+
+
+def lookups(config: Any) -> Iterator[tuple[str, str]]:
+    """(dotted key, value) of the strings that look something up outside the configuration."""
+    return ((key, value) for key, value in walk(config) if isinstance(value, str) and "${" in REFERENCE.sub("", value))
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:
     try:
-        found = OmegaConf.to_container(config, resolve=True)
+        resolved: Any = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", "") or "configuration"
-        lost = re.fullmatch(r"Interpolation key '(.*)' not found", first_line(error))
-        if lost is None:
+        missing = re.fullmatch(r"Interpolation key '(.*)' not found", first_line(error))
+        if missing is None:
             raise InputError(f"{key}: {first_line(error)}") from None
-        variable = lost[1] if re.fullmatch(r"\w+", lost[1]) else "NAME"
+        variable = missing[1] if re.fullmatch(r"\w+", missing[1]) else "NAME"
         hint = f"the configuration has no such key; an environment variable is ${{oc.env:{variable}}}"
-        raise InputError(f"{key}: ${{{lost[1]}}} leads nowhere: {hint}") from None
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
-
-
-def leaves(config: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything that is no mapping or list."""
-    if isinstance(config, Mapping):
-        for key, value in config.items():
-            yield from leaves(value, f"{place}.{key}" if place else str(key))
-    elif isinstance(config, list):
-        for index, value in enumerate(config):
-            yield from leaves(value, f"{place}.{index}")
-    else:
-        yield place, config
+        raise InputError(f"{key}: ${{{missing[1]}}} leads nowhere: {hint}") from None
+    return {str(key): value for key, value in resolved.items()}
 
 
 def _trained_parts(model: Path, chosen: Iterable[str]) -> dict[str, Any]:
-    """The parts of a trained model's configuration, but for those that the command line chooses anew, by group."""
-    wanted = {group.split("/")[0] for group in chosen}
+    """The parts of a trained model's configuration, but for those that the command line chooses again, by group."""
+    groups = {group.split("/")[0] for group in chosen}
     parts = {"encoder": {"encoder"}, "decoder": {"decoder", "attention"}, "transform": {"encoder"}}
-    trained = Captioner.load(model, "cpu").config
-    taken = {part: trained[part] for part, said in parts.items() if not said & wanted}
-    for key, value in leaves(taken):
+    config = Captioner.load(model, "cpu").config
+    trained = {part: config[part] for part, replaced_by in parts.items() if not replaced_by & groups}
+    for key, value in walk(trained):
         if isinstance(value, str) and "${" in value:
             raise InputError(f"init={model}: its {key} is {value!r}, but a model's configuration holds plain values only")
-    return taken
+    return trained
 
 
-def _with_parts(config: DictConfig, taken: Mapping[str, Any]) -> DictConfig:
-    """The configuration with other parts in the place of its own."""
-    if not taken:
+def _with_parts(config: DictConfig, parts: Mapping[str, Any]) -> DictConfig:
+    """The configuration with other sections in the place of its own."""
+    if not parts:
         return config
     composed: Any = OmegaConf.to_container(config)
-    made = OmegaConf.create({**composed, **taken})
-    OmegaConf.set_struct(made, True)
-    return made
+    changed = OmegaConf.create({**composed, **parts})
+    OmegaConf.set_struct(changed, True)
+    return changed
 
 
 def choose(group: str, override: Override) -> Any:
     """The section that another choice of a group makes, its interpolations as they are written. Raises: InputError, no such choice."""
     folder = conf_folder()
     _check_choice(override, groups(folder))
-    whole: Any = OmegaConf.to_container(_compose(folder, [str(override.input_line)])[0])
-    return whole[group]
+    composed: Any = OmegaConf.to_container(_compose(folder, [override])[0])
+    return composed[group]
 
 
 def _check_choice(override: Override, choices: Mapping[str, Sequence[str]]) -> None:
@@ -150,22 +145,17 @@ def _check_choice(override: Override, choices: Mapping[str, Sequence[str]]) -> N
             raise InputError(f"{group}={choice}: there is no such choice{hint}")
 
 
-def _check_effect(folder: Path, wanted: Mapping[str, Any], made: Mapping[str, Any]) -> None:
+def _check_effect(folder: Path, chosen: Mapping[str, Any], final: Mapping[str, Any]) -> None:
     """Raise InputError where a choice is undone by another: what sets attention=local apart is the locality that an experiment replaces."""
     usual = _defaults(folder / f"{ROOT}.yaml")
-    for group, choice in wanted.items():
-        others = _parts(folder, group, usual.get(group))
-        for name, part in _parts(folder, group, choice).items():
+    for group, choice in chosen.items():
+        others = _defaults(folder / group / f"{usual.get(group)}.yaml")
+        for name, part in _defaults(folder / group / f"{choice}.yaml").items():
             place = f"{group}/{name}"
-            if part != others.get(name) and made.get(place) != part and place not in wanted:
-                why = f"experiment={made.get('experiment')} sets {place}={made.get(place)}"
+            is_group = (folder / group / name).is_dir()
+            if is_group and part != others.get(name) and final.get(place) != part and place not in chosen:
+                why = f"experiment={final.get('experiment')} sets {place}={final.get(place)}"
                 raise InputError(f"{group}={choice}: {why} in place of its {part}; say {place}={part}")
-
-
-def _parts(folder: Path, group: str, choice: Any) -> dict[str, str]:
-    """Subgroup -> its choice, as the defaults list of a group's file has them."""
-    found = _defaults(folder / group / f"{choice}.yaml")
-    return {name: part for name, part in found.items() if (folder / group / name).is_dir()}
 
 
 def _defaults(path: Path) -> dict[str, str]:
@@ -224,15 +214,9 @@ def _select(config: DictConfig, key: str) -> Any:
         return None
 
 
-def keys_of(config: Any, prefix: str = "") -> list[str]:
-    """Every dotted key."""
-    found = []
-    for key in map(str, config) if isinstance(config, DictConfig) else ():
-        name = f"{prefix}{key}"
-        found.append(name)
-        if not OmegaConf.is_missing(config, key) and not OmegaConf.is_interpolation(config, key):
-            found += keys_of(config[key], f"{name}.")
-    return found
+def keys_of(config: DictConfig) -> list[str]:
+    """Every dotted key, without those inside lists."""
+    return [key for key, _ in walk(OmegaConf.to_container(config)) if key and "[" not in key]
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -245,12 +229,13 @@ def near(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(close[:3])}?" if close else ""
 
 
-def _compose(folder: Path, words: Sequence[str]) -> tuple[DictConfig, Mapping[str, Any]]:
+def _compose(folder: Path, overrides: Sequence[Override]) -> tuple[DictConfig, Mapping[str, Any]]:
     """The configuration, and group -> the choice that was made in the end."""
+    words = [str(override.input_line) for override in overrides]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(folder), version_base="1.3"):
-            composed = compose(ROOT, list(words), return_hydra_config=True)
+            composed = compose(ROOT, words, return_hydra_config=True)
             with open_dict(composed):
                 return composed, composed.pop("hydra").runtime.choices
     except (HydraException, OmegaConfBaseException) as error:
@@ -259,10 +244,9 @@ def _compose(folder: Path, words: Sequence[str]) -> tuple[DictConfig, Mapping[st
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """Interpolations resolved, nothing missing, no targets but those that conf offers. Raises: InputError, names the key."""
-    found = _resolved(config)
+    resolved = _resolved(config)
     missing = OmegaConf.missing_keys(config)
     if missing:
-        key = min(missing)
-        raise InputError(f"{key} must be given: {key}=...")
-    kinds.check(found)
-    return found
+        raise InputError(f"{min(missing)} must be given: {min(missing)}=...")
+    kinds.check(resolved)
+    return resolved

@@ -1,7 +1,7 @@
-"""A run's recorded configuration taken up again: what of it is believed, and which overrides can act on a run under way.
+"""The recorded configuration of an earlier run: read, checked as a stranger's, and changed by overrides that can act (rerun=, resume=).
 
-It may be a stranger's, so that it builds only what conf offers, looks nothing up in the environment, and writes only into the new run's
-own folder, below `outputs` and below the working folder. What the user says again on the command line is the user's own word.
+It may come from a stranger. So it builds only what conf offers, looks nothing up in the environment, and writes only into the new run's
+folder, below `outputs` and below the working folder. `typed` are the keys that the user gives on the command line: they are trusted.
 """
 
 import itertools
@@ -17,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from captioner import kinds
 from captioner.bundle import read_checkpoint
 from captioner.errors import InputError
-from captioner.training.configuration import REFERENCE, WHOLE, check_value, choose, groups, keys_of, leaves, plain, settle
-from captioner.training.folder import run_of
-from captioner.training.words import first_line, parse
+from captioner.training.configuration import WHOLE, check_value, choose, groups, keys_of, lookups, plain, settle
+from captioner.training.overrides import first_line, parse_overrides
+from captioner.training.run_folder import run_of
 
 WRITES = ("folder", "latest", "save_dir")
 """Last names of the keys of callbacks and loggers that say where they write."""
@@ -68,36 +68,36 @@ def recorded_run(path: Path) -> dict[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
         yaml.compose(text, Loader=WithoutAliases)
-        found = OmegaConf.to_container(OmegaConf.create(text))
+        config = OmegaConf.to_container(OmegaConf.create(text))
     except Exception as error:  # whatever a damaged file makes the YAML reader raise
         raise InputError(f"{file}: not a run's configuration ({first_line(error)})") from None
-    return checked(found, file)
+    return checked_record(config, file)
 
 
 def recorded_checkpoint(path: Path) -> dict[str, Any]:
     """The configuration in a checkpoint. Raises: InputError, missing, damaged or not ours."""
     checkpoint = read_checkpoint(path, mmap=True)
     try:
-        found = json.loads(checkpoint["configuration"])
+        config = json.loads(checkpoint["configuration"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a checkpoint of this program ({type(error).__name__}: {error})") from None
-    return checked(found, path)
+    return checked_record(config, path)
 
 
-def checked(found: Any, file: Path) -> dict[str, Any]:
-    """What was read, its classes held to what conf offers before anything else is done with it. Raises: InputError, names `file`."""
-    missing = [name for name in SECTIONS if not isinstance(found, dict) or not isinstance(found.get(name), dict)]
+def checked_record(config: Any, file: Path) -> dict[str, Any]:
+    """The record, its classes compared with what conf offers before anything else is done with it. Raises: InputError, names `file`."""
+    missing = [name for name in SECTIONS if not isinstance(config, dict) or not isinstance(config.get(name), dict)]
     if missing:
         raise InputError(f"{file}: not a run's configuration (it has no {missing[0]})")
     try:
-        kinds.check(found)
+        kinds.check(config)
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
     for key in needed_keys():
         section, _, name = key.rpartition(".")
-        if name not in (found[section] if section else found):
-            raise InputError(f"{file}: {key} is not there, and every run needs it; put it back, or begin a run anew")
-    return {str(key): value for key, value in found.items()}
+        if name not in (config[section] if section else config):
+            raise InputError(f"{file}: {key} is not there, and every run needs it; put it back, or begin a new run")
+    return {str(key): value for key, value in config.items()}
 
 
 def needed_keys() -> list[str]:
@@ -118,7 +118,7 @@ def override_run(recorded: Mapping[str, Any], words: Sequence[str], where: str) 
     config = OmegaConf.create(dict(recorded))
     OmegaConf.set_struct(config, True)
     choices = groups(kinds.conf_folder())
-    overrides = parse(words)
+    overrides = parse_overrides(words)
     for override in sorted(overrides, key=lambda override: override.key_or_group not in choices):
         name = override.key_or_group
         if name in choices and where == "resume=" and name in ACTING_GROUPS:
@@ -134,54 +134,47 @@ def override_run(recorded: Mapping[str, Any], words: Sequence[str], where: str) 
     return config
 
 
-def check_lookups(recorded: Mapping[str, Any], said: set[str], path: Path) -> None:
+def check_lookups(recorded: Mapping[str, Any], typed: set[str], path: Path) -> None:
     """Raises: InputError, a value that `path` records looks something up: in the environment, or by any other resolver of OmegaConf."""
-    for key, value in leaves(recorded):
-        if isinstance(value, str) and not is_said(key, said) and "${" in REFERENCE.sub("", value):
+    for key, value in lookups(recorded):
+        if not is_typed(key, typed):
             raise InputError(f"{key}: {path} records {value!r}, which is refused, for it looks something up elsewhere; give {key}=...")
 
 
-def check_trust(config: DictConfig, said: set[str], path: Path) -> None:
-    """Hold a configuration that `path` records to what a stranger's may do; keys in `said` are the user's own.
-
-    Raises: InputError, names the key: it sets what conf has no key for, or writes elsewhere.
-    """
-    found = plain(config)
-    _check_keys(found, said, path)
-    own, outputs = Path(found["run_folder"]), Path(str(found["outputs"]))
-    if not is_said("outputs", said) and not (below(outputs) or outputs.resolve() == _outputs_of(path)):
-        raise InputError(f"outputs: {path} records {found['outputs']!r}, which lies elsewhere and would be written to; give outputs=...")
-    for key, value in _written(found):
-        if not is_said(key, said) and not any(within(value, folder) for folder in (own, outputs)):
+def check_trust(config: DictConfig, typed: set[str], path: Path) -> None:
+    """Raises: InputError, a configuration that `path` records sets what conf has no key for, or writes elsewhere."""
+    resolved = plain(config)
+    _check_keys(resolved, typed, path)
+    own, outputs = Path(resolved["run_folder"]), Path(str(resolved["outputs"]))
+    elsewhere = {} if below(outputs) or outputs.resolve() == _outputs_of(path) else {"outputs": resolved["outputs"]}
+    elsewhere |= {key: value for key, value in _written(resolved) if not any(within(value, folder) for folder in (own, outputs))}
+    for key, value in elsewhere.items():
+        if not is_typed(key, typed):
             raise InputError(f"{key}: {path} records {value!r}, which lies elsewhere and would be written to; give {key}=...")
 
 
-def _check_keys(config: Mapping[str, Any], said: set[str], path: Path) -> None:
+def _check_keys(config: Mapping[str, Any], typed: set[str], path: Path) -> None:
     """What is built of other packages' classes gets only keys that conf's own files have, but for plain numbers."""
-    for place, target in kinds.targets(config):
-        if target.startswith("captioner."):
+    for place, section in kinds.walk(config):
+        if not isinstance(section, Mapping) or str(section.get("_target_", "captioner.")).startswith("captioner."):
             continue
-        section: Any = config
-        for part in re.findall(r"[^.\[\]]+", place):
-            section = section[int(part)] if isinstance(section, list) else section[part]
-        known = kinds.offered().keys[kinds.offered().name(place)]
+        offered = kinds.offered().keys[kinds.offered().canonical(place)]
         for name, value in section.items():
-            plainly = value is None or (isinstance(value, bool | int | float) and not place.startswith("logger."))
-            if name not in known and not plainly and not is_said(f"{place}.{name}", said):
+            harmless = value is None or (isinstance(value, bool | int | float) and not place.startswith("logger."))
+            if name not in offered and not harmless and not is_typed(f"{place}.{name}", typed):
                 raise InputError(f"{place}.{name}: {path} records {value!r}, but conf/ has no such key; give {place}.{name}=...")
 
 
 def _written(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """(key, path) of all places that a run writes to, beside its own folder."""
-    yield "data.cache_folder", config["data"]["cache_folder"]
-    if config["data"]["_target_"].endswith(".Scenes") and not _drawn(config["data"]):
-        root = str(config["data"]["root"])
-        if not below(Path(root)):
-            yield "data.root", root
-    for key, value in leaves({name: config.get(name) for name in ("callbacks", "logger")}):
-        last = key.rpartition(".")[2]
-        leads = isinstance(value, str) and last != "monitor" and re.search(r"[/\\~]|\.\.", value)
-        if value not in (None, "") and (last in WRITES or leads):
+    data = config["data"]
+    yield "data.cache_folder", data["cache_folder"]
+    if data["_target_"].endswith(".Scenes") and not below(Path(str(data["root"]))) and not _drawn(data):
+        yield "data.root", str(data["root"])
+    for key, value in kinds.walk({name: config.get(name) for name in ("callbacks", "logger")}):
+        name = key.rpartition(".")[2]
+        leads = isinstance(value, str) and name != "monitor" and re.search(r"[/\\~]|\.\.", value)
+        if value not in (None, "") and (name in WRITES or leads):
             yield key, value
 
 
@@ -192,9 +185,9 @@ def _drawn(data: Mapping[str, Any]) -> bool:
 
     file = Path(str(data["root"])) / FINGERPRINT
     record = read_json(file, "fingerprint of drawn scenes") if file.is_file() else {}
-    found = record.get("fingerprint") if isinstance(record, dict) else None
-    asked = ("seed", "image_size", "train", "val", "test")
-    return isinstance(found, dict) and all(found.get(key) == data[key] for key in asked)
+    fingerprint = record.get("fingerprint") if isinstance(record, dict) else None
+    names = ("seed", "image_size", "train", "val", "test")
+    return isinstance(fingerprint, dict) and all(fingerprint.get(name) == data[name] for name in names)
 
 
 def _outputs_of(path: Path) -> Path | None:
@@ -215,26 +208,30 @@ def below(path: Path) -> bool:
     return not path.is_absolute() and within(path, Path())
 
 
-def is_said(key: str, said: set[str]) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in said)
+def is_typed(key: str, typed: set[str]) -> bool:
+    return any(key == name or key.startswith((f"{name}.", f"{name}[")) for name in typed)
 
 
 def changes(recorded: Mapping[str, Any], config: Mapping[str, Any] | DictConfig) -> dict[str, tuple[Any, Any]]:
     """Key -> (value before, value now) of all that differs, but for where the new run's files go."""
-    before, now = (dict(leaves(plain(OmegaConf.create(dict(one))))) for one in (recorded, config))
+    before, now = (dict(_values(plain(OmegaConf.create(dict(one))))) for one in (recorded, config))
     where = {"run_folder", "outputs", *(key for key in now if key.rpartition(".")[2] in WRITES), "data.cache_folder"}
     keys = sorted((before.keys() | now.keys()) - where)
     return {key: (before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)}
 
 
-def check_acting(recorded: Mapping[str, Any], config: DictConfig, said: set[str], path: Path) -> None:
-    """Raises: InputError, names a value that was asked for beside resume= and cannot act on a run under way, why, and what to do."""
-    done = int(read_checkpoint(path, mmap=True).get("epoch", -1)) + 1
-    found = changes(recorded, config)
-    for key in sorted(found, key=lambda key: not is_said(key, said)):
-        before, now = found[key]
+def _values(config: Any) -> Iterator[tuple[str, Any]]:
+    return ((key, value) for key, value in kinds.walk(config) if not isinstance(value, Mapping | list))
+
+
+def check_acting(recorded: Mapping[str, Any], config: DictConfig, typed: set[str], path: Path) -> None:
+    """Raises: InputError, names a value beside resume= that cannot act on a run under way, why, and what to do."""
+    done = epochs_done(path)
+    changed = changes(recorded, config)
+    for key in sorted(changed, key=lambda key: not is_typed(key, typed)):
+        before, now = changed[key]
         if key.startswith("callbacks.fine_tune."):
-            _check_thaw(key, before, now, done, recorded)
+            _check_unfreezing(key, before, now, done, recorded)
             continue
         reasons = [] if now is None else [why for pattern, why in NEVER if re.fullmatch(pattern, key)]
         if not ACTS.fullmatch(key):
@@ -246,7 +243,11 @@ def check_acting(recorded: Mapping[str, Any], config: DictConfig, said: set[str]
         raise InputError(f"trainer.max_epochs={epochs}: {path} has {done} epochs behind it; give at least as many")
 
 
-def _check_thaw(key: str, before: Any, now: Any, done: int, recorded: Mapping[str, Any]) -> None:
+def epochs_done(checkpoint: Path) -> int:
+    return int(read_checkpoint(checkpoint, mmap=True).get("epoch", -1)) + 1
+
+
+def _check_unfreezing(key: str, before: Any, now: Any, done: int, recorded: Mapping[str, Any]) -> None:
     epoch = (recorded["callbacks"].get("fine_tune") or {}).get("epoch")
     if epoch is not None and epoch < done:
         raise InputError(f"{key}={now}: the encoder has been learning since epoch {epoch} (the first is 0), with {key}={before}")
@@ -260,8 +261,7 @@ def history(checkpoint: Path, config: Mapping[str, Any]) -> str:
     file = folder / "config.yaml" if folder is not None else None
     before = file.read_text(encoding="utf-8", errors="replace").splitlines() if file is not None and file.is_file() else []
     lines = list(itertools.takewhile(lambda line: line.startswith("#"), before))
-    done = int(read_checkpoint(checkpoint, mmap=True).get("epoch", -1)) + 1
-    found = changes(recorded_checkpoint(checkpoint), config)
-    lines.append(f"# After epoch {done} the run went on from {checkpoint}" + (", until then with" if found else ""))
-    lines += [f"#   {key}: {json.dumps(old, ensure_ascii=False)}" for key, (old, _) in found.items()]
+    changed = changes(recorded_checkpoint(checkpoint), config)
+    lines.append(f"# After epoch {epochs_done(checkpoint)} the run went on from {checkpoint}" + (", until then with" if changed else ""))
+    lines += [f"#   {key}: {json.dumps(old, ensure_ascii=False)}" for key, (old, _) in changed.items()]
     return "".join(f"{' '.join(line.splitlines())}\n" for line in lines)

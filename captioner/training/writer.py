@@ -7,12 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, Trainer
 
 from captioner.atomic_files import atomic_link, folder_or_backup, write_atomically
-from captioner.model import Captioner
-from captioner.records import map_tensors
 
 log = logging.getLogger(__name__)
 
@@ -67,15 +64,3 @@ def link_latest(link: Path, folder: Path) -> None:
         atomic_link(link, os.path.relpath(folder.resolve(), link.parent.resolve()))
     except OSError as error:
         log.warning("%s could not be made to lead to %s (%s)", link, folder, error)
-
-
-@torch.no_grad()
-def rescore(captioner: Captioner, batches: Any, search: Any, scores: Any) -> dict[str, float]:
-    """Caption every batch with another search, and score: what `scores` then holds are the captions."""
-    captioner.eval()
-    scores.reset()
-    for batch in batches:
-        images = map_tensors(lambda tensor: tensor.to(captioner.device), batch.images)
-        found = captioner.generate(images, search)
-        scores.update(scores.ids(batch.indices), [captions[0].text for captions in found])
-    return scores.compute()

@@ -10,7 +10,7 @@ from captioner.data.captions import CaptionSet
 from captioner.data.transforms import Transform
 from captioner.encoders.small import SmallConv
 from captioner.model import Captioner
-from captioner.training.transfer import Carried, carry_over
+from captioner.training.initial_model import Carried, carry_over
 from captioner.training.writer import link_latest
 from captioner.vocabulary import Vocabulary
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from captioner.atomic_files import write_atomically
 from captioner.errors import InputError
-from captioner.training.folder import STAMP, check_places, claimed
+from captioner.training.run_folder import STAMP, check_places, claim_folder
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def test_runs_begun_in_the_same_second_have_folders_of_their_own(tmp_path: Path)
         if child == 0:
             named = {"outputs": str(tmp_path), "run_folder": "${outputs}/kind/now", "deeper": {"to": "${run_folder}/x"}}
             composed = OmegaConf.create(named)
-            with claimed(composed, None) as folder:
+            with claim_folder(composed, None) as folder:
                 assert composed.deeper.to == f"{folder}/x"
                 write_atomically(folder / "config.yaml", "")
                 time.sleep(0.2)
@@ -41,25 +41,25 @@ def test_a_name_by_the_clock_that_has_a_number_gets_the_next_one(tmp_path: Path,
     for name in ("2026-01-31_12-00-00", "2026-01-31_12-00-00_2"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv(STAMP, "2026-01-31_12-00-00_2")
-    with claimed(OmegaConf.create({"run_folder": str(tmp_path / "2026-01-31_12-00-00_2")}), None) as folder:
+    with claim_folder(OmegaConf.create({"run_folder": str(tmp_path / "2026-01-31_12-00-00_2")}), None) as folder:
         assert folder.name == "2026-01-31_12-00-00_3"
 
 
 def test_a_folder_that_was_asked_for_is_refused_in_one_line_where_another_run_writes_or_wrote(tmp_path: Path) -> None:
     composed = OmegaConf.create({"run_folder": str(tmp_path / "mine")})
-    with claimed(composed, None) as folder:
+    with claim_folder(composed, None) as folder:
         with pytest.raises(InputError, match=rf"run_folder=.*mine: process {os.getpid()} on .* writes there now"):
-            claimed(composed, None).__enter__()
+            claim_folder(composed, None).__enter__()
         write_atomically(folder / "config.yaml", "")
     with pytest.raises(InputError, match="holds a run already"):
-        claimed(composed, None).__enter__()
-    with claimed(composed, folder / "checkpoints" / "last.ckpt"):
+        claim_folder(composed, None).__enter__()
+    with claim_folder(composed, folder / "checkpoints" / "last.ckpt"):
         pass
 
 
 def test_a_run_that_writes_nothing_leaves_no_folder(tmp_path: Path) -> None:
     composed = OmegaConf.create({"run_folder": str(tmp_path / "outputs" / "kind" / "now")})
-    with pytest.raises(ZeroDivisionError), claimed(composed, None):
+    with pytest.raises(ZeroDivisionError), claim_folder(composed, None):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from captioner.errors import InputError
-from captioner.training.checks import check_values
+from captioner.training.build import build_parts, build_trainer
 from captioner.training.configuration import compose_run, keys_of, plain
 from captioner.training.recorded import override_run
-from captioner.training.run import clear_errors, make_trainer, try_out
+from captioner.training.run import clear_errors
+from captioner.training.value_checks import check_values
 
 
 @cache
@@ -97,8 +98,8 @@ def test_any_value_of_any_key_builds_a_run_or_is_refused_in_one_line(data: st.Da
     try:
         config = plain(override_run(raw, [f"{key}={value}"], "rerun="))
         with clear_errors():
-            try_out(config)
-            make_trainer(config)
+            build_parts(config)
+            build_trainer(config)
     except InputError as error:
         message = str(error)
     else:

@@ -1,4 +1,4 @@
-"""Command-line words (key=value, group=choice) as Hydra's grammar reads them, and as people write paths."""
+"""Overrides of a command line (key=value, group=choice), as Hydra's grammar reads them and as people write paths."""
 
 import os
 import re
@@ -19,35 +19,36 @@ PATHS = re.compile(
 """Keys whose value is a path."""
 
 
-def parse(words: Sequence[str]) -> list[Override]:
+def parse_overrides(words: Sequence[str]) -> list[Override]:
     """Command-line words as Hydra reads them; what it cannot read is text, and a path is text as it stands. Raises: InputError."""
     parser = OverridesParser.create()
-    return [_read(parser, word) for word in words]
+    return [_parse_override(parser, word) for word in words]
 
 
-def _read(parser: OverridesParser, word: str) -> Override:
-    """key=value; of a path everything after the equals sign belongs to it, and a leading ~ is the user's home."""
+def _parse_override(parser: OverridesParser, word: str) -> Override:
+    """All that follows the equals sign belongs to a path, and a leading ~ of it is the user's home."""
     key, equals, text = word.partition("=")
     is_path = PATHS.fullmatch(key.lstrip("+")) is not None and text[:1] not in QUOTES
-    found, problem = _tried(parser, word)
-    if is_path and (found is None or found.is_sweep_override() or not isinstance(found.value(), str | None)):
-        found, problem = _tried(parser, f"{key}={quoted(text)}")
-    elif found is None and equals:
-        found, _ = _tried(parser, f"{key}={_with_quotes(parser, text)}")
-    if found is None:
+    override, problem = _parse(parser, word)
+    if is_path and (override is None or override.is_sweep_override() or not isinstance(override.value(), str | None)):
+        override, problem = _parse(parser, f"{key}={quoted(text)}")
+    elif override is None and equals:
+        override, _ = _parse(parser, f"{key}={_with_quotes(parser, text)}")
+    if override is None:
         if not equals:
             raise InputError(f"{word}: cannot be read (expected key=value or group=choice; --help shows them)")
-        raise InputError(f"{word}: cannot be read: {problem}; a text is typed {typed(key, text)}")
-    if found.is_sweep_override():
-        hint = f"a list is written [a,b], a text with a comma {typed(key, text)}"
-        raise InputError(f"{word}: several values are a sweep; start one run a value ({hint})")
-    value = found.value() if is_path and not found.is_delete() else None
+        raise InputError(f"{word}: cannot be read: {problem}; a text is typed {as_typed(key, text)}")
+    if override.is_sweep_override():
+        hint = f"a list is written [a,b], a text with a comma {as_typed(key, text)}"
+        raise InputError(f"{word}: several values are a sweep; start one run for each value ({hint})")
+    value = override.value() if is_path and not override.is_delete() else None
     if isinstance(value, str) and value.startswith("~"):
-        return _tried(parser, f"{key}={quoted(os.path.expanduser(value))}")[0] or found
-    return found
+        return _parse(parser, f"{key}={quoted(os.path.expanduser(value))}")[0] or override
+    return override
 
 
-def _tried(parser: OverridesParser, word: str) -> tuple[Override | None, str]:
+def _parse(parser: OverridesParser, word: str) -> tuple[Override | None, str]:
+    """The override, or None and why Hydra cannot read it."""
     try:
         return parser.parse_override(word), ""
     except HydraException as error:
@@ -60,7 +61,7 @@ def _with_quotes(parser: OverridesParser, text: str) -> str:
         return text
     if text[:1] == "[":
         parts = (part.strip() for part in text[1:-1].split(","))
-        return f"[{','.join(part if _tried(parser, f'x={part}')[0] else quoted(part) for part in parts)}]"
+        return f"[{','.join(part if _parse(parser, f'x={part}')[0] else quoted(part) for part in parts)}]"
     return quoted(text)
 
 
@@ -69,11 +70,11 @@ def quoted(text: str) -> str:
     return QuotedString(text, Quote.single).with_quotes()
 
 
-def typed(key: str, text: str) -> str:
+def as_typed(key: str, text: str) -> str:
     """The word that gives a key a text, as it is typed in a shell."""
     return shlex.quote(f"{key}={QuotedString(text, Quote.double).with_quotes()}")
 
 
 def first_line(error: BaseException) -> str:
-    """The first line that says something."""
+    """The first line that is not empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -16,9 +16,11 @@ from captioner.cli.main import main
 from captioner.encoders.trunk import Trunk
 from captioner.errors import InputError
 from captioner.model import Captioner
+from captioner.training.build import build_parts
 from captioner.training.configuration import compose_run, plain
-from captioner.training.images import TRAINED_ON, check_images, warn_of_other_pictures
-from captioner.training.run import make_captioner, read_splits
+from captioner.training.image_checks import TRAINED_ON, check_images, warn_of_other_pictures
+from captioner.training.initial_model import make_captioner
+from captioner.training.splits import read_splits
 from captioner.vocabulary import Vocabulary
 
 TRUNK = ("encoder=mobilenet_v3_small", "encoder.weights=null")
@@ -53,18 +55,19 @@ def made(*words: str, **transform: Any) -> tuple[Captioner, dict[str, Any]]:
 def told(caplog: pytest.LogCaptureFixture, *words: str, **transform: Any) -> list[str]:
     caplog.clear()
     with caplog.at_level(logging.INFO, "captioner"):
-        check_images(*made(*words, **transform))
-    return [record.getMessage() for record in caplog.records if record.name == "captioner.training.images"]
+        captioner, config = made(*words, **transform)
+        check_images(captioner, config["encoder"], config["init"])
+    return [record.getMessage() for record in caplog.records if record.name == "captioner.training.image_checks"]
 
 
 def test_a_size_under_the_encoder_s_own_is_told_with_the_grid_that_results(caplog: pytest.LogCaptureFixture) -> None:
     (line,) = told(caplog, *TRUNK, size=96)
-    assert line.startswith("transform.size: the encoder wants 224x224 pixels and is given 96x96: a grid of 3x3 regions; transform.size=224")
+    assert line.startswith("transform.size: the encoder expects 224x224 pixels and gets 96x96: a grid of 3x3 regions; transform.size=224")
     (line,) = told(caplog, *TRUNK, size=[224, 160])
-    assert "given 224x160: a grid of 7x5 regions" in line
+    assert "gets 224x160: a grid of 7x5 regions" in line
     assert told(caplog, *TRUNK) == told(caplog, *TRUNK, size=256) == []
     wrapped = ["encoder=self_attention", "encoder@encoder.trunk=mobilenet_v3_small", "encoder.trunk.weights=null"]
-    assert "224x224 pixels and is given 64x64: a grid of 2x2" in told(caplog, *wrapped, size=64)[0]
+    assert "224x224 pixels and gets 64x64: a grid of 2x2" in told(caplog, *wrapped, size=64)[0]
 
 
 def test_other_numbers_than_those_of_the_weights_are_told(caplog: pytest.LogCaptureFixture, here: Path) -> None:
@@ -85,7 +88,7 @@ def test_the_look_leaves_modes_and_statistics_as_they_were() -> None:
     captioner, config = made("encoder=small")
     before = {name: value.clone() for name, value in captioner.state_dict().items()}
     modes = [part.training for part in captioner.modules()]
-    check_images(captioner, config)
+    check_images(captioner, config["encoder"], config["init"])
     assert [part.training for part in captioner.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in captioner.state_dict().items())
 
@@ -142,10 +145,12 @@ def test_a_model_says_what_it_was_trained_on_and_goes_on_with_something_else_und
     # an encoder that is chosen anew comes with its own images and weights
     trunk = Trunk("mobilenet_v2", 1280, None).trunk
     save_file({name: value.contiguous() for name, value in trunk.state_dict().items()}, "weights.safetensors")
-    anew = ["encoder=mobilenet_v2", "encoder.weights=weights.safetensors"]
-    config = plain(compose_run(["data=folder", f"data.root={folder}", "init=first", *anew]))
+    sizes = [f"{part}.features=1280" for part in ("decoder", "attention", "attention.score")]
+    anew = ["encoder=mobilenet_v2", "encoder.weights=weights.safetensors", *sizes]
+    config = plain(compose_run(["data=folder", f"data.root={folder}", "run_folder=run", "init=first", *anew]))
     assert config["transform"]["size"] == 224
-    captioner = make_captioner(config, read_splits(config)["train"], None)
+    parts = build_parts(config)
+    captioner = make_captioner(parts, read_splits(parts)["train"], None)
     assert all(torch.equal(value, captioner.encoder.state_dict()[f"trunk.{name}"]) for name, value in trunk.state_dict().items())
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from runs import SMALL, differing, draw_coco, small_run, train
 
-from captioner.training.ending import Ending
+from captioner.training.interruption import ProcessWatcher
 from captioner.training.progress_reports import TrainingLog
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +52,7 @@ def test_a_run_interrupted_in_its_first_epoch_leaves_latest_and_no_model(
     words = ["data=coco", f"data.root={coco}", *SMALL, "data.minimum_count=1", "data.batch_size=3", "run_folder=outputs/coco/second"]
     assert train(*words) == 130
     line = told(capsys)
-    assert "in the first epoch: nothing was kept yet" in line
+    assert "in the first epoch: nothing was saved yet" in line
     assert line.endswith("begin again with: captioner train rerun=outputs/coco/second")
     assert os.readlink("outputs/latest") == before
     assert not Path("outputs/coco/second/model").exists()
@@ -66,7 +66,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_so_becomes_the_run_that_never_
     signal_at(2, signal.SIGTERM, monkeypatch)
     assert train(*words, "run_folder=a run") == 130
     line = told(capsys)
-    assert "interrupted in epoch 2 of 2: what it learnt since epoch 1 is lost" in line
+    assert "interrupted in epoch 2 of 2: what it has learnt since epoch 1 is lost" in line
     assert Path("outputs/latest").resolve() == Path("a run").resolve()
     go_on = shlex.split(line.partition("captioner train ")[2])
     assert train(*go_on, "run_folder=on") == 0
@@ -74,13 +74,13 @@ def test_an_interrupted_run_says_how_to_go_on_and_so_becomes_the_run_that_never_
 
 
 def test_a_process_of_the_run_that_is_killed_is_named_and_one_that_told_why_it_ended_is_not(tmp_path: Path) -> None:
-    ending = Ending(tmp_path / "run", None, 3)
+    watcher = ProcessWatcher(tmp_path / "run", None, 3)
     ways = {"import os; os.kill(os.getpid(), 9)": "by signal 9; begin again with"}
     ways |= {"raise SystemExit(1)": "with exit code 1", "raise SystemExit(2)": ""}
     for code, words in ways.items():
-        ending.children = [subprocess.Popen([sys.executable, "-S", "-c", code])]
-        ending.children[0].wait()
-        exit_code, line = ending.verdict()
+        watcher.children = [subprocess.Popen([sys.executable, "-S", "-c", code])]
+        watcher.children[0].wait()
+        exit_code, line = watcher.exit_code_and_line()
         assert exit_code == 2
         assert words in line
         assert bool(line) == bool(words)

@@ -1,4 +1,4 @@
-"""Values of a run's configuration that its parts take without a word and fail by much later: refused at the start, by their keys."""
+"""Values that Lightning and others accept at first and fail by much later: refused at the start, by their keys."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ COUNTS = {
     "data.batch_size": 1,
     "data.minimum_count": 1,
 }
-PERHAPS_COUNTS = {
+NULLABLE_COUNTS = {
     "threads": 1,
     "data.evaluation_batch_size": 1,
     "data.captions_per_image": 1,
@@ -29,7 +29,7 @@ PERHAPS_COUNTS = {
     "data.limit": 1,
     "validation.images": 1,
 }
-"""Dotted keys of whole numbers and their least values; the latter may be null."""
+"""Dotted keys of whole numbers, and their least values. NULLABLE_COUNTS may be null."""
 PRECISIONS = ("auto", "32-true", "32", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "64", "bf16", "16")
 SCORES = tuple(f"val/{name}" for name in ("CIDEr", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L"))
 MAPS = tuple(f"val/{name}" for name in Health._fields)
@@ -37,21 +37,21 @@ LOSS = "train/loss"
 
 
 def check_values(config: Mapping[str, Any]) -> None:
-    """Raises: InputError, names the key, what it takes and what it was given."""
+    """Raises: InputError, names the key, what it accepts, and the value."""
     try:
         check_counts(config)
         check_trainer(config["trainer"])
         check_monitors(config["callbacks"])
     except KeyError as error:  # a recorded configuration that was edited
-        raise InputError(f"{error.args[0]}: the configuration has no such key; put it back, or begin the run anew") from None
+        raise InputError(f"{error.args[0]}: the configuration has no such key; put it back, or begin a new run") from None
 
 
 def check_counts(config: Mapping[str, Any]) -> None:
     """Raises: InputError, a count is no whole number, or too small."""
-    for key, least in {**COUNTS, **PERHAPS_COUNTS}.items():
+    for key, least in {**COUNTS, **NULLABLE_COUNTS}.items():
         section, _, name = key.rpartition(".")
         value = (config[section] if section else config).get(name)
-        if value is None and key in PERHAPS_COUNTS:
+        if value is None and key in NULLABLE_COUNTS:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise InputError(f"{key}: a whole number and at least {least}, not {value}")
@@ -83,10 +83,10 @@ def check_limit(name: str, value: Any, least: str) -> None:
         raise InputError(f"trainer.{name}: a share of the batches (up to 1.0) or a whole number of them, {least}; not {value}")
 
 
-def check_word(key: str, value: Any, known: tuple[str, ...]) -> None:
-    if value not in known:
-        hint = near(str(value), known)
-        raise InputError(f"{key}: {value} is not among {', '.join(known[:8])}{', ...' if len(known) > 8 else ''}{hint}")
+def check_word(key: str, value: Any, words: tuple[str, ...]) -> None:
+    if value not in words:
+        hint = near(str(value), words)
+        raise InputError(f"{key}: {value} is not among {', '.join(words[:8])}{', ...' if len(words) > 8 else ''}{hint}")
 
 
 def check_devices(value: Any) -> None:
@@ -106,7 +106,7 @@ def check_time(value: Any) -> None:
 
 
 def check_monitors(callbacks: Mapping[str, Any]) -> None:
-    """What is watched has to be one of the numbers that a validation gives, or the loss."""
+    """A monitor has to be one of the numbers that a validation gives, or the loss."""
     for name, section in callbacks.items():
         if not isinstance(section, Mapping):
             continue

@@ -10,14 +10,14 @@ from omegaconf import OmegaConf
 
 from captioner.errors import InputError
 from captioner.training.configuration import settle
-from captioner.training.words import parse, quoted, typed
+from captioner.training.overrides import as_typed, parse_overrides, quoted
 
 ODD = ["Jörg", "日本の猫", "a b", "x#y", "in~side", "p&q", "(copy)", "k=v", "it's", "100%", "a,b", "[old]", "{x}"]
 ODD += ["2024", "1e3", "true", "C:\\x"]
 
 
 def value(word: str) -> object:
-    (override,) = parse([word])
+    (override,) = parse_overrides([word])
     return override.value()
 
 
@@ -31,7 +31,7 @@ def test_a_path_is_taken_as_it_stands_whatever_its_letters(key: str, name: str) 
 @given(st.text(min_size=1, max_size=20))
 def test_any_text_is_read_back_where_it_is_quoted_and_shells_read_what_messages_show(text: str) -> None:
     assert value(f"decoder.name={quoted(text)}") == text
-    assert value(shlex.split(typed("data.root", text))[0]) == text or text.startswith("~")
+    assert value(shlex.split(as_typed("data.root", text))[0]) == text or text.startswith("~")
 
 
 @settings(max_examples=40, deadline=None)
@@ -39,7 +39,7 @@ def test_any_text_is_read_back_where_it_is_quoted_and_shells_read_what_messages_
 def test_any_word_is_read_or_refused(word: str) -> None:
     for given_word in (word, f"data.root={word}", f"optimizer.lr={word}", f"search.constraints.forbid=[{word}]"):
         with suppress(InputError):
-            parse([given_word])
+            parse_overrides([given_word])
 
 
 def test_null_and_quotes_and_references_keep_their_meaning() -> None:
@@ -64,8 +64,8 @@ def test_words_beyond_ascii_are_taken_in_lists_too() -> None:
 def test_what_cannot_be_read_is_shown_as_it_is_typed(word: str) -> None:
     key, _, text = word.partition("=")
     with pytest.raises(InputError) as caught:
-        parse([word])
-    assert typed(key, text) in str(caught.value)
+        parse_overrides([word])
+    assert as_typed(key, text) in str(caught.value)
 
 
 def test_what_is_looked_up_is_recorded_by_its_value_and_what_leads_nowhere_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
