@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from captioner.cli.results import KINDS, Results, name_of_two_images, overwritte
 from captioner.cli.searching import add_search, count, flags_given, in_words_of, kind_of, make_search, natural
 from captioner.data.image_batches import open_batches
 from captioner.errors import BrokenModelError, InputError, UnwritableError
+from captioner.explain.names import EXPLANATIONS
 from captioner.maps.gallery import ATTENTION
 from captioner.processor import set_threads
 from captioner.progress import progress
@@ -27,8 +28,6 @@ log = logging.getLogger(__name__)
 
 DEFAULT_SAVE = "overlay,arrays,gallery"
 LATEST = Path("outputs/latest")
-EXPLANATIONS = (ATTENTION, "gradcam", "jacobian", "smoothgrad", "integrated_gradients", "occlusion")
-"""The keys of `explain.kinds.KINDS`, which imports torch."""
 NamedImage = tuple[str, str, Image.Image]
 """Path, name of the results, image."""
 
@@ -133,7 +132,7 @@ def check(options: argparse.Namespace) -> None:
         check_writable(options.out, "--out")
 
 
-def chosen_kinds(flag: str, text: str, offered: Sequence[str]) -> list[str]:
+def chosen_kinds(flag: str, text: str, offered: Collection[str]) -> list[str]:
     """Each kind of a list once. Raises: InputError, none, or one that is not offered."""
     kinds = list(dict.fromkeys(split_list(text)))
     unknown = [kind for kind in kinds if kind not in offered]

@@ -1,6 +1,7 @@
 """Every explanation by its name, and all that are asked for of one image."""
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 
 import numpy as np
 import torch
@@ -9,20 +10,13 @@ from PIL import Image
 
 from captioner.data.pixels import to_rgb
 from captioner.errors import ArgumentError, InputError
-from captioner.explain.explanation import Attention, Explanation
-from captioner.explain.gradcam import GradCam
-from captioner.explain.jacobian import IntegratedGradients, Jacobian, SmoothGrad
-from captioner.explain.occlusion import Occlusion
+from captioner.explain.explanation import Explanation
+from captioner.explain.names import EXPLANATIONS
 from captioner.model import Captioner
 from captioner.tokenizer import tokenize
 
 KINDS: Mapping[str, Callable[[], Explanation]] = {
-    "attention": Attention,
-    "gradcam": GradCam,
-    "jacobian": Jacobian,
-    "smoothgrad": SmoothGrad,
-    "integrated_gradients": IntegratedGradients,
-    "occlusion": Occlusion,
+    name: getattr(import_module(path.rpartition(".")[0]), path.rpartition(".")[2]) for name, path in EXPLANATIONS.items()
 }
 
 

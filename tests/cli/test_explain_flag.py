@@ -38,7 +38,8 @@ def run(*arguments):
 
 
 def test_the_names_are_those_of_the_explanations():
-    assert tuple(KINDS) == predict.EXPLANATIONS
+    assert list(KINDS) == list(predict.EXPLANATIONS)
+    assert all(f"{kind.__module__}.{kind.__name__}" == predict.EXPLANATIONS[name] for name, kind in KINDS.items())
 
 
 def test_each_explanation_has_its_sheet_its_array_and_its_place_in_the_gallery(here):
