@@ -18,6 +18,7 @@ from captioner.data.captions import CaptionSet
 from captioner.data.dataset import CaptionDataset, collate
 from captioner.data.transforms import Transform
 from captioner.errors import ArgumentError
+from captioner.processor import usable_cores
 from captioner.records import Batch
 from captioner.training.accumulation import GroupedBatches
 from captioner.vocabulary import Vocabulary
@@ -60,9 +61,6 @@ class SeededBatches(Dataset[Batch]):
 
     def __len__(self) -> int:
         return len(self.items)
-
-    def __getitem__(self, ticket: int) -> Batch:
-        return self.__getitems__([ticket])
 
     def __getitems__(self, tickets: Sequence[int]) -> Batch:
         with _random_numbers(f"batch/{self.seed}/{tickets[0]}"):
@@ -161,8 +159,9 @@ class CaptioningData(LightningDataModule):
             features=self.features.get(split),
             boxes=self.boxes if train else None,
         )
-        default_workers = 0 if in_memory or split in self.features else _spare_cores()
-        workers = default_workers if self.num_workers is None else self.num_workers
+        workers = self.num_workers
+        if workers is None:
+            workers = 0 if in_memory or split in self.features else min(8, len(usable_cores()) - 1)
         return DataLoader(
             SeededBatches(items, self.seed),
             batch_size=self.batch_size if train else self.evaluation_batch_size,
@@ -187,8 +186,3 @@ def _exit_on_sigterm(_: int) -> None:
     """A signal to the whole process group ends a worker too, which torch would report as a failure before
     the run reports why it ends."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-
-
-def _spare_cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(8, cores - 1))

@@ -1,7 +1,7 @@
 """Learning rates and weight decay: per group of parameters, and over the steps of a run."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -36,25 +36,27 @@ def build_optimizer(
     encoder = list((whole.backbone if isinstance(whole, Encoder) else whole).parameters())
     inside = set(map(id, encoder))
     others = [parameter for parameter in captioner.parameters() if id(parameter) not in inside]
-    groups = [*_split(encoder, encoder_lr, weight_decay), *_split(others, lr, weight_decay)]
+    groups = []
+    for parameters, rate in ((encoder, encoder_lr), (others, lr)):
+        groups.append({"params": [one for one in parameters if one.dim() > 1], "lr": rate, "weight_decay": weight_decay})
+        groups.append({"params": [one for one in parameters if one.dim() <= 1], "lr": rate, "weight_decay": 0.0})
     return optimizer([group for group in groups if group["params"]])
-
-
-def _split(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    parameters = list(parameters)
-    matrices = [parameter for parameter in parameters if parameter.dim() > 1]
-    vectors = [parameter for parameter in parameters if parameter.dim() <= 1]
-    return [{"params": matrices, "lr": lr, "weight_decay": weight_decay}, {"params": vectors, "lr": lr, "weight_decay": 0.0}]
 
 
 def warmup_cosine(optimizer: Optimizer, epoch_steps: int, epochs: int, warmup: float = 0.05, floor: float = 0.01) -> LambdaLR:
     """Linear from zero over the first `warmup` (share of all steps), then half a cosine down to `floor` (share of the highest rate).
 
     `epochs` is the horizon: a run that will be resumed needs its final number of epochs from the start.
+    With a floor of 1 the rate is constant after its warm-up.
     Source: Loshchilov and Hutter 2017, eq. 5, without restarts. Raises: ArgumentError, a share outside
     [0, 1] or a horizon below one step.
     """
-    _check(epoch_steps, epochs, warmup=warmup, floor=floor)
+    for name, value in (("epoch_steps", epoch_steps), ("epochs", epochs)):
+        if value < 1:
+            raise ArgumentError(name, f"must be at least 1, not {value}")
+    for name, share in (("warmup", warmup), ("floor", floor)):
+        if not 0 <= share <= 1:
+            raise ArgumentError(name, f"is a share in [0, 1], not {share}")
     steps = epoch_steps * epochs
     rising = max(1, round(warmup * steps))
 
@@ -67,13 +69,6 @@ def warmup_cosine(optimizer: Optimizer, epoch_steps: int, epochs: int, warmup: f
     return LambdaLR(optimizer, factor)
 
 
-def warmup_constant(optimizer: Optimizer, epoch_steps: int, epochs: int, warmup: float = 0.0) -> LambdaLR:
-    """Linear from zero over the first `warmup` (share of all steps), then constant. Raises: ArgumentError, as `warmup_cosine`."""
-    _check(epoch_steps, epochs, warmup=warmup)
-    rising = max(1, round(warmup * epoch_steps * epochs))
-    return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / rising))
-
-
 def set_param_groups(optimizer: Optimizer, schedule: LambdaLR, configured: Sequence[Mapping[str, Any]]) -> None:
     """Give the optimizer's groups the `configured` numbers, with the rates of the schedule's present step.
 
@@ -83,12 +78,3 @@ def set_param_groups(optimizer: Optimizer, schedule: LambdaLR, configured: Seque
     for group, new, factor in zip(optimizer.param_groups, configured, schedule.lr_lambdas, strict=True):
         numbers = {name: value for name, value in new.items() if name != "params"}
         group.update(numbers, initial_lr=new["lr"], lr=new["lr"] * factor(schedule.last_epoch))
-
-
-def _check(epoch_steps: int, epochs: int, **shares: float) -> None:
-    for name, value in (("epoch_steps", epoch_steps), ("epochs", epochs)):
-        if value < 1:
-            raise ArgumentError(name, f"must be at least 1, not {value}")
-    for name, share in shares.items():
-        if not 0 <= share <= 1:
-            raise ArgumentError(name, f"is a share in [0, 1], not {share}")

@@ -10,7 +10,7 @@ from torch import nn
 
 from captioner.encoders.self_attention import SelfAttention
 from captioner.encoders.small import SmallConv
-from captioner.training.optimization import build_optimizer, warmup_constant, warmup_cosine
+from captioner.training.optimization import build_optimizer, warmup_cosine
 
 
 def captioner() -> nn.Module:
@@ -78,7 +78,7 @@ def test_warm_up_rises_in_a_line_and_the_cosine_falls_to_the_floor() -> None:
 
 
 def test_a_constant_stays_after_its_warm_up() -> None:
-    assert rates(partial(warmup_constant, epoch_steps=5, epochs=2, warmup=0.4), 7) == pytest.approx([0.5, 1.0, 1.5, 2, 2, 2, 2])
+    assert rates(partial(warmup_cosine, epoch_steps=5, epochs=2, warmup=0.4, floor=1.0), 7) == pytest.approx([0.5, 1.0, 1.5, 2, 2, 2, 2])
 
 
 @pytest.mark.parametrize("values", [{"warmup": 1.5}, {"floor": -0.1}, {"epochs": 0}])
