@@ -1,7 +1,8 @@
-"""Seconds to score captions, beside pycocoevalcap where it and Java are: one process, one thread, medians.
+"""Seconds to score captions, and the same of pycocoevalcap if it and Java are installed: one process, one thread, medians.
 
 python benchmarks/scores.py [--images 5000] [--references 4] [--repeats 3]
-Captions are Flickr8k's where CAPTIONER_DATA is set (a candidate is a fifth caption), else made: of 4 to 18 words by Zipf's law.
+Captions are those of Flickr8k if CAPTIONER_DATA is set (a candidate is a fifth caption); else they are
+random, with 4 to 18 words by Zipf's law.
 """
 
 import argparse
@@ -31,50 +32,50 @@ from captioner.tokenizer import tokenize
 Texts = Mapping[int, list[str]]
 
 
-class Demand(NamedTuple):
+class Requirement(NamedTuple):
     value: float
     floor: float
     unit: str
 
     def __str__(self) -> str:
         reached = self.value >= self.floor
-        return f"{self.value:,.1f} {self.unit}, at least {self.floor:,.0f} wanted: {'reached' if reached else 'NOT REACHED'}"
+        return f"{self.value:,.1f} {self.unit}, at least {self.floor:,.0f} required: {'reached' if reached else 'NOT REACHED'}"
 
 
-def flickr(folder: Path, images: int, references: int) -> tuple[dict[int, str], Texts]:
+def flickr8k_captions(folder: Path, images: int, references: int) -> tuple[dict[int, str], Texts]:
     texts: dict[int, list[str]] = {}
     for split in ("train", "val"):
-        texts |= {len(texts) + i: of for i, of in enumerate(read_references(folder / f"captions_{split}.json").values())}
+        texts |= {len(texts) + i: of for i, of in enumerate(read_references(folder / f"captions_{split}.json").captions.values())}
     chosen = dict(list(texts.items())[:images])
     return {image: of[0] for image, of in chosen.items()}, {image: of[1 : references + 1] for image, of in chosen.items()}
 
 
-def made(images: int, references: int, seed: int = 0) -> tuple[dict[int, str], Texts]:
-    """Out of 8,000 words; the captions of an image share a sentence, each with its own slips."""
+def random_captions(images: int, references: int, seed: int = 0) -> tuple[dict[int, str], Texts]:
+    """Of 8,000 words. The captions of an image are one sentence, each with other random changes."""
     rng = random.Random(seed)
     words = ["q" + "".join(letters) for letters in product("abcdefghijklmnopqrst", repeat=3)]
     weights = [1 / (i + 3) for i in range(8000)]
 
-    def slip(sentence: list[str]) -> str:
-        fresh = rng.choices(words, weights, k=len(sentence))
-        said = [new if rng.random() < 0.4 else old for new, old in zip(fresh, sentence, strict=True) if rng.random() > 0.1]
-        return " ".join(said or sentence).capitalize() + "."
+    def changed(sentence: list[str]) -> str:
+        others = rng.choices(words, weights, k=len(sentence))
+        kept = [new if rng.random() < 0.4 else old for new, old in zip(others, sentence, strict=True) if rng.random() > 0.1]
+        return " ".join(kept or sentence).capitalize() + "."
 
     sentences = [rng.choices(words, weights, k=rng.randint(4, 18)) for _ in range(images)]
-    return {i: slip(s) for i, s in enumerate(sentences)}, {i: [slip(s) for _ in range(references)] for i, s in enumerate(sentences)}
+    return {i: changed(s) for i, s in enumerate(sentences)}, {i: [changed(s) for _ in range(references)] for i, s in enumerate(sentences)}
 
 
 @contextmanager
-def silent() -> Iterator[None]:
-    """Nothing on standard error, of child processes neither: the Java tokenizer tells its speed there."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+def without_stderr() -> Iterator[None]:
+    """Discard standard error, also that of child processes: the Java tokenizer writes its speed there."""
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)
 
 
 def median(function: Callable[[], Any], repeats: int) -> float:
@@ -82,7 +83,7 @@ def median(function: Callable[[], Any], repeats: int) -> float:
 
 
 def medians(functions: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
-    """Seconds of each; they take turns, so that a busy machine is as busy for all."""
+    """Median seconds of each; they run alternately, so that other load on the machine affects all of them."""
     seconds: list[list[float]] = [[] for _ in functions]
     for _ in range(repeats):
         for function, measured in zip(functions, seconds, strict=True):
@@ -94,7 +95,7 @@ def medians(functions: Sequence[Callable[[], Any]], repeats: int) -> list[float]
 
 
 def ours(captions: Mapping[int, str], texts: Texts) -> dict[str, Callable[[], Any]]:
-    """Each alone, references counted anew each time; and all together from raw text, where they are counted once."""
+    """Each score alone, which counts the references every time; and all of them from raw text, which counts them once."""
     candidates = [tokenize(caption) for caption in captions.values()]
     references = [[tokenize(text) for text in of] for of in texts.values()]
     return {
@@ -107,7 +108,7 @@ def ours(captions: Mapping[int, str], texts: Texts) -> dict[str, Callable[[], An
 
 
 def theirs(captions: Mapping[int, str], texts: Texts) -> dict[str, Callable[[], Any]]:
-    """The same of pycocoevalcap; empty where it or Java is not installed."""
+    """The same of pycocoevalcap; empty if it or Java is not installed."""
     try:
         from pycocoevalcap.bleu.bleu import Bleu as TheirBleu
         from pycocoevalcap.cider.cider import Cider as TheirCider
@@ -118,10 +119,10 @@ def theirs(captions: Mapping[int, str], texts: Texts) -> dict[str, Callable[[], 
     if shutil.which("java") is None:
         return {}
     raw = {image: [{"caption": text} for text in of] for image, of in texts.items()}
-    said = {image: [{"caption": caption}] for image, caption in captions.items()}
+    candidates = {image: [{"caption": caption}] for image, caption in captions.items()}
 
     def tokens() -> tuple[Any, Any]:
-        return PTBTokenizer().tokenize(raw), PTBTokenizer().tokenize(said)
+        return PTBTokenizer().tokenize(raw), PTBTokenizer().tokenize(candidates)
 
     gts, res = tokens()
     parts: dict[str, Callable[[], Any]] = {
@@ -132,39 +133,41 @@ def theirs(captions: Mapping[int, str], texts: Texts) -> dict[str, Callable[[], 
     return {"tokenizer": tokens, **parts, "all": lambda: (tokens(), [part() for part in parts.values()])}
 
 
-def command(captions: Mapping[int, str], texts: Texts, repeats: int) -> float:
+def command_seconds(captions: Mapping[int, str], texts: Texts, repeats: int) -> float:
     """Seconds of `captioner evaluate`, start-up included."""
     with tempfile.TemporaryDirectory() as folder:
         results, annotations = Path(folder) / "results.json", Path(folder) / "annotations.json"
         results.write_text(json.dumps([{"image_id": image, "caption": caption} for image, caption in captions.items()]))
-        spoken = [{"image_id": image, "caption": text} for image, of in texts.items() for text in of]
+        entries = [{"image_id": image, "caption": text} for image, of in texts.items() for text in of]
         images = [{"id": image, "file_name": f"{image}.jpg"} for image in texts]
-        annotations.write_text(json.dumps({"images": images, "annotations": [{"id": i, **entry} for i, entry in enumerate(spoken)]}))
+        annotations.write_text(json.dumps({"images": images, "annotations": [{"id": i, **entry} for i, entry in enumerate(entries)]}))
         program = "import sys; from captioner.cli.main import main; sys.exit(main())"
         line = [sys.executable, "-c", program, "evaluate", str(results), str(annotations)]
         return median(lambda: subprocess.run(line, check=True, capture_output=True), repeats)
 
 
-def rewards(captions: Mapping[int, str], texts: Texts, batch: int, repeats: int) -> float:
-    """Captions a second, given in batches, references counted beforehand."""
+def reward_rate(captions: Mapping[int, str], texts: Texts, batch: int, repeats: int) -> float:
+    """Captions per second, scored in batches; references are counted beforehand."""
     reward = CiderReward(texts)
-    images, said = list(captions), [tokenize(caption) for caption in captions.values()]
-    starts = range(0, len(said), batch)
-    return len(said) / median(lambda: [reward(images[i : i + batch], said[i : i + batch]) for i in starts], repeats)
+    images, candidates = list(captions), [tokenize(caption) for caption in captions.values()]
+    starts = range(0, len(candidates), batch)
+    return len(candidates) / median(lambda: [reward(images[i : i + batch], candidates[i : i + batch]) for i in starts], repeats)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--references", type=int, default=4, help="an image")
+    parser.add_argument("--references", type=int, default=4, help="per image")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     folder = Path(os.environ.get("CAPTIONER_DATA", "")) / "flickr8k" / "annotations"
     real = (folder / "captions_train.json").is_file() and options.references <= 4 and options.images <= 7000
-    captions, texts = flickr(folder, options.images, options.references) if real else made(options.images, options.references)
-    source = "Flickr8k" if real else "made"
+    captions, texts = (
+        flickr8k_captions(folder, options.images, options.references) if real else random_captions(options.images, options.references)
+    )
+    source = "Flickr8k" if real else "random"
     print(f"{len(captions)} images x {options.references} references + 1 candidate ({source}), median of {options.repeats}", flush=True)
-    with silent():
+    with without_stderr():
         others = theirs(captions, texts)
         pairs = {name: medians([run, others[name]] if others else [run], options.repeats) for name, run in ours(captions, texts).items()}
     mine = {name: pair[0] for name, pair in pairs.items()}
@@ -174,13 +177,13 @@ def main() -> None:
         other = f"{peer[name]:>14.2f} s{peer[name] / seconds:>15.1f}" if peer else f"{'no package, or no Java':>25}"
         print(f"{name:<10}{seconds:>7.2f} s{other}")
     if peer:
-        print(f"all from raw text    {Demand(peer['all'] / mine['all'], 4, 'times faster')}")
-        print(f"CIDEr alone          {Demand(peer['CIDEr'] / mine['CIDEr'], 10, 'times faster')}")
-    whole = command(captions, texts, options.repeats)
-    print(f"captioner evaluate   {whole:.2f} s with start-up, less than 3 wanted: {'reached' if whole < 3 else 'NOT REACHED'}")
+        print(f"all from raw text    {Requirement(peer['all'] / mine['all'], 4, 'times faster')}")
+        print(f"CIDEr alone          {Requirement(peer['CIDEr'] / mine['CIDEr'], 10, 'times faster')}")
+    whole = command_seconds(captions, texts, options.repeats)
+    print(f"captioner evaluate   {whole:.2f} s with start-up, less than 3 required: {'reached' if whole < 3 else 'NOT REACHED'}")
     for batch in (80, 500):
-        rate = rewards(captions, texts, batch, options.repeats)
-        print(f"reward, {batch:>3} a batch  {Demand(rate, 30_000, 'captions a second')}")
+        rate = reward_rate(captions, texts, batch, options.repeats)
+        print(f"reward, {batch:>3} per batch {Requirement(rate, 30_000, 'captions a second')}")
 
 
 if __name__ == "__main__":

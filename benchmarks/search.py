@@ -1,12 +1,15 @@
-"""Captions a second of beam search, beside bare decoder steps and beside the search that tutorials write (tools/tutorial_search.py).
+"""Captions per second of beam search, compared with decoder steps alone and with the search of tutorials (tools/tutorial_search.py).
 
-The paper's decoder with random weights: vocabulary 9,490; hidden state, attention and embedding 512; float32 on the CPU, no gradients.
-<end> is never likely, so that every caption has as many words and both searches say equally many; where lengths differ, a batch goes on
-until its last caption has ended, and the gain is smaller by about mean length over longest. Captions a second include what is computed
-once an image. Ratio: a search, begun from a ready memory, to the `step` calls that it made, on the same shapes. Runs alternate; medians
-are printed. With one thread the seconds are the process's own, so that a busy machine shows less. One process, so one allocator for all.
+The decoder is the paper's, with random weights: vocabulary 9,490; hidden state, attention and embedding
+512; float32 on the CPU, no gradients. <end> is never likely, so that all captions of both searches have
+the same number of words. If lengths differ, a batch goes on until its last caption has ended, and the
+gain is smaller by about the mean length over the longest. Captions per second include what is computed
+once per image. Ratio: the time of a search, with the memory computed before, to that of its `step`
+calls alone on the same shapes. Runs alternate; medians are printed. With one thread, seconds are those
+of the process, which depend less on other load.
 
-python benchmarks/search.py [--quick] [--regions 49x1280 ...] [--batches 50] [--beams 3] [--repeats 5] [--words 12] [--threads 1]
+python benchmarks/search.py [--quick] [--regions 49x1280 ...] [--batches 50] [--beams 3]
+                            [--repeats 5] [--words 12] [--threads 1]
 """
 
 import argparse
@@ -56,14 +59,14 @@ def build(name: str, images: int, options: argparse.Namespace) -> Case:
         decoder.output.bias[END] = -100.0
     side = torch.arange(float(round(regions**0.5)))
     clock = time.process_time if options.threads == 1 else time.perf_counter
-    seen = Regions(torch.randn(images, regions, features).clamp_min(0), torch.cartesian_prod(side, side))
-    return Case(name, decoder, seen, options.words, clock)
+    encoded = Regions(torch.randn(images, regions, features).clamp_min(0), torch.cartesian_prod(side, side))
+    return Case(name, decoder, encoded, options.words, clock)
 
 
 def seconds(clock: Callable[[], float], function: Callable[[], Any]) -> tuple[float, Any]:
-    begun = clock()
+    began = clock()
     result = function()
-    return clock() - begun, result
+    return clock() - began, result
 
 
 class Times(NamedTuple):
@@ -74,36 +77,36 @@ class Times(NamedTuple):
 
 @torch.no_grad()
 def measure(case: Case, batch: int, beams: int, repeats: int) -> tuple[Times, Any]:
-    """Median seconds of `start`, of the search, of the `step` calls it made; and what was found."""
+    """Median seconds of `start`, of the search, and of its `step` calls; and the result of the search."""
     regions = Regions(case.regions.features[:batch].contiguous(), case.regions.cells)
     search, clock = BeamSearch(beams, case.words, "none"), case.clock
     calls: list[Tensor] = []
 
-    def noted(state: Any, words: Tensor) -> Any:
+    def recorded_step(state: Any, words: Tensor) -> Any:
         calls.append(words)
         return case.decoder.step(memory, state, words)
 
     memory, first = case.decoder.start(regions)
-    search(noted, first, batch, START, END, NEVER)
+    search(recorded_step, first, batch, START, END, NEVER)
     states = [map_tensors(lambda leaf: leaf.repeat_interleave(words.shape[1], 1), first) for words in calls]  # noqa: B023
 
-    def bare() -> None:
+    def steps_alone() -> None:
         for state, words in zip(states, calls, strict=True):
             case.decoder.step(memory, state, words)
 
-    def searched() -> Any:
+    def whole_search() -> Any:
         return search(lambda state, words: case.decoder.step(memory, state, words), first, batch, START, END, NEVER)
 
     runs = []
     for _ in range(repeats):
         started, (memory, first) = seconds(clock, lambda: case.decoder.start(regions))
-        spent, found = seconds(clock, searched)
-        runs.append(Times(started, spent, seconds(clock, bare)[0]))
-    return Times(*map(statistics.median, zip(*runs, strict=True))), found
+        spent, result = seconds(clock, whole_search)
+        runs.append(Times(started, spent, seconds(clock, steps_alone)[0]))
+    return Times(*map(statistics.median, zip(*runs, strict=True))), result
 
 
 def compare(case: Case, batch: int, beams: int, repeats: int, images: int) -> tuple[float, float, int]:
-    """Captions a second of ours and of the tutorials' search (on the first `images`), and how many of those captions are the same."""
+    """Captions per second of our search and of the tutorials' (on the first `images`), and how many of their captions are equal."""
     tutorial = TutorialDecoder(case.decoder)
 
     def theirs() -> list[Caption]:
@@ -112,11 +115,11 @@ def compare(case: Case, batch: int, beams: int, repeats: int, images: int) -> tu
     caption_image(tutorial, case.regions.features[0], beams, case.words, START, END, NEVER)
     ours, peer = [], []
     for _ in range(repeats):
-        times, found = measure(case, batch, beams, 1)
+        times, result = measure(case, batch, beams, 1)
         spent, captions = seconds(case.clock, theirs)
         ours.append(times.start + times.search)
         peer.append(spent)
-    same = sum(found.words[i, 0, : found.lengths[i, 0]].tolist() == caption.words for i, caption in enumerate(captions))
+    same = sum(result.words[i, 0, : result.lengths[i, 0]].tolist() == caption.words for i, caption in enumerate(captions))
     return batch / statistics.median(ours), images / statistics.median(peer), same
 
 
@@ -124,7 +127,7 @@ def verdict(met: bool) -> str:
     return "met" if met else "MISSED"
 
 
-def ratios(cases: list[str], options: argparse.Namespace) -> None:
+def compare_with_steps(cases: list[str], options: argparse.Namespace) -> None:
     print(f"{'regions':<12}{'batch':>6}{'beams':>7}{'captions/s':>13}{'step calls':>13}{'search':>11}{'ratio':>8}")
     for name in cases:
         case = build(name, max(options.batches), options)
@@ -139,10 +142,10 @@ def ratios(cases: list[str], options: argparse.Namespace) -> None:
                 print(f"{name:<12}{batch:>6}{beams:>7}{rate:>13.1f}{spent}{ratio:>8.2f}{note}", flush=True)
 
 
-def against_tutorial(cases: list[str], options: argparse.Namespace) -> None:
+def compare_with_tutorial(cases: list[str], options: argparse.Namespace) -> None:
     print(f"\n{'regions':<12}{'batch':>6}{'beams':>7}{'captions/s':>13}{'tutorial':>11}{'times':>8}{'same captions':>16}")
     for name in cases:
-        print(f"{name} against the tutorials' search", file=sys.stderr)
+        print(f"{name} and the tutorials' search", file=sys.stderr)
         ours, peer, same = compare(build(name, 50, options), 50, 3, options.repeats, options.peer_images)
         floor = FLOORS.get(name)
         note = f"   at least {floor:g}: {verdict(ours / peer >= floor)}" if floor else ""
@@ -155,17 +158,17 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 16, 50])
     parser.add_argument("--beams", nargs="+", type=int, default=[1, 3, 5])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--words", type=int, default=12, help="a caption; <end> is one more")
+    parser.add_argument("--words", type=int, default=12, help="per caption, without <end>")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--peer-images", type=int, default=8, help="on which the tutorials' search is timed; it takes them one by one")
+    parser.add_argument("--peer-images", type=int, default=8, help="number of images on which the tutorials' search is timed")
     parser.add_argument("--quick", action="store_true", help="batch 50 and beam 3 only, three repeats")
     options = parser.parse_args()
     if options.quick:
         options.batches, options.beams, options.repeats = [50], [3], 3
     torch.set_num_threads(options.threads)
     print(f"torch {torch.__version__}, {options.threads} thread(s), captions of {options.words} words, median of {options.repeats}\n")
-    ratios(options.regions, options)
-    against_tutorial(options.regions, options)
+    compare_with_steps(options.regions, options)
+    compare_with_tutorial(options.regions, options)
 
 
 if __name__ == "__main__":

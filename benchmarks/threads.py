@@ -1,4 +1,4 @@
-"""Milliseconds of one training step of a small decoder: waiting OpenMP threads that spin beside ones that sleep, on free and on busy cores.
+"""Milliseconds of a training step of a small decoder: OpenMP threads that spin while they wait, or sleep, on free and on busy cores.
 
 Every row is a process of its own, because OpenMP reads OMP_WAIT_POLICY once, when torch is loaded. "busy" is the number of other programs
 that compute without a pause while the row is measured; "chosen" is the number of threads that `captioner.processor` chooses then.
@@ -45,48 +45,48 @@ def measure(threads: str, steps: int) -> None:
     mode = torch.full((32, 3), AttentionMode.EXPECTATION)
     seconds = []
     for _ in range(steps):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         optimizer.zero_grad()
         (-decoder.rollout(regions, captions, mode).log_probs.mean()).backward()
         optimizer.step()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - start)
     print(f"{1000 * statistics.median(seconds[steps // 5 :]):.0f} {number}")
 
 
-def row(policy: str, threads: str, steps: int) -> tuple[str, str]:
-    """(milliseconds, threads) of a process that is told so."""
+def measure_process(policy: str, threads: str, steps: int) -> tuple[str, str]:
+    """(milliseconds, threads) of a process with these settings."""
     environment = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")}
     if policy != "usual":
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
     if policy == "ours":
         environment["GOMP_SPINCOUNT"] = processor.SPIN_COUNT
     command = [sys.executable, __file__, "--one", threads, "--steps", str(steps)]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
-    return told[0], told[1]
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    return output[0], output[1]
 
 
 def main() -> None:
-    given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    given.add_argument("--steps", type=int, default=30)
-    given.add_argument("--busy", type=int, nargs="+", default=[0, 1, 2])
-    given.add_argument("--one", help=argparse.SUPPRESS)
-    options = given.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--busy", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
     if options.one:
         measure(options.one, options.steps)
         return
     print(f"{os.cpu_count()} cores; load before: {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
-    print(f"{'busy programs':>14}{'OMP_WAIT_POLICY':>18}{'threads':>10}{'ms a step':>12}")
+    print(f"{'busy programs':>14}{'OMP_WAIT_POLICY':>18}{'threads':>10}{'ms per step':>12}")
     for busy in options.busy:
         others = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(busy)]
         try:
             for policy, threads in ROWS:
-                milliseconds, number = row(policy, threads, options.steps)
+                milliseconds, number = measure_process(policy, threads, options.steps)
                 print(f"{busy:>14}{policy:>18}{number + ('*' if threads == 'chosen' else ''):>10}{milliseconds:>12}", flush=True)
         finally:
             for other in others:
                 other.kill()
                 other.wait()
-    print("* chosen by what is free")
+    print("* the number of free cores")
 
 
 if __name__ == "__main__":

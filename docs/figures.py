@@ -1,12 +1,13 @@
-"""The pictures of docs/attention_kinds.md and of the README: the same scene and the same given caption under every mechanism.
+"""The pictures of docs/attention_kinds.md and of the README: the same scene and the same caption for every kind of attention.
 
 python docs/figures.py maps [--only sparsemax,transformer] [--epochs 1] [--parallel 2] [--out outputs/figures]
 python docs/figures.py readme [--soft RUN --hard RUN --local RUN --sparse RUN]
 
-`maps` trains what is missing, one short run a mechanism on the drawn scenes, and draws docs/maps/NAME.png. Finished runs are kept and a
-stopped one goes on from its last epoch, so that the command can be stopped and started again. `readme` draws docs/kinds.png,
-docs/explanations.png and docs/alignment.png, from the runs of seed 0 of benchmarks/attention_kinds.py. Captions are given and not the
-model's own, so that maps can be compared.
+`maps` trains the runs that are missing, one short run per kind on the drawn scenes, and draws
+docs/maps/NAME.png. Finished runs are kept, and a stopped run goes on from its last epoch, so the
+command can be stopped and started again. `readme` draws docs/kinds.png, docs/explanations.png and
+docs/alignment.png, from the runs of seed 0 of benchmarks/attention_kinds.py. The caption is the same for
+all models, so that maps can be compared.
 """
 
 import argparse
@@ -44,7 +45,7 @@ PICTURES: Mapping[str, Sequence[str]] = {
     "soft": [],
     "additive": ["attention/score=additive"],
     "concat": ["attention/score=concat"],
-    "dot": ["attention/score=dot", "decoder.hidden_size=106"],  # the size of a region, so that nothing is learned; else it is bilinear
+    "dot": ["attention/score=dot", "decoder.hidden_size=106"],  # the size of a region, which dot needs
     "bilinear": ["attention/score=bilinear"],
     "cosine": ["attention/score=cosine"],
     "multi_head": ["attention=multi_head"],
@@ -68,13 +69,15 @@ PICTURES: Mapping[str, Sequence[str]] = {
     "convolutional": ["decoder=convolutional", *ALL_AT_ONCE],
     "transformer": ["decoder=transformer", *ALL_AT_ONCE],
 }
-"""A picture's name -> words of the command line beside the recipe's. The same words are one run: `peak` reads the soft one at its peaks."""
-LITTLE = frozenset(re.findall(r"\w+", "a an the of and or is are to in on at with by it its there one them another some this that from"))
-"""Words without a panel."""
-WIDTH, GAP, MARGIN, MOST = 900, 8, 10, 128
-"""Of a picture, between panels, around all, and of the widest panel; in pixels."""
-SHOWN = 8
-"""Words at most in a picture."""
+"""A picture's name -> overrides of the recipe. The same overrides are one run: `peak` is the soft run with another readout."""
+FUNCTION_WORDS = frozenset(
+    re.findall(r"\w+", "a an the of and or is are to in on at with by it its there one them another some this that from")
+)
+"""Words that have no panel."""
+WIDTH, GAP, MARGIN, PANEL_WIDTH = 900, 8, 10, 128
+"""In pixels: of a picture, between panels, around all of them, and of a panel at most."""
+MAXIMUM_WORDS = 8
+"""In a picture."""
 
 
 class Scene(NamedTuple):
@@ -92,16 +95,18 @@ def main() -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = asked.add_subparsers(required=True, metavar="maps|readme")
-    maps = commands.add_parser("maps", help="train what is missing and draw a picture a mechanism")
-    maps.add_argument("--only", help=f"of {','.join(PICTURES)} (default: all)")
+    program = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = program.add_subparsers(required=True, metavar="maps|readme")
+    maps = commands.add_parser("maps", help="train the missing runs and draw one picture per kind")
+    maps.add_argument("--only", help=f"some of {','.join(PICTURES)} (default: all)")
     maps.add_argument("--epochs", type=int, default=1, help="of each run (default: %(default)s)")
     maps.add_argument("--parallel", type=int, default=2, metavar="N", help="runs at a time, which share the cores (default: %(default)s)")
     maps.add_argument("--out", type=Path, default=Path("outputs/figures"), help="the folder of the runs (default: %(default)s)")
     maps.add_argument("--pictures", type=Path, default=DOCS / "maps", help="default: docs/maps")
     maps.set_defaults(run=draw_maps)
-    readme = commands.add_parser("readme", help="draw the README's pictures; runs that are not given are trained, or taken from before")
+    readme = commands.add_parser(
+        "readme", help="draw the README's pictures; runs that are not given are trained, unless they are finished already"
+    )
     for name in COMPARED:
         readme.add_argument(f"--{name}", type=Path, metavar="RUN")
     readme.add_argument("--out", type=Path, default=Path("outputs/kinds"), help="the folder of the runs (default: %(default)s)")
@@ -110,31 +115,31 @@ def parser() -> argparse.ArgumentParser:
     for command in (maps, readme):
         command.add_argument("--words", default="", help="further overrides of every run, in one string: data.train=200 data.val=20 ...")
         command.add_argument("--scene", type=int, default=6, help="number of the validation scene (default: %(default)s)")
-        command.add_argument("--caption", help="what the models are made to say (default: the scene's longest reference)")
-    return asked
+        command.add_argument("--caption", help="the caption whose maps are drawn (default: the scene's longest reference)")
+    return program
 
 
 def draw_maps(options: argparse.Namespace) -> int:
     names = list(PICTURES) if options.only is None else options.only.split(",")
     for name in names:
         if name not in PICTURES:
-            raise InputError(f"--only: there is no {name!r}; choose from {', '.join(PICTURES)}")
+            raise InputError(f"--only: {name!r} is none of {', '.join(PICTURES)}")
     scene = chosen_scene(options)
     recipes = {name: recipe(name, options.epochs, options.words.split()) for name in names}
     folders = {name: options.out / recipe_hash(words) for name, words in recipes.items()}
     missing = {folder: recipes[name] for name, folder in folders.items() if not finished(folder)}
     print(f"{len(names)} pictures of {len(set(folders.values()))} runs, {len(missing)} of them to be trained", file=sys.stderr, flush=True)
 
-    def go(folder: Path) -> None:
-        told = " ".join(missing[folder][1:])
+    def train_run(folder: Path) -> None:
+        overrides = " ".join(missing[folder][1:])
         try:
             train(missing[folder], folder, options.parallel)
-            print(f"trained {folder}: {told}", file=sys.stderr, flush=True)
+            print(f"trained {folder}: {overrides}", file=sys.stderr, flush=True)
         except subprocess.CalledProcessError:
-            print(f"failed  {folder}: {told} (see {folder}.log)", file=sys.stderr, flush=True)
+            print(f"failed  {folder}: {overrides} (see {folder}.log)", file=sys.stderr, flush=True)
 
     with ThreadPoolExecutor(options.parallel) as pool:
-        list(pool.map(go, missing))
+        list(pool.map(train_run, missing))
     left = [name for name in names if not finished(folders[name])]
     for name in names:
         if name not in left:
@@ -143,7 +148,7 @@ def draw_maps(options: argparse.Namespace) -> int:
 
 
 def recipe(name: str, epochs: int, more: Sequence[str]) -> list[str]:
-    """The run's words; in hard attention's first third, as in its own recipe's first part, every look is by expectation."""
+    """The run's overrides; in the first third of hard attention, as in its recipe, all batches use the expectation."""
     from captioner.training.configuration import compose_run
 
     words = ["experiment=scenes", *PICTURES[name], f"trainer.max_epochs={epochs}", *more]
@@ -154,45 +159,45 @@ def recipe(name: str, epochs: int, more: Sequence[str]) -> list[str]:
 
 
 def finished(folder: Path) -> bool:
-    """The scores are the last thing that a run writes."""
+    """A run writes its scores last."""
     return (folder / "results" / "scores_val.json").is_file()
 
 
 def chosen_scene(options: argparse.Namespace) -> Scene:
     source = drawn(configure(["experiment=scenes", *options.words.split()])[0])
-    held = source.splits()["val"]
-    if not 0 <= options.scene < len(held):
-        raise InputError(f"--scene: there are {len(held)} validation scenes, from 0 on, and no {options.scene}")
-    caption = options.caption or max(held.captions_of(options.scene), key=lambda text: len(text.split()))
-    return Scene(Image.open(held.path(options.scene)).convert("RGB"), caption)
+    scenes = source.splits()["val"]
+    if not 0 <= options.scene < len(scenes):
+        raise InputError(f"--scene: there are {len(scenes)} validation scenes, from 0 on, and no {options.scene}")
+    caption = options.caption or max(scenes.captions_of(options.scene), key=lambda text: len(text.split()))
+    return Scene(Image.open(scenes.path(options.scene)).convert("RGB"), caption)
 
 
 def picture(name: str, folder: Path, scene: Scene) -> Image.Image:
-    """The strip of one mechanism: of several heads those of one word, of a sentinel its weights too."""
+    """The strip of one kind; with several heads the maps of one word, with a sentinel also its weights."""
     from captioner.attention.readout import Peak
     from captioner.model import Captioner
 
     captioner: Any = Captioner.load(folder)
     if name == "peak":
         captioner.decoder.attention.readout = Peak()
-    said = captioner.align(scene.image, scene.caption)
+    caption = captioner.align(scene.image, scene.caption)
     if name == "multi_head":
-        word = telling(said.words)[-1]
-        heads = said.head_alphas[word]
-        return strip(scene.image, said.box, said.words[word], heads, [f"head {number}" for number in range(1, len(heads) + 1)])
-    return words_strip(scene, said, name)
+        word = content_words(caption.words)[-1]
+        heads = caption.head_alphas[word]
+        return strip(scene.image, caption.box, caption.words[word], heads, [f"head {number}" for number in range(1, len(heads) + 1)])
+    return words_strip(scene, caption, name)
 
 
-def words_strip(scene: Scene, said: Any, label: str) -> Image.Image:
-    """Of words that have something to show; where there is a sentinel, of the first words, since those without an object tell of it."""
-    shown = telling(said.words) if said.sentinel is None else list(range(len(said.words)))[: SHOWN - 1]
-    notes = None if said.sentinel is None else [f"sentinel {said.sentinel[word]:.2f}" for word in shown]
-    return strip(scene.image, said.box, label, said.alphas[shown], [said.words[word] for word in shown], notes)
+def words_strip(scene: Scene, caption: Any, label: str) -> Image.Image:
+    """Maps of content words; with a sentinel those of the first words, since function words show what it does."""
+    places = content_words(caption.words) if caption.sentinel is None else list(range(len(caption.words)))[: MAXIMUM_WORDS - 1]
+    notes = None if caption.sentinel is None else [f"sentinel {caption.sentinel[word]:.2f}" for word in places]
+    return strip(scene.image, caption.box, label, caption.alphas[places], [caption.words[word] for word in places], notes)
 
 
-def telling(words: Sequence[str]) -> list[int]:
+def content_words(words: Sequence[str]) -> list[int]:
     """Places of the words that have a panel."""
-    return [place for place, word in enumerate(words) if word not in LITTLE][:SHOWN] or [0]
+    return [place for place, word in enumerate(words) if word not in FUNCTION_WORDS][:MAXIMUM_WORDS] or [0]
 
 
 def strip(
@@ -203,10 +208,10 @@ def strip(
     captions: Sequence[str],
     notes: Sequence[str] | None = None,
 ) -> Image.Image:
-    """The scene with `label` beneath, then a map a caption (and note) beneath it."""
+    """The scene with `label` below it, then the maps with a caption (and a note) below each."""
     colours = theme_named("light")
     count = len(captions) + 1
-    side = min((WIDTH - 2 * MARGIN - (count - 1) * GAP) // count, MOST)
+    side = min((WIDTH - 2 * MARGIN - (count - 1) * GAP) // count, PANEL_WIDTH)
     size = (side, round(side * image.height / image.width))
     photo = image.resize(size, Image.Resampling.BICUBIC)
     panels = heat_panels(photo, alphas, scaled_box(box, image.size, size))
@@ -235,7 +240,7 @@ def stacked(strips: Sequence[Image.Image]) -> Image.Image:
 
 
 def save(drawing: Image.Image, path: Path) -> None:
-    """As a PNG of 176 colours, a third of the size; small bright spots keep theirs."""
+    """As a PNG of 176 colours, a third of the size; small bright spots keep their colours."""
     with atomic_file(path) as temporary:
         drawing.quantize(176, kmeans=2, dither=Image.Dither.NONE).save(temporary, optimize=True)
     print(f"{path}  {drawing.width} x {drawing.height}, {path.stat().st_size / 1024:.0f} KB", file=sys.stderr, flush=True)
@@ -249,12 +254,12 @@ def draw_readme(options: argparse.Namespace) -> int:
 
     scene = chosen_scene(options)
     runs = {name: getattr(options, name) or finished_run(name, 0, options.out) for name in COMPARED}
-    said = {name: Captioner.load(run).align(scene.image, scene.caption) for name, run in runs.items()}
-    save(stacked([words_strip(scene, one, name) for name, one in said.items()]), options.pictures / "kinds.png")
-    soft, shown = said["soft"], telling(said["soft"].words)
-    words = [soft.words[word] for word in shown]
-    found = explain(Captioner.load(runs["soft"]), scene.image, soft.words)
-    rows = [strip(scene.image, soft.box, NAMES.get(name, name.capitalize()), maps[shown], words) for name, maps in found.items()]
+    captions = {name: Captioner.load(run).align(scene.image, scene.caption) for name, run in runs.items()}
+    save(stacked([words_strip(scene, one, name) for name, one in captions.items()]), options.pictures / "kinds.png")
+    soft, places = captions["soft"], content_words(captions["soft"].words)
+    words = [soft.words[word] for word in places]
+    explanations = explain(Captioner.load(runs["soft"]), scene.image, soft.words)
+    rows = [strip(scene.image, soft.box, NAMES.get(name, name.capitalize()), maps[places], words) for name, maps in explanations.items()]
     save(stacked(rows), options.pictures / "explanations.png")
     save(alignment_matrix(WordMaps(scene.image, soft.words, soft.alphas, soft.box)), options.pictures / "alignment.png")
     return 0

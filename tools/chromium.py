@@ -75,7 +75,7 @@ class Browser:
         os.close(self._out)
 
     def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
-        """A command's result; what is told meanwhile is kept in `events`. Raises: RuntimeError, refused; TimeoutError."""
+        """A command's result; events that come meanwhile are kept in `events`. Raises: RuntimeError, it is refused; TimeoutError."""
         self._asked += 1
         message = {"id": self._asked, "method": method, "params": params, **({"sessionId": session} if session else {})}
         os.write(self._out, json.dumps(message).encode() + b"\0")
@@ -125,18 +125,18 @@ class Page:
     def close(self) -> None:
         self.browser.call("Target.closeTarget", targetId=self.target)
 
-    def told(self, method: str) -> list[dict[str, Any]]:
-        """What the page's events of one kind said so far."""
+    def parameters_of(self, method: str) -> list[dict[str, Any]]:
+        """The parameters of all events of one kind so far."""
         self.js("0")
         return [event["params"] for event in self.browser.events if event.get("sessionId") == self.session and event["method"] == method]
 
     def goto(self, url: str) -> float:
         """Open `url`; return the seconds until it was loaded."""
         began = time.monotonic()
-        before = len(self.told("Page.loadEventFired"))
+        before = len(self.parameters_of("Page.loadEventFired"))
         self.call("Page.navigate", url=url)
         deadline = began + self.browser.patience
-        while len(self.told("Page.loadEventFired")) == before:
+        while len(self.parameters_of("Page.loadEventFired")) == before:
             self.browser.events.append(self.browser.read(deadline))
         return time.monotonic() - began
 
@@ -157,14 +157,14 @@ class Page:
 
     def middle(self, selector: str) -> tuple[float, float]:
         """The middle of the first element's first line box, scrolled into view."""
-        found = self.js(
+        middle = self.js(
             f"(() => {{ const one = document.querySelector({json.dumps(selector)}); if (!one) return null; "
             "one.scrollIntoView({block: 'nearest', behavior: 'instant'}); const box = one.getClientRects()[0]; "
             "return [box.left + box.width / 2, box.top + box.height / 2]; })()"
         )
-        if found is None:
+        if middle is None:
             raise LookupError(f"nothing on the page is {selector}")
-        return found[0], found[1]
+        return middle[0], middle[1]
 
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
         self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
@@ -195,13 +195,22 @@ class Page:
 
     def complaints(self) -> list[str]:
         """Errors and warnings of the console, and what was thrown."""
-        thrown = [told["exceptionDetails"].get("exception", {}).get("description", "?") for told in self.told("Runtime.exceptionThrown")]
-        said = [str(told["args"]) for told in self.told("Runtime.consoleAPICalled") if told["type"] in ("error", "warning", "assert")]
-        logged = [told["entry"]["text"] for told in self.told("Log.entryAdded") if told["entry"]["level"] in ("error", "warning")]
-        return thrown + said + logged
+        thrown = [
+            event["exceptionDetails"].get("exception", {}).get("description", "?")
+            for event in self.parameters_of("Runtime.exceptionThrown")
+        ]
+        console = [
+            str(event["args"])
+            for event in self.parameters_of("Runtime.consoleAPICalled")
+            if event["type"] in ("error", "warning", "assert")
+        ]
+        logged = [
+            event["entry"]["text"] for event in self.parameters_of("Log.entryAdded") if event["entry"]["level"] in ("error", "warning")
+        ]
+        return thrown + console + logged
 
     def requests(self) -> list[str]:
-        return [told["request"]["url"] for told in self.told("Network.requestWillBeSent")]
+        return [event["request"]["url"] for event in self.parameters_of("Network.requestWillBeSent")]
 
     def screenshot(self) -> bytes:
         """The viewport as PNG."""
