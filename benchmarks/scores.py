@@ -183,7 +183,7 @@ def main() -> None:
     print(f"captioner evaluate   {whole:.2f} s with start-up, less than 3 required: {'reached' if whole < 3 else 'NOT REACHED'}")
     for batch in (80, 500):
         rate = reward_rate(captions, texts, batch, options.repeats)
-        print(f"reward, {batch:>3} per batch {Requirement(rate, 30_000, 'captions a second')}")
+        print(f"reward, {batch:>3} per batch {Requirement(rate, 30_000, 'captions per second')}")
 
 
 if __name__ == "__main__":
