@@ -82,6 +82,8 @@ class PretrainedEncoder(Encoder):
             raise ArgumentError("features", f"of {name} must be {network.features}, not {features}")
         if weights not in (None, "default"):
             _load(network, name, weights)
+        if weights is not None:
+            log.info("%s: %d tensors from %s", name, len(network.module.state_dict()), weights)
         self.name, self.features, self.stride, self.grid = name, features, network.stride, grid
         self.images = images if images is None or weights is None else _trained_images(network, name, images)
         self.add_module(self.part, network.module)
@@ -149,7 +151,6 @@ def _load(network: Network, name: str, path: str | Path) -> None:
     loaded = {key: tensor for key, tensor in tensors.items() if key in state or key not in network.tensors}
     counters = {key: tensor for key, tensor in state.items() if key.endswith("num_batches_tracked") and key not in loaded}
     load_state(network.module, loaded | counters, f"{path} (weights of {name})")
-    log.info("%s: %d tensors from %s", name, len(loaded), path)
 
 
 @contextmanager
