@@ -40,7 +40,7 @@ class WordMaps:
             if values is not None and len(values) != len(self.words):
                 raise ArgumentError(name, f"hold {len(values)} entries for {len(self.words)} words")
 
-    def explained_by(self, alphas: Float[np.ndarray, "words rows cols"]) -> "WordMaps":
+    def with_alphas(self, alphas: Float[np.ndarray, "words rows cols"]) -> "WordMaps":
         """The same words with the maps of another explanation; gate, sentinel and heads are attention's alone."""
         return replace(self, alphas=alphas, gate=None, sentinel=None, heads=None)
 

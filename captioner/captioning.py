@@ -121,7 +121,7 @@ class BaseCaptioner(ABC):
         if isinstance(search, Search):
             search = search.within(words)
         never = [words.pad, words.start, words.unknown]
-        return listed_captions(search(start.step, start.state, start.images, words.start, words.end, never), words, start.cells)
+        return captions_from_result(search(start.step, start.state, start.images, words.start, words.end, never), words, start.cells)
 
     @overload
     def caption(  # type: ignore[overload-overlap]  # a path is a string, which is an iterable of strings
@@ -201,7 +201,7 @@ def aligned_caption(tokens: Sequence[str], forced: TeacherForced) -> DrawableCap
     return DrawableCaption(" ".join(tokens), list(tokens), sum(values), log_probs, end_log_prob, sum(values) / len(values), **maps)
 
 
-def listed_captions(result: Found, vocabulary: Vocabulary, cells: Tensor) -> list[list[DrawableCaption]]:
+def captions_from_result(result: Found, vocabulary: Vocabulary, cells: Tensor) -> list[list[DrawableCaption]]:
     """What a search found, each image's best caption first; beams that found nothing are left out.
 
     Raises: BrokenModelError, an image has no caption, or one without a probability.

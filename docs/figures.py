@@ -35,8 +35,8 @@ from captioner.caption import WordMaps  # noqa: E402
 from captioner.cli.demo import drawn  # noqa: E402
 from captioner.cli.train import configure, set_up_logging  # noqa: E402
 from captioner.errors import InputError  # noqa: E402
-from captioner.maps.colours import theme_named  # noqa: E402
-from captioner.maps.lettering import shortened, write  # noqa: E402
+from captioner.maps.colours import find_theme  # noqa: E402
+from captioner.maps.lettering import shorten, write  # noqa: E402
 from captioner.maps.panels import heat_panels  # noqa: E402
 
 HARD = ["attention=hard", "objective=hard"]
@@ -209,7 +209,7 @@ def strip(
     notes: Sequence[str] | None = None,
 ) -> Image.Image:
     """The scene with `label` below it, then the maps with a caption (and a note) below each."""
-    colours = theme_named("light")
+    colours = find_theme("light")
     count = len(captions) + 1
     side = min((WIDTH - 2 * MARGIN - (count - 1) * GAP) // count, PANEL_WIDTH)
     size = (side, round(side * image.height / image.width))
@@ -222,16 +222,14 @@ def strip(
     for number, (panel, text) in enumerate(zip([photo, *panels], [label, *captions], strict=True)):
         left, top = MARGIN + number * (side + GAP), MARGIN
         drawing.paste(panel, (left, top))
-        write(canvas, (left, top + size[1] + 16), shortened(text, 14, side), 14, colours.text if number else colours.accent)
+        write(canvas, (left, top + size[1] + 16), shorten(text, 14, side), 14, colours.text if number else colours.accent)
         if number and notes:
-            write(canvas, (left, top + size[1] + 33), shortened(notes[number - 1], 12, side), 12, colours.muted)
+            write(canvas, (left, top + size[1] + 33), shorten(notes[number - 1], 12, side), 12, colours.muted)
     return drawing
 
 
 def stacked(strips: Sequence[Image.Image]) -> Image.Image:
-    whole = Image.new(
-        "RGB", (max(one.width for one in strips), sum(one.height for one in strips) + MARGIN), theme_named("light").background
-    )
+    whole = Image.new("RGB", (max(one.width for one in strips), sum(one.height for one in strips) + MARGIN), find_theme("light").background)
     top = 0
     for one in strips:
         whole.paste(one, (0, top))

@@ -31,7 +31,7 @@ def test_what_does_not_hold_one_entry_per_word_is_refused_by_name(name, entries)
 
 def test_the_maps_of_another_explanation_keep_the_words_and_leave_out_what_is_attention_s():
     maps = WordMaps(PHOTO, ["a", "dog"], ALPHAS, (0.0, 0.0, 40.0, 30.0), [0.5, 0.25], [0.1, 0.2], [0.3, 0.4], ALPHAS[:, None])
-    other = maps.explained_by(np.zeros((2, 7, 7)))
+    other = maps.with_alphas(np.zeros((2, 7, 7)))
     assert other.alphas.shape == (2, 7, 7)
     assert (other.image, other.words, other.box, other.probabilities) == (maps.image, maps.words, maps.box, maps.probabilities)
     assert other.gate is other.sentinel is other.heads is None

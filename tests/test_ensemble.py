@@ -38,7 +38,7 @@ def same(one, other):
     return one.words == other.words and abs(one.log_prob - other.log_prob) < 1e-4 and np.allclose(one.alphas, other.alphas, atol=1e-5)
 
 
-def test_models_that_agree_say_what_each_says_alone():
+def test_models_that_agree_give_the_caption_of_each_alone():
     model = talkative(0)
     alone = model.caption(photos(), search=BeamSearch(3, 6))
     assert any(caption.words for caption in alone)
@@ -65,18 +65,18 @@ def test_a_caption_s_log_prob_is_of_the_mean_of_the_members_probabilities():
         assert caption.log_prob == pytest.approx(sum(caption.log_probs) + caption.end_log_prob, abs=1e-4)
 
 
-def test_what_an_ensemble_said_is_explained_as_it_was_said():
+def test_aligning_an_ensemble_s_caption_gives_its_own_maps_and_log_probs():
     ensemble = Ensemble([talkative(4), talkative(5)])
-    said = ensemble.caption(photos()[0], search=BeamSearch(4, 6, constraints=Constraints(min_length=3)))
-    assert len(said.words) >= 3
-    explained = ensemble.align(photos()[0], said.text)
-    assert explained.log_probs == pytest.approx(said.log_probs, abs=1e-4)
-    assert np.allclose(explained.alphas, said.alphas, atol=1e-5)
+    generated = ensemble.caption(photos()[0], search=BeamSearch(4, 6, constraints=Constraints(min_length=3)))
+    assert len(generated.words) >= 3
+    aligned = ensemble.align(photos()[0], generated.text)
+    assert aligned.log_probs == pytest.approx(generated.log_probs, abs=1e-4)
+    assert np.allclose(aligned.alphas, generated.alphas, atol=1e-5)
     with pytest.raises(InputError, match="no word"):
         ensemble.align(photos()[0], " . ")
 
 
-def test_members_may_see_the_image_each_in_its_own_way_and_the_first_s_maps_are_shown():
+def test_members_may_prepare_the_image_each_in_its_own_way_and_the_maps_are_the_first_s():
     other = config()
     other["transform"] = {**other["transform"], "size": [24, 24], "fit": "squash"}
     torch.manual_seed(6)
@@ -102,7 +102,7 @@ def test_every_search_works_over_an_ensemble():
             assert "a" not in caption.words
 
 
-def test_models_that_know_other_words_are_refused(tmp_path):
+def test_models_with_other_words_are_refused(tmp_path):
     other = Captioner.from_config(config(), Vocabulary([*WORDS.words[4:-1], "zebra"]))
     with pytest.raises(InputError, match="it lacks grass"):
         Ensemble([small(), other])

@@ -73,14 +73,14 @@ def test_two_images_can_be_overfitted():
 
 
 def test_regions_of_the_trunk_are_as_good_as_pixels_where_layers_come_after_it(tmp_path):
-    given = config()
-    attend = {"_target_": "captioner.encoders.self_attention.SelfAttention", "features": 8, "heads": 2, "trunk": given["encoder"]}
-    given["encoder"], given["decoder"]["features"], given["decoder"]["attention"]["features"] = attend, 8, 8
-    for room in given["decoder"]["attention"].values():
+    parts = config()
+    attend = {"_target_": "captioner.encoders.self_attention.SelfAttention", "features": 8, "heads": 2, "trunk": parts["encoder"]}
+    parts["encoder"], parts["decoder"]["features"], parts["decoder"]["attention"]["features"] = attend, 8, 8
+    for room in parts["decoder"]["attention"].values():
         if isinstance(room, dict) and "features" in room:
             room["features"] = 8
     torch.manual_seed(0)
-    model = Captioner.from_config(given, WORDS).eval()
+    model = Captioner.from_config(parts, WORDS).eval()
     pixels = torch.stack([model.transform.prepare(photo)[0] for photo in photos()])
     with torch.no_grad():
         whole = model.encoder(pixels)
@@ -91,14 +91,14 @@ def test_regions_of_the_trunk_are_as_good_as_pixels_where_layers_come_after_it(t
     assert all(same(*pair) for pair in zip(model.caption(photos()), loaded.caption(photos()), strict=True))
 
 
-def test_a_saved_model_says_the_same_caption_and_looks_the_same_way(tmp_path):
+def test_a_saved_model_gives_the_same_caption_and_the_same_maps(tmp_path):
     model = small()
     model.save(tmp_path / "run" / "model")
     model.save(tmp_path / "folder.ckpt")
-    said = model.caption(photos())
+    captions = model.caption(photos())
     for where in (tmp_path / "run" / "model", tmp_path / "run", tmp_path / "folder.ckpt"):
         again = Captioner.load(where).caption(photos())
-        assert all(same(one, other) for one, other in zip(said, again, strict=True))
+        assert all(same(one, other) for one, other in zip(captions, again, strict=True))
 
 
 def test_a_checkpoint_is_loaded_without_unpickling_anything_but_tensors(tmp_path):
@@ -156,21 +156,21 @@ def test_a_photo_held_sideways_is_captioned_and_measured_upright():
     assert same(model.caption(Image.open(data)), model.caption(photo))
 
 
-def test_explaining_what_was_said_gives_its_own_maps_and_log_probs():
+def test_aligning_a_generated_caption_gives_its_own_maps_and_log_probs():
     model, photo = small(), photos()[0]
     model.decoder.output.bias.data[WORDS.end] = -1.0  # or an untrained model ends at once
-    said = model.caption(photo, search=BeamSearch(4, 6))
-    assert len(said.words) > 1
-    explained = model.align(photo, said.text)
-    assert explained.words == said.words
-    assert np.allclose(explained.alphas, said.alphas, atol=1e-5)
-    assert explained.log_probs == pytest.approx(said.log_probs, abs=1e-5)
-    assert explained.end_log_prob == pytest.approx(said.end_log_prob, abs=1e-5)
+    generated = model.caption(photo, search=BeamSearch(4, 6))
+    assert len(generated.words) > 1
+    aligned = model.align(photo, generated.text)
+    assert aligned.words == generated.words
+    assert np.allclose(aligned.alphas, generated.alphas, atol=1e-5)
+    assert aligned.log_probs == pytest.approx(generated.log_probs, abs=1e-5)
+    assert aligned.end_log_prob == pytest.approx(generated.end_log_prob, abs=1e-5)
 
 
-def test_a_word_the_model_does_not_know_is_explained_as_unknown_and_kept_as_written():
-    explained = small().align(photos()[0], "A zebra runs .")
-    assert explained.words == ["a", "zebra", "runs"]
+def test_a_word_that_the_model_does_not_know_is_aligned_as_unknown_and_stays_as_written():
+    aligned = small().align(photos()[0], "A zebra runs .")
+    assert aligned.words == ["a", "zebra", "runs"]
     with pytest.raises(InputError, match="no word"):
         small().align(photos()[0], " . ")
 
@@ -193,25 +193,25 @@ def test_a_model_whose_tensors_do_not_fit_is_refused_by_name(tmp_path):
         Captioner.load(tmp_path / "model")
 
 
-def test_what_is_wrong_in_a_model_folder_is_said_with_the_name_of_its_file(tmp_path):
+def test_what_is_wrong_in_a_model_folder_is_reported_with_the_name_of_its_file(tmp_path):
     model = small()
     strange = {"config.json": {**model.config, "decoder": {}}, "vocabulary.json": {"words": ["a", 2]}}
     for name in strange:
         parts = {"config.json": dict(model.config), "vocabulary.json": WORDS.to_json(), name: strange[name]}
         bundle.save(tmp_path / "model", dict(model.state_dict()), parts["config.json"], parts["vocabulary.json"], "")
-        with pytest.raises(InputError) as told:
+        with pytest.raises(InputError) as error:
             Captioner.load(tmp_path / "model")
-        assert str(told.value).startswith(f"{tmp_path / 'model' / name}: ")
+        assert str(error.value).startswith(f"{tmp_path / 'model' / name}: ")
 
 
 def test_a_checkpoint_that_holds_code_is_refused_in_a_few_words(tmp_path):
     torch.save({"captioner": print}, tmp_path / "evil.ckpt")
-    with pytest.raises(InputError, match=r"evil\.ckpt: holds more than tensors and plain values") as told:
+    with pytest.raises(InputError, match=r"evil\.ckpt: holds more than tensors and plain values") as error:
         Captioner.load(tmp_path / "evil.ckpt")
-    assert len(str(told.value)) < 200 + len(str(tmp_path))
+    assert len(str(error.value)) < 200 + len(str(tmp_path))
 
 
-def test_a_search_s_words_are_the_model_s_and_what_could_not_be_met_is_said():
+def test_the_words_of_constraints_are_the_model_s_and_a_caption_that_does_not_meet_them_is_marked():
     model = small()
     model.decoder.output.bias.data[WORDS.end] = -3.0
     rules = Constraints(min_length=2, bad_endings=["with", "the"], require=["dog", "ball"], forbid=["a"])
@@ -237,7 +237,7 @@ def test_several_captions_of_an_image_come_with_their_log_probs():
             assert model.align(photos()[0], other.text).log_prob == pytest.approx(other.log_prob, abs=1e-4)
 
 
-def test_hard_attention_rests_as_it_is_told_and_soft_attention_cannot():
+def test_hard_attention_follows_the_mode_in_evaluation_and_soft_attention_has_none():
     hard = part("decoder", "lstm", attention=attention(readout="sample"), features=7, embedding_size=4, hidden_size=6)
     torch.manual_seed(0)
     model = Captioner.from_config({**config(), "decoder": hard}, WORDS).eval()
@@ -249,18 +249,18 @@ def test_hard_attention_rests_as_it_is_told_and_soft_attention_cannot():
     peak = model.align(photos()[0], "a red dog")
     assert peak.log_prob != pytest.approx(expected.log_prob, abs=1e-6)
     model.set_attention_mode("sample")
-    drawn = []
+    sampled = []
     for seed in (1, 2, 1):
         torch.manual_seed(seed)
-        drawn.append(model.align(photos()[0], "a red dog").log_prob)
-    assert drawn[0] == drawn[2] != drawn[1]
+        sampled.append(model.align(photos()[0], "a red dog").log_prob)
+    assert sampled[0] == sampled[2] != sampled[1]
     model.set_attention_mode("expectation")
     assert model.align(photos()[0], "a red dog").log_prob == pytest.approx(expected.log_prob, abs=1e-6)
     with pytest.raises(InputError, match="draws nothing"):
         small().set_attention_mode("argmax")
 
 
-def test_a_model_remembers_its_search_and_a_beam_given_keeps_its_other_settings(tmp_path):
+def test_a_model_keeps_its_search_and_beam_changes_the_width_alone(tmp_path):
     rules = {"_target_": "captioner.search.constraints.Constraints", "min_length": 3}
     own = {"_target_": "captioner.search.beam.BeamSearch", "beams": 2, "max_length": 6, "alpha": 0.3, "constraints": rules}
     torch.manual_seed(0)
@@ -269,11 +269,11 @@ def test_a_model_remembers_its_search_and_a_beam_given_keeps_its_other_settings(
     assert model.search.settings() == BeamSearch(2, 6, alpha=0.3, constraints=Constraints(min_length=3)).settings()
     photo = photos()[0]
     same_search, wider = BeamSearch(2, 6, alpha=0.3, constraints=Constraints(3)), BeamSearch(4, 6, alpha=0.3, constraints=Constraints(3))
-    for said, search in ((model.caption(photo), same_search), (model.caption(photo, beam=4), wider)):
-        assert same(said, model.caption(photo, search=search))
-        assert said.score == pytest.approx(said.log_prob / (len(said.words) + 1) ** 0.3)
-        assert 3 <= len(said.words) <= 6
-        assert len(said.alternatives) == search.beams - 1
+    for generated, search in ((model.caption(photo), same_search), (model.caption(photo, beam=4), wider)):
+        assert same(generated, model.caption(photo, search=search))
+        assert generated.score == pytest.approx(generated.log_prob / (len(generated.words) + 1) ** 0.3)
+        assert 3 <= len(generated.words) <= 6
+        assert len(generated.alternatives) == search.beams - 1
     pixels = model.transform.prepare(photo)[0][None]
     assert model.generate(pixels)[0][0].words == model.generate(pixels, same_search)[0][0].words
 
@@ -294,19 +294,19 @@ def test_paths_arrays_and_pictures_are_captioned_alike_and_an_empty_list_gives_n
     model, picture = small(), photos()[0]
     picture.save(tmp_path / "a.png")
     expected = model.caption(picture)
-    for given in (tmp_path / "a.png", str(tmp_path / "a.png"), np.asarray(picture), torch.from_numpy(np.array(picture)).permute(2, 0, 1)):
-        assert same(model.caption(given), expected)
-        assert same(model.align(given, "a dog"), model.align(picture, "a dog"))
-        assert same(model.caption([given, given])[1], expected)
+    for image in (tmp_path / "a.png", str(tmp_path / "a.png"), np.asarray(picture), torch.from_numpy(np.array(picture)).permute(2, 0, 1)):
+        assert same(model.caption(image), expected)
+        assert same(model.align(image, "a dog"), model.align(picture, "a dog"))
+        assert same(model.caption([image, image])[1], expected)
     assert model.caption([]) == []
     assert model.caption(()) == []
 
 
-@pytest.mark.parametrize("given", [None, 3, b"photo", {"photo": 1}, io.BytesIO()])
-def test_what_is_no_image_is_refused_by_name(given):
-    for ask in (small().caption, lambda image: small().align(image, "a dog")):
+@pytest.mark.parametrize("image", [None, 3, b"photo", {"photo": 1}, io.BytesIO()])
+def test_what_is_no_image_is_refused_by_name(image):
+    for call in (small().caption, lambda image: small().align(image, "a dog")):
         with pytest.raises(InputError, match=r"image is (None|of type \w+); expected a path, a PIL image, an array"):
-            ask(given)
+            call(image)
 
 
 def test_a_large_photo_keeps_its_own_size_and_box_while_its_pictures_are_made_from_a_smaller_copy(tmp_path, monkeypatch):
@@ -348,7 +348,7 @@ def test_a_model_whose_weights_are_no_numbers_is_refused_by_the_name_of_its_file
 
 
 @pytest.mark.parametrize("search", [BeamSearch(1), BeamSearch(3), Sampling(), BeamSearch(4, groups=2)], ids=str)
-def test_probabilities_that_are_no_numbers_are_said_of_the_model(search):
+def test_probabilities_that_are_no_numbers_are_reported_as_the_model_s_fault(search):
     model = small()
     with torch.no_grad():
         model.decoder.embedding.weight.fill_(float("nan"))

@@ -14,7 +14,7 @@ from captioner.atomic_files import check_writable
 from captioner.cli.help import Formatter, Parser, texts, usage
 from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.references import References
-from captioner.cli.results import KINDS, Results, name_of_two_images, overwritten_input
+from captioner.cli.results import SAVE_KINDS, Results, name_of_two_images, overwritten_input
 from captioner.cli.searching import add_search, count, flags_given, in_words_of, kind_of, make_search, natural
 from captioner.data.image_batches import open_batches
 from captioner.errors import BrokenModelError, InputError, UnwritableError
@@ -95,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
     kinds = f"with --out, which maps to show, any of {','.join(EXPLANATIONS)} ({ATTENTION})"
     add("--explain", default=ATTENTION, metavar="KINDS", help=kinds)
-    add("--save", metavar="KINDS", help=f"with --out, any of {','.join(KINDS)}, or none ({DEFAULT_SAVE})")
+    add("--save", metavar="KINDS", help=f"with --out, any of {','.join(SAVE_KINDS)}, or none ({DEFAULT_SAVE})")
     add("--caption", metavar="TEXT", help="show where the model looks for this sentence instead of its own")
     add("--annotations", type=Path, metavar="FILE", help="COCO annotations: file names to ids; writes results.json, shows references")
     add("--recursive", action="store_true", help="look below folders too")
@@ -120,7 +120,7 @@ def check(options: argparse.Namespace) -> None:
         if getattr(options, name) and options.out is None:
             raise InputError(f"--{name} says what to write; say where with --out DIR")
     save = DEFAULT_SAVE if options.save is None else options.save
-    options.save = frozenset() if split_list(save) in ([], ["none"]) else frozenset(chosen_kinds("save", save, KINDS))
+    options.save = frozenset() if split_list(save) in ([], ["none"]) else frozenset(chosen_kinds("save", save, SAVE_KINDS))
     options.explain = kinds
     if options.caption is not None and not tokenize(options.caption):
         raise InputError(f"--caption {options.caption!r} holds no word")

@@ -26,11 +26,11 @@ from captioner.maps.sheet import contact_sheet, word_images
 
 log = logging.getLogger(__name__)
 
-KINDS = ("overlay", "words", "heads", "matrix", "animation", "arrays", "gallery")
-PICTURES = {"overlay": ".png", "heads": "_heads.png", "matrix": "_matrix.png", "animation": ".gif"}
+SAVE_KINDS = ("overlay", "words", "heads", "matrix", "animation", "arrays", "gallery")
+PICTURE_ENDINGS = {"overlay": ".png", "heads": "_heads.png", "matrix": "_matrix.png", "animation": ".gif"}
 """How the names of an image's pictures end."""
 
-Maps = Mapping[str, np.ndarray]
+Explanations = Mapping[str, np.ndarray]
 """(words, rows, cols) by the explanation's name, each on a grid of its own over the caption's box."""
 
 
@@ -58,7 +58,7 @@ class Results:
             self._open = self._open.pop_all()
         return self
 
-    def add(self, path: str, name: str, caption: Caption, explanations: Maps | None = None) -> None:
+    def add(self, path: str, name: str, caption: Caption, explanations: Explanations | None = None) -> None:
         """`explanations`: maps by name, `attention` being the caption's own; None is attention alone.
 
         Raises: InputError, `path` is not in the annotations (everything but results.json is written).
@@ -68,29 +68,29 @@ class Results:
         if "arrays" in self.save:
             files["arrays"] = f"{name}.npz"
             with atomic_file(self.folder / files["arrays"], durable=False) as temporary:
-                np.savez(temporary, **arrays(caption, explanations))
+                np.savez(temporary, **saved_arrays(caption, explanations))
         files |= self._draw(name, caption.text, caption.maps, explanations)
         try:
-            self._lines.write(line(path, caption, files))
+            self._lines.write(json_line(path, caption, files))
         except OSError as error:
             raise unwritable_error(self.folder / "captions.jsonl", error) from error
         self.count += 1
         if self.gallery is not None:
-            self.gallery.add(entry(path, caption, explanations, self.references))
+            self.gallery.add(gallery_entry(path, caption, explanations, self.references))
         if self.references is not None:
             image_id = self.references.image_id(path)
             if image_id is None:
                 raise InputError(f"{path}: captioned, but {self.references.why_not(path)}, so results.json leaves it out")
             self.coco.append({"image_id": image_id, "caption": caption.text})
 
-    def _draw(self, name: str, text: str, maps: WordMaps, explanations: Maps) -> dict[str, Any]:
+    def _draw(self, name: str, text: str, maps: WordMaps, explanations: Explanations) -> dict[str, Any]:
         """Draw what `save` names; return the names of the pictures as a line of captions.jsonl has them."""
-        drawn = [picture for picture in PICTURES if picture in self.save and (ATTENTION in explanations or picture == "heads")]
+        drawn = [picture for picture in PICTURE_ENDINGS if picture in self.save and (ATTENTION in explanations or picture == "heads")]
         if "heads" in drawn and not self._draw_heads(name, maps):
             drawn.remove("heads")
         for kind, alphas in explanations.items():
-            self._draw_explanation(name, text, kind, maps if kind == ATTENTION else maps.explained_by(alphas))
-        files: dict[str, Any] = {picture: name + PICTURES[picture] for picture in drawn}
+            self._draw_explanation(name, text, kind, maps if kind == ATTENTION else maps.with_alphas(alphas))
+        files: dict[str, Any] = {picture: name + PICTURE_ENDINGS[picture] for picture in drawn}
         others = {kind: f"{picture_stem(name, kind)}.png" for kind in explanations if kind != ATTENTION}
         overlays = {"overlays": others} if others and "overlay" in self.save else {}
         return {"overlay": files.pop("overlay", None), **overlays, **files}
@@ -98,7 +98,7 @@ class Results:
     def _draw_heads(self, name: str, maps: WordMaps) -> bool:
         """Whether there are heads to draw; that there are none is said once."""
         if maps.heads is not None:
-            self._save(name + PICTURES["heads"], head_sheet(maps))
+            self._save(name + PICTURE_ENDINGS["heads"], head_sheet(maps))
             return True
         if not self._warned_of_heads:
             self._warned_of_heads = True
@@ -109,11 +109,11 @@ class Results:
         """The pictures of one explanation, which share its heat panels."""
         stem, panels = picture_stem(name, kind), HeatPanels(maps)
         if "overlay" in self.save:
-            self._save(stem + PICTURES["overlay"], contact_sheet(maps, panels=panels, **sheet_texts(text, kind)))
+            self._save(stem + PICTURE_ENDINGS["overlay"], contact_sheet(maps, panels=panels, **sheet_texts(text, kind)))
         if "matrix" in self.save:
-            self._save(stem + PICTURES["matrix"], alignment_matrix(maps))
+            self._save(stem + PICTURE_ENDINGS["matrix"], alignment_matrix(maps))
         if "animation" in self.save:
-            write_animation(self.folder / (stem + PICTURES["animation"]), frames(maps, panels=panels))
+            write_animation(self.folder / (stem + PICTURE_ENDINGS["animation"]), frames(maps, panels=panels))
         if "words" in self.save:
             for file_name, picture in word_images(maps, panels=panels):
                 self._save(f"{stem}/{file_name}", picture)
@@ -140,7 +140,7 @@ def overwritten_input(
 ) -> str | None:
     """The first input that a result would overwrite, or None."""
     originals = {os.path.realpath(path): path for path in inputs}  # unlike Path.resolve, it bears links that lead in a circle
-    endings = [picture_stem("", kind) + end for kind in kinds for picture, end in PICTURES.items() if picture in save]
+    endings = [picture_stem("", kind) + end for kind in kinds for picture, end in PICTURE_ENDINGS.items() if picture in save]
     endings += [".npz"] * ("arrays" in save)
     root = os.path.realpath(folder)
     results = (os.path.realpath(os.path.join(root, f"{name}{ending}")) for name in names for ending in endings)
@@ -167,7 +167,7 @@ def sheet_texts(caption: str, kind: str) -> dict[str, Any]:
     return {"title": f"{caption} ({NAMES.get(kind, kind.replace('_', ' '))})", "legend": ("matters less", "more")}
 
 
-def arrays(caption: Caption, explanations: Maps) -> dict[str, Any]:
+def saved_arrays(caption: Caption, explanations: Explanations) -> dict[str, Any]:
     """What `NAME.npz` holds: the sheet and the page can be drawn again from it without the model."""
     found = {
         "words": np.array(caption.words, dtype=np.str_),
@@ -180,7 +180,7 @@ def arrays(caption: Caption, explanations: Maps) -> dict[str, Any]:
     return found | {name: np.asarray(values, np.float32) for name, values in others.items() if values is not None}
 
 
-def line(path: str, caption: Caption, files: Mapping[str, Any]) -> bytes:
+def json_line(path: str, caption: Caption, files: Mapping[str, Any]) -> bytes:
     """A line of `captions.jsonl`. File names that are no UTF-8 keep their bytes as JSON escapes; what is not finite becomes null."""
     record = {
         "image": path,
@@ -190,26 +190,26 @@ def line(path: str, caption: Caption, files: Mapping[str, Any]) -> bytes:
         "log_probs": list(caption.log_probs),
         "end_log_prob": caption.end_log_prob,
         "score": caption.score,
-        "alternatives": [alternative(other) for other in caption.alternatives],
+        "alternatives": [alternative_record(other) for other in caption.alternatives],
         "width": caption.width,
         "height": caption.height,
         **files,
-        **unsatisfied(caption),
+        **satisfied_field(caption),
     }
     return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
-def alternative(caption: Caption) -> dict[str, Any]:
+def alternative_record(caption: Caption) -> dict[str, Any]:
     record = {"text": caption.text, "words": list(caption.words), "log_prob": caption.log_prob, "score": caption.score}
-    return {**record, **unsatisfied(caption)}
+    return {**record, **satisfied_field(caption)}
 
 
-def unsatisfied(caption: Caption) -> dict[str, bool]:
+def satisfied_field(caption: Caption) -> dict[str, bool]:
     """Only a caption that does not meet its constraints is marked."""
     return {} if caption.satisfied else {"satisfied": False}
 
 
-def entry(path: str, caption: Caption, explanations: Maps, references: References | None) -> Entry:
+def gallery_entry(path: str, caption: Caption, explanations: Explanations, references: References | None) -> Entry:
     """What the gallery shows of an image: each head's maps, too, and where there are references, what the caption scores."""
     scores = references.scores(path, caption.text) if references else {}
     return Entry(
@@ -221,7 +221,7 @@ def entry(path: str, caption: Caption, explanations: Maps, references: Reference
     )
 
 
-def head_maps(alphas: np.ndarray | None) -> Maps:
+def head_maps(alphas: np.ndarray | None) -> Explanations:
     """Each head's maps, of (words, heads, rows, cols)."""
     return {} if alphas is None else {f"head {number}": alphas[:, number - 1] for number in range(1, alphas.shape[1] + 1)}
 

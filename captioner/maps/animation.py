@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 from captioner.atomic_files import write_atomically
 from captioner.caption import WordMaps
 from captioner.errors import ArgumentError
-from captioner.maps.colours import Theme, theme_named
-from captioner.maps.lettering import direction, shortened, width_of, write
+from captioner.maps.colours import Theme, find_theme
+from captioner.maps.lettering import direction, shorten, width_of, write
 from captioner.maps.panels import HeatPanels
 from captioner.maps.sheet import percent
 
@@ -39,7 +39,7 @@ def frames(maps: WordMaps, *, panels: HeatPanels | None = None, theme: str = "li
 
     Raises: ArgumentError, an unknown theme, `longest_side` not positive.
     """
-    colours = theme_named(theme)
+    colours = find_theme(theme)
     if longest_side < 1:
         raise ArgumentError("longest_side", f"is in pixels and positive, not {longest_side}")
     image, words = maps.image, maps.words
@@ -64,7 +64,7 @@ def frames(maps: WordMaps, *, panels: HeatPanels | None = None, theme: str = "li
     return drawn
 
 
-def animated(pictures: Sequence[Image.Image], kind: str = "gif", seconds: float = 0.9) -> bytes:
+def encode_animation(pictures: Sequence[Image.Image], kind: str = "gif", seconds: float = 0.9) -> bytes:
     """The bytes of a file that repeats the frames for ever; the first and the last one stay twice as long as `seconds`.
 
     Raises: ValueError, a kind that is not in FORMATS, no frame, `seconds` not positive.
@@ -82,8 +82,8 @@ def animated(pictures: Sequence[Image.Image], kind: str = "gif", seconds: float 
 
 
 def write_animation(path: Path | str, pictures: Sequence[Image.Image], seconds: float = 0.9) -> None:
-    """Write the file, whole or not at all, as its ending says: .gif, .webp or .apng. Raises: ValueError, see `animated`."""
-    write_atomically(Path(path), animated(pictures, Path(path).suffix[1:].lower(), seconds), durable=False)
+    """Write the file, whole or not at all, as its ending says: .gif, .webp or .apng. Raises: ValueError, see `encode_animation`."""
+    write_atomically(Path(path), encode_animation(pictures, Path(path).suffix[1:].lower(), seconds), durable=False)
 
 
 def _place_words(words: Sequence[str], size: int, width: float) -> list[PlacedWord]:
@@ -95,7 +95,7 @@ def _place_words(words: Sequence[str], size: int, width: float) -> list[PlacedWo
         word_width = min(width_of(word, size), width)
         if across and across + word_width > width:
             across, down = 0.0, down + 1.6 * size
-        placed.append(PlacedWord(shortened(word, size, width), width - across - word_width if mirrored else across, down))
+        placed.append(PlacedWord(shorten(word, size, width), width - across - word_width if mirrored else across, down))
         across += word_width + space
     return placed
 

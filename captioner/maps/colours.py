@@ -38,7 +38,7 @@ THEMES = {
 }
 
 
-def oklab(colours: Float[np.ndarray, "*lead 3"]) -> Float[np.ndarray, "*lead 3"]:
+def to_oklab(colours: Float[np.ndarray, "*lead 3"]) -> Float[np.ndarray, "*lead 3"]:
     """sRGB in 0 to 1 -> OKLab (lightness 0 to 1, a, b), where equal distances look about equal. Source: Ottosson 2020."""
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
     return np.cbrt(linear @ _TO_LMS.T) @ _TO_LAB.T
@@ -54,14 +54,14 @@ def from_oklab(lab: Float[np.ndarray, "*lead 3"]) -> Float[np.ndarray, "*lead 3"
 @cache
 def heat_colours() -> UInt8[np.ndarray, "256 3"]:
     """The colour map: 256 even steps of lightness from the first anchor to the last; hue and chroma are interpolated."""
-    anchors = oklab(np.array([[int(text[start : start + 2], 16) / 255 for start in (1, 3, 5)] for text in ANCHORS]))
+    anchors = to_oklab(np.array([[int(text[start : start + 2], 16) / 255 for start in (1, 3, 5)] for text in ANCHORS]))
     lightness = np.linspace(anchors[0, 0], anchors[-1, 0], 256)
     tints = [np.interp(lightness, anchors[:, 0], anchors[:, axis]) for axis in (1, 2)]
     smooth = [np.convolve(np.pad(tint, 12, mode="edge"), np.ones(25) / 25, mode="valid") for tint in tints]
     return np.round(from_oklab(np.stack([lightness, *smooth], axis=1)) * 255).astype(np.uint8)
 
 
-def theme_named(name: str) -> Theme:
+def find_theme(name: str) -> Theme:
     """Raises: ArgumentError, no such theme."""
     if name not in THEMES:
         raise ArgumentError("theme", f"is one of {', '.join(THEMES)}, not {name!r}")

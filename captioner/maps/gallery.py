@@ -75,9 +75,9 @@ class Gallery:
     def add(self, entry: Entry) -> None:
         """Raises: ValueError, a caption without its image; ArgumentError, not as many maps or numbers as words."""
         record, image = entry_record(entry), entry.maps.image
-        picture, kind = encoded(image, LONGEST_SIDE, 88)
-        thumbnail, thumbnail_kind = encoded(trimmed(image), THUMBNAIL, 74)
-        self._cards.append(_card(entry, _data_uri(thumbnail, thumbnail_kind)))
+        picture, kind = encode_picture(image, LONGEST_SIDE, 88)
+        thumbnail, thumbnail_kind = encode_picture(crop_to_thumbnail(image), THUMBNAIL, 74)
+        self._cards.append(_card_html(entry, _data_uri(thumbnail, thumbnail_kind)))
         self._aspects.append(image.width / image.height)
         self._waiting.append((record, picture, kind))
         if len(self) > INLINE:
@@ -120,14 +120,14 @@ def entry_record(entry: Entry) -> dict[str, Any]:
         "width": maps.image.width,
         "height": maps.image.height,
         "box": [float(side) for side in maps.box],
-        "alternatives": [caption_record(other, attention_of(other), entry.path) for other in caption.alternatives],
+        "alternatives": [caption_record(other, attention_maps(other), entry.path) for other in caption.alternatives],
         "references": [str(text) for text in entry.references],
-        "facts": [[name, _figure(value)] for name, value in entry.scores.items()],
-        **caption_record(caption, attention_of(caption) if entry.explanations is None else entry.explanations, entry.path),
+        "facts": [[name, _format_number(value)] for name, value in entry.scores.items()],
+        **caption_record(caption, attention_maps(caption) if entry.explanations is None else entry.explanations, entry.path),
     }
 
 
-def attention_of(caption: Caption) -> dict[str, Float[np.ndarray, "words rows cols"]]:
+def attention_maps(caption: Caption) -> dict[str, Float[np.ndarray, "words rows cols"]]:
     """The caption's own maps; nothing where words have none, as of a caption that is only text."""
     return {ATTENTION: caption.alphas} if len(caption.alphas) or not caption.words else {}
 
@@ -198,7 +198,7 @@ def json_for_script(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def encoded(image: Image.Image, longest: int, quality: int) -> tuple[bytes, str]:
+def encode_picture(image: Image.Image, longest: int, quality: int) -> tuple[bytes, str]:
     """(bytes, ending) of a copy no longer than `longest` pixels: JPEG, or PNG for pictures of up to 256 pixels."""
     copy = image.convert("RGB")
     copy.thumbnail((longest, longest), Image.Resampling.LANCZOS, reducing_gap=2.0)
@@ -210,14 +210,14 @@ def encoded(image: Image.Image, longest: int, quality: int) -> tuple[bytes, str]
     return buffer.getvalue(), "jpg"
 
 
-def trimmed(image: Image.Image) -> Image.Image:
+def crop_to_thumbnail(image: Image.Image) -> Image.Image:
     """The middle of a picture more than twice as long as wide: all that a thumbnail's frame shows."""
     width, height = min(image.width, 2 * image.height), min(image.height, 2 * image.width)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
 
 
-def _card(entry: Entry, thumbnail: str) -> str:
+def _card_html(entry: Entry, thumbnail: str) -> str:
     caption = html.escape(entry.caption.text) or "<em>(no words)</em>"
     path, also = html.escape(entry.path), html.escape(" ".join([entry.path, *entry.references]))
     scores = {name: _finite(float(value), 4) for name, value in entry.scores.items() if math.isfinite(value)}
@@ -241,5 +241,5 @@ def _finite(value: float, digits: int) -> float | None:
     return round(float(value), digits) if math.isfinite(value) else None
 
 
-def _figure(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"{value:.3g}".replace("-", "\u2212") if isinstance(value, int) or abs(value) < 1e6 else f"{value:.3e}"

@@ -8,8 +8,8 @@ from PIL import Image, ImageDraw
 from captioner.box import scaled_box
 from captioner.caption import WordMaps
 from captioner.errors import ArgumentError
-from captioner.maps.colours import theme_named
-from captioner.maps.lettering import shortened, width_of, write
+from captioner.maps.colours import find_theme
+from captioner.maps.lettering import shorten, width_of, write
 from captioner.maps.panels import heat_panels, resized_photo
 from captioner.maps.sheet import percent
 
@@ -21,7 +21,7 @@ def head_sheet(maps: WordMaps, *, theme: str = "light", panel_width: int = 132) 
 
     Raises: ArgumentError, the maps have no heads, an unknown theme.
     """
-    colours = theme_named(theme)
+    colours = find_theme(theme)
     if maps.heads is None or not maps.heads.shape[1]:
         raise ArgumentError("maps", "have no heads")
     image, words, columns = maps.image, maps.words, 1 + maps.heads.shape[1]
@@ -43,7 +43,7 @@ def head_sheet(maps: WordMaps, *, theme: str = "light", panel_width: int = 132) 
         page.paste(picture, (left + column * across, top + row * down))
     for row, word in enumerate(words):
         baseline = top + row * down + TEXT
-        write(canvas, (MARGIN, baseline), shortened(word, TEXT, left - MARGIN - GAP), TEXT, colours.text)
+        write(canvas, (MARGIN, baseline), shorten(word, TEXT, left - MARGIN - GAP), TEXT, colours.text)
         if maps.probabilities is not None:
             write(canvas, (MARGIN, baseline + 20), percent(maps.probabilities[row]), SMALL, colours.muted)
     return page

@@ -42,11 +42,11 @@ def font_for(text: str, size: int) -> Font:
 
 def width_of(text: str, size: int) -> float:
     font = font_for(text, size)
-    ordered, options = laid_out(drawable(text, size), font)
+    ordered, options = order_letters(replace_missing_letters(text, size), font)
     return font.getlength(ordered, **options)
 
 
-def shortened(text: str, size: int, width: float) -> str:
+def shorten(text: str, size: int, width: float) -> str:
     """`text`, cut with an ellipsis where it is wider than `width` pixels."""
     if width_of(text, size) <= width:
         return text
@@ -56,7 +56,7 @@ def shortened(text: str, size: int, width: float) -> str:
     return text[:end] + "…"
 
 
-def wrapped(text: str, size: int, width: float, lines: int) -> list[str]:
+def wrap(text: str, size: int, width: float, lines: int) -> list[str]:
     """Break at spaces into lines of at most `width` pixels; what does not fit in `lines` lines ends in an ellipsis."""
     result: list[str] = []
     words = text.split()
@@ -64,7 +64,7 @@ def wrapped(text: str, size: int, width: float, lines: int) -> list[str]:
         count = len(words)
         while len(result) < lines - 1 and count > 1 and width_of(" ".join(words[:count]), size) > width:
             count -= 1
-        result.append(shortened(" ".join(words[:count]), size, width))
+        result.append(shorten(" ".join(words[:count]), size, width))
         words = words[count:]
     return result
 
@@ -74,11 +74,11 @@ def write(
 ) -> None:
     """Draw one line; `anchor` is Pillow's: "ls" left on the baseline, "rs" right."""
     font = font_for(text, size)
-    ordered, options = laid_out(drawable(text, size), font)
+    ordered, options = order_letters(replace_missing_letters(text, size), font)
     canvas.text(at, ordered, fill=colour, font=font, anchor=anchor, **options)
 
 
-def laid_out(text: str, font: Font) -> tuple[str, dict[str, Any]]:
+def order_letters(text: str, font: Font) -> tuple[str, dict[str, Any]]:
     """The letters and the options that Pillow needs so that a line reads in its own direction.
 
     Raqm orders the letters and joins them. Without it (it needs the library fribidi) letters are drawn in the order that they have:
@@ -104,7 +104,7 @@ def _warn_of_unjoined_letters() -> None:
     log.warning("Pillow has no Raqm here (the library fribidi is missing): letters that join, as in Arabic, are drawn apart in pictures")
 
 
-def drawable(text: str, size: int) -> str:
+def replace_missing_letters(text: str, size: int) -> str:
     """`text` with letters that no font here holds replaced by what they are composed of: an accent is lost sooner than its letter."""
     font = font_for(text, size)
     held = {letter for letter in set(text) if letter.isascii() or _count_held(font, frozenset(letter))}

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw
 
 from captioner.box import Box
 from captioner.caption import WordMaps
-from captioner.maps.colours import Theme, heat_colours, theme_named
-from captioner.maps.lettering import shortened, width_of, write
+from captioner.maps.colours import Theme, find_theme, heat_colours
+from captioner.maps.lettering import shorten, width_of, write
 from captioner.maps.panels import FULL_SCALE
 from captioner.maps.sheet import percent
 
@@ -43,7 +43,7 @@ def alignment_matrix(maps: WordMaps, *, theme: str = "light") -> Image.Image:
     Colours are those of the contact sheet: from zero to the word's own highest weight, or to FULL_SCALE times a uniform map's
     weight where its map is flatter. Raises: ArgumentError, an unknown theme.
     """
-    colours = theme_named(theme)
+    colours = find_theme(theme)
     words, sentinel, probabilities = maps.words, maps.sentinel, maps.probabilities
     rows, cols = maps.alphas.shape[1:]
     table = _table(words, rows, cols, maps.box)
@@ -62,7 +62,7 @@ def alignment_matrix(maps: WordMaps, *, theme: str = "light") -> Image.Image:
         line = down + table.cell[1] - 7
         if sentinel is not None:
             write(canvas, (right, line), f"{sentinel[number]:.2f}", SMALL, colours.muted, "rs")
-        write(canvas, (table.left - SPACE, line), shortened(word, TEXT, table.left - SPACE - MARGIN), TEXT, colours.text, "rs")
+        write(canvas, (table.left - SPACE, line), shorten(word, TEXT, table.left - SPACE - MARGIN), TEXT, colours.text, "rs")
         if probabilities is not None:
             write(canvas, (right + extra, line), percent(probabilities[number]), SMALL, colours.muted, "rs")
     if sentinel is not None:

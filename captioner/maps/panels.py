@@ -9,7 +9,7 @@ from PIL import Image
 
 from captioner.box import Box, scaled_box
 from captioner.caption import WordMaps
-from captioner.maps.colours import Theme, heat_colours, theme_named
+from captioner.maps.colours import Theme, find_theme, heat_colours
 from captioner.maps.geometry import heat_maps, inside_box
 
 FULL_SCALE = 4.0
@@ -51,7 +51,7 @@ def resized_photo(image: Image.Image, size: Size, resampling: Image.Resampling) 
 def heat_panels(photo: Image.Image, alphas: Float[np.ndarray, "words rows cols"], box: Box, theme: str = "light") -> list[Image.Image]:
     """The photo under each map; `box` is in the photo's own pixels. Raises: ArgumentError, an unknown theme."""
     covered, tints = _blending_tables()
-    faded, outside = _faded_photo(photo, theme_named(theme), inside_box(box, photo.size))
+    faded, outside = _faded_photo(photo, find_theme(theme), inside_box(box, photo.size))
     group = max(GROUP_PIXELS // (photo.width * photo.height), 1)
     panels = []
     for first in range(0, len(alphas), group):

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 
 from captioner.box import Box
 from captioner.caption import WordMaps
-from captioner.maps.colours import Theme, heat_colours, theme_named
-from captioner.maps.lettering import direction, shortened, width_of, wrapped, write
+from captioner.maps.colours import Theme, find_theme, heat_colours
+from captioner.maps.lettering import direction, shorten, width_of, wrap, write
 from captioner.maps.panels import HeatPanels
 
 
@@ -66,7 +66,7 @@ def contact_sheet(
     or to FULL_SCALE times a uniform map's weight where the map is flatter; pixels outside the box are grey. Panels are
     `panel_width` pixels wide: wider for panoramas, narrower for tall photos. Raises: ArgumentError, an unknown theme.
     """
-    colours = theme_named(theme)
+    colours = find_theme(theme)
     numbers = {name: values for name in ("probabilities", "gate", "sentinel") if (values := getattr(maps, name)) is not None}
     text = " ".join(maps.words)
     notes = tuple(name for name in numbers if name != "probabilities")
@@ -135,7 +135,7 @@ def _layout(size: tuple[int, int], words: int, title: str, panel_width: int, not
 
     columns = min(range(min(2, words + 1), words + 2), key=shape)
     across = columns * (cell[0] + gap) - gap
-    heading = tuple(wrapped(title, title_size, across, 4)) if title else ()
+    heading = tuple(wrap(title, title_size, across, 4)) if title else ()
     return Layout(panel, cell, columns, math.ceil((words + 1) / columns), gap, margin, unit, heading, title_size, lines, mirrored)
 
 
@@ -163,10 +163,10 @@ def _draw_label(
         _draw_bar(canvas, (left, top + 31 * unit, right, top + 34 * unit), numbers["probabilities"], colours, layout.mirrored)
     while size > small and width_of(word, size) > width:
         size -= 1
-    write(canvas, (begin, top + 23 * unit), shortened(word, size, width), size, colours.text, anchor)
+    write(canvas, (begin, top + 23 * unit), shorten(word, size, width), size, colours.text, anchor)
     for line, names in enumerate(layout.notes):
         text = "   ".join(f"{name} {numbers[name]:.2f}" for name in names)
-        write(canvas, (begin, top + (51 + 18 * line) * unit), shortened(text, small, layout.cell[0]), small, colours.muted, anchor)
+        write(canvas, (begin, top + (51 + 18 * line) * unit), shorten(text, small, layout.cell[0]), small, colours.muted, anchor)
 
 
 def percent(share: float) -> str:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from captioner.caption import Caption
 from captioner.cli.references import References
-from captioner.cli.results import entry, line
+from captioner.cli.results import gallery_entry, json_line
 from captioner.metrics.scores import Scorer
 
 CAPTIONS = {3: ["a red ball", "the ball is red ."], 5: ["two dogs run", "dogs run on grass"], 7: ["a man sits"]}
@@ -49,7 +49,7 @@ def test_a_caption_has_the_scores_that_the_scorer_gives_it_among_all_references(
 
 def test_an_entry_of_the_gallery_has_all_that_is_known(references):
     one = caption(alternatives=[other()], head_alphas=np.full((3, 2, 2, 3), 1 / 6, np.float32))
-    made = entry("x/3.png", one, {"attention": one.alphas, "gradcam": one.alphas}, references)
+    made = gallery_entry("x/3.png", one, {"attention": one.alphas, "gradcam": one.alphas}, references)
     assert list(made.explanations) == ["attention", "gradcam", "head 1", "head 2"]
     assert list(made.scores) == ["CIDEr", "ROUGE-L", "log p", "score"]
     assert made.references == CAPTIONS[3]
@@ -60,4 +60,4 @@ def test_an_entry_of_the_gallery_has_all_that_is_known(references):
 def test_a_line_holds_an_alternative_without_its_arrays():
     whole = caption(alternatives=[other(), other(satisfied=False)])
     record = {"text": "a dog", "words": ["a", "dog"], "log_prob": -3.0, "score": -1.0}
-    assert json.loads(line("3.png", whole, {}))["alternatives"] == [record, {**record, "satisfied": False}]
+    assert json.loads(json_line("3.png", whole, {}))["alternatives"] == [record, {**record, "satisfied": False}]

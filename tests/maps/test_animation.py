@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from captioner.caption import WordMaps
-from captioner.maps.animation import FORMATS, animated, frames, write_animation
+from captioner.maps.animation import FORMATS, encode_animation, frames, write_animation
 from captioner.maps.colours import THEMES
 
 WORDS = ["a", "dog", "runs", "along", "the", "beach"]
@@ -36,7 +36,7 @@ def test_a_file_holds_one_frame_per_word_after_the_photo_and_repeats_for_ever(ki
 def test_frames_that_are_alike_are_kept_apart():
     picture = drawn()[0]
     for kind in FORMATS:
-        assert animated([picture, picture, drawn()[2]], kind)
+        assert encode_animation([picture, picture, drawn()[2]], kind)
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -62,8 +62,8 @@ def test_what_cannot_be_drawn_is_refused_by_name():
     with pytest.raises(ValueError, match="alphas"):
         WordMaps(Image.new("RGB", (9, 9)), WORDS[:2], ALPHAS, (0.0, 0.0, 9.0, 9.0))
     with pytest.raises(ValueError, match="mp4"):
-        animated(drawn(words=1), "mp4")
+        encode_animation(drawn(words=1), "mp4")
     with pytest.raises(ValueError, match="0 and"):
-        animated([], "gif")
+        encode_animation([], "gif")
     with pytest.raises(ValueError, match="longest_side"):
         frames(WordMaps(Image.new("RGB", (9, 9)), [], ALPHAS[:0], (0.0, 0.0, 9.0, 9.0)), longest_side=0)

@@ -152,7 +152,7 @@ def test_the_page_can_be_written_again_as_more_comes(tmp_path):
 @pytest.mark.parametrize(("size", "kept"), [((30, 20), (30, 20)), ((20, 100), (20, 40)), ((301, 10), (20, 10)), ((1, 1), (1, 1))])
 def test_a_thumbnail_shows_the_middle_of_a_very_long_picture(size, kept):
     picture = Image.linear_gradient("L").resize(size)
-    trimmed = gallery.trimmed(picture)
+    trimmed = gallery.crop_to_thumbnail(picture)
     assert trimmed.size == kept
     assert abs(np.asarray(trimmed).mean() - np.asarray(picture).mean()) < 2
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageFont
 from captioner.caption import WordMaps
 from captioner.maps import lettering
 from captioner.maps.animation import _place_words, frames
-from captioner.maps.lettering import direction, laid_out, width_of
+from captioner.maps.lettering import direction, order_letters, width_of
 from captioner.maps.matrix import alignment_matrix
 from captioner.maps.sheet import _layout, contact_sheet, file_name_part
 
@@ -67,9 +67,9 @@ def test_words_of_an_animation_are_set_from_right_to_left():
 def test_without_raqm_a_line_from_right_to_left_is_drawn_backwards_with_its_marks_behind_their_letters():
     plain = ImageFont.load_default(12)
     assert plain.layout_engine == ImageFont.Layout.BASIC
-    assert laid_out("a dog", plain) == ("a dog", {})
-    assert laid_out("אבג", plain) == ("גבא", {})
-    assert laid_out("שָׁלוֹם", plain)[0] == "םוֹלשָׁ"
+    assert order_letters("a dog", plain) == ("a dog", {})
+    assert order_letters("אבג", plain) == ("גבא", {})
+    assert order_letters("שָׁלוֹם", plain)[0] == "םוֹלשָׁ"
 
 
 def test_a_font_that_this_machine_has_is_found_by_its_letters_and_damaged_files_are_passed_over(tmp_path, monkeypatch):

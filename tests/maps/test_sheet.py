@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from captioner.caption import WordMaps
-from captioner.maps.lettering import drawable, shortened, width_of, wrapped
+from captioner.maps.lettering import replace_missing_letters, shorten, width_of, wrap
 from captioner.maps.panels import colour_steps, heat_panels
 from captioner.maps.sheet import _layout, contact_sheet, file_name_part, percent, word_images
 
@@ -100,9 +100,9 @@ def test_percentages_neither_lie_nor_vanish():
 
 def test_text_fits_the_room_it_is_given():
     text = "a man riding a motorcycle down a dirt road"
-    assert width_of(shortened(text, 20, 150), 20) <= 150
-    lines = wrapped(text, 20, 150, 3)
+    assert width_of(shorten(text, 20, 150), 20) <= 150
+    lines = wrap(text, 20, 150, 3)
     assert len(lines) == 3
     assert all(width_of(line, 20) <= 150 for line in lines)
-    assert " ".join(wrapped(text, 20, 200, 9)) == text
-    assert drawable("plain", 20) == "plain"
+    assert " ".join(wrap(text, 20, 200, 9)) == text
+    assert replace_missing_letters("plain", 20) == "plain"
