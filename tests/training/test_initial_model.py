@@ -1,6 +1,4 @@
-"""The link to the newest run, and what `init=` carries over."""
-
-from pathlib import Path
+"""What `init=` carries over from a trained model."""
 
 import torch
 from kinds import lstm
@@ -11,19 +9,7 @@ from captioner.data.transforms import Transform
 from captioner.encoders.small import SmallConv
 from captioner.model import Captioner
 from captioner.training.initial_model import Carried, carry_over
-from captioner.training.writer import link_latest
 from captioner.vocabulary import Vocabulary
-
-
-def test_latest_leads_to_the_newest_run_and_replaces_no_real_folder(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        (tmp_path / "runs" / name).mkdir(parents=True)
-        link_latest(tmp_path / "latest", tmp_path / "runs" / name)
-        assert (tmp_path / "latest").resolve() == (tmp_path / "runs" / name).resolve()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "runs"]
-    (tmp_path / "runs" / "latest").mkdir()
-    link_latest(tmp_path / "runs" / "latest", tmp_path / "runs" / "one")
-    assert not (tmp_path / "runs" / "latest").is_symlink()
 
 
 def captioner(words: str) -> Captioner:
