@@ -36,6 +36,11 @@ class GroupedBatches:
             yield from with_shares(group)
 
 
+def ends_step(batch: Batch) -> bool:
+    """Whether an optimizer step follows the batch, which is the last of its group."""
+    return batch.shares is None or batch.shares.last
+
+
 def with_shares(group: Sequence[Batch]) -> list[Batch]:
     """The same batches, each with its shares of the group's numbers; the share of nothing is 0."""
     counts = [count_targets(batch) for batch in group]

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from captioner.errors import ArgumentError, InputError
 from captioner.progress import ProgressLog
 from captioner.records import Batch
+from captioner.training.accumulation import ends_step
 from captioner.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class ProgressDisplay(TQDMProgressBar):
 
     def on_train_epoch_start(self, trainer: Any, *_: Any) -> None:
         super().on_train_epoch_start(trainer, *_)
-        self._training = self._make_ticker(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}", trainer.num_training_batches)
+        self._training = self._make_log(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}", trainer.num_training_batches)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *arguments: Any) -> None:
         super().on_train_batch_end(trainer, pl_module, *arguments)
@@ -51,15 +52,15 @@ class ProgressDisplay(TQDMProgressBar):
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         batches = sum(map(int, trainer.num_val_batches))
-        self._validation = self._make_ticker(f"validation after epoch {trainer.current_epoch + 1}", batches)
+        self._validation = self._make_log(f"validation after epoch {trainer.current_epoch + 1}", batches)
 
     def on_validation_batch_end(self, trainer: Any, pl_module: Any, *arguments: Any, **options: Any) -> None:
         super().on_validation_batch_end(trainer, pl_module, *arguments, **options)
         if self._validation is not None:
             self._validation.step()
 
-    def _make_ticker(self, what: str, batches: float) -> ProgressLog | None:
-        """None on a terminal, where the bar is shown. The first ticker of a run reports soon."""
+    def _make_log(self, what: str, batches: float) -> ProgressLog | None:
+        """None on a terminal, where the bar is shown. The first one of a run logs its first line soon."""
         first, self._first = self._first, False
         return ProgressLog(what, int(batches), "batch", self.clock, not first) if self.logs_lines else None
 
@@ -92,8 +93,7 @@ class TrainingLog(Callback):
         words = int((batch.captions[..., 1:] != Vocabulary.pad).sum())
         self._words, self._seconds = self._words + words, self._seconds + now - self._batch_start
         self._batch_start = now
-        stepped = batch.shares is None or batch.shares.last
-        if stepped and (trainer.global_step % self.every == 0 or trainer.is_last_batch):
+        if ends_step(batch) and (trainer.global_step % self.every == 0 or trainer.is_last_batch):
             self._report(trainer, pl_module, float(outputs["mean"]), words)
 
     def _report(self, trainer: Trainer, module: Any, loss: float, words: int) -> None:

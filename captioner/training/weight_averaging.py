@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from captioner.errors import ArgumentError
+from captioner.records import Batch
+from captioner.training.accumulation import ends_step
 
 
 class WeightAverage(Callback):
@@ -35,15 +37,9 @@ class WeightAverage(Callback):
         self._average: dict[str, Tensor] = {}
         self._trained: dict[str, Tensor] | None = None
         """The weights in training, while the module holds the average."""
-        self._last_step = 0
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._last_step = trainer.global_step
-        self._average = {name: value.to(pl_module.device) for name, value in self._average.items()}
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step > self._last_step:  # else gradients were only accumulated
-            self._last_step = trainer.global_step
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        if ends_step(batch):
             self.update(pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -60,10 +56,10 @@ class WeightAverage(Callback):
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         for name, weight in _learning_tensors(module).items():
-            if name in self._average:
-                self._average[name].lerp_(weight.detach(), 1 - decay)
-            else:
-                self._average[name] = weight.detach().clone()
+            average = self._average.get(name)
+            self._average[name] = (
+                weight.detach().clone() if average is None else average.to(weight.device).lerp_(weight.detach(), 1 - decay)
+            )
 
     def use_average(self, module: nn.Module) -> None:
         """Put the average, if there is one, into the module."""
@@ -93,7 +89,7 @@ class WeightAverage(Callback):
             return
         if self.decay:
             self.steps = checkpoint["averaged_steps"]
-            self._average = {name: checkpoint["state_dict"][name].to(pl_module.device).clone() for name in trained}
+            self._average = {name: checkpoint["state_dict"][name].clone() for name in trained}
         pl_module.load_state_dict(trained, strict=False)
 
 
