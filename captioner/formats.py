@@ -11,6 +11,8 @@ VALUES = {"eval_mode": {"expect": "expectation", "peak": "argmax", "draw": "samp
 """Values of a key that an earlier format spells in another way."""
 TARGETS = {"captioner.data.files.CaptionFiles": "captioner.data.caption_files.CaptionFiles"}
 """Classes that an earlier format finds in another module."""
+DOT, BILINEAR = "captioner.attention.score.Dot", "captioner.attention.score.Bilinear"
+"""A dot product of two sizes, which an earlier format allows, has the matrix of a bilinear score."""
 
 
 def upgraded(config: Any, key: str = "") -> Any:
@@ -21,6 +23,8 @@ def upgraded(config: Any, key: str = "") -> Any:
     """
     if isinstance(config, Mapping):
         renamed = {KEYS.get(str(name), str(name)): value for name, value in config.items()}
+        if renamed.get("_target_") == DOT and renamed.get("features") != renamed.get("hidden_size"):
+            renamed["_target_"] = BILINEAR
         return {name: upgraded(value, name) for name, value in renamed.items()}
     if isinstance(config, list):
         return [upgraded(item) for item in config]

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from captioner import bundle
-from captioner.attention.readout import Readout
+from captioner.attention.readout import HardReadout
 from captioner.box import Box
 from captioner.build import build
 from captioner.captioning import BaseCaptioner, Start, TeacherForced
@@ -104,7 +104,7 @@ class Captioner(BaseCaptioner, nn.Module):
     @property
     def sampling_readouts(self) -> list[Any]:
         """The readouts that sample regions; there are none where attention is soft."""
-        return [part for part in self.modules() if isinstance(part, Readout) and hasattr(part, "eval_mode")]
+        return [part for part in self.modules() if isinstance(part, HardReadout)]
 
     def save(self, folder: str | Path, card: str = "") -> None:
         """Write a self-contained model folder, whole or not at all; it does not name the source of the trunk's first weights."""

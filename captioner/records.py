@@ -16,7 +16,7 @@ from captioner.errors import ArgumentError
 
 
 class AttentionMode(IntEnum):
-    """How a query looks: SAMPLE as its readout does, EXPECTATION by expectation, ARGMAX at the highest region."""
+    """How a query looks: SAMPLE as its readout does, EXPECTATION by expectation, ARGMAX at the region of the highest alpha."""
 
     SAMPLE = 0
     EXPECTATION = 1
@@ -28,7 +28,7 @@ class Regions(NamedTuple):
 
     features: Float[Tensor, "images regions features"]
     cells: Float[Tensor, "regions 2"]
-    """(row, column) of each region, in grid cells from zero."""
+    """(row, column) of each region, in grid cells, counted from zero."""
     mask: Bool[Tensor, "images regions"] | None = None
     """True where a region may be looked at; None where all may."""
 
@@ -43,7 +43,7 @@ class Regions(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What belongs to an image: computed once, never repeated for its queries."""
+    """What belongs to an image: computed once per image, never repeated for its queries."""
 
     keys: Float[Tensor, "images regions keys"]
     values: Float[Tensor, "images regions features"]
@@ -55,28 +55,28 @@ class AttentionHistory(NamedTuple):
     """What belongs to a query: where it has looked so far."""
 
     alphas: Float[Tensor, "images queries regions"]
-    """The last look's weights; zeros before the first."""
+    """The weights of the last look; zeros before the first."""
     cumulative: Float[Tensor, "images queries regions"]
-    """The sum of all weights so far."""
+    """The sum of the weights of all looks so far."""
     step: Int[Tensor, "images queries"]
-    """How many looks were taken."""
+    """The number of looks so far."""
     mode: Int[Tensor, "images queries"]
-    """SAMPLE, EXPECTATION or ARGMAX, a row of its own: the paper's coin and the self-critical baseline alike."""
+    """An AttentionMode per query: the paper's coin and the self-critical baseline alike."""
 
 
 class Glimpse(NamedTuple):
-    """One look: what came back, and the distribution before any draw."""
+    """What one look gives; alphas are the distribution before any draw."""
 
     context: Float[Tensor, "images queries features"]
     alphas: Float[Tensor, "images queries regions"]
     head_alphas: Float[Tensor, "images queries heads regions"] | None
     sentinel: Float[Tensor, "images queries"] | None
     log_prob: Float[Tensor, "images queries"]
-    """Of what was drawn; zero for an expectation, so the REINFORCE term vanishes by itself."""
+    """Of what was drawn; zero for an expectation, so that the REINFORCE term vanishes by itself."""
 
 
 class StepRecord(NamedTuple):
-    """What a decoder keeps of a step for the reader; search backtracks it, sheets and arrays show it.
+    """What a step leaves for the reader; search backtracks it, sheets and arrays show it.
 
     From a step the leaves begin (images queries ...); from a rollout (images captions steps ...), zero at padding.
     """
@@ -97,12 +97,12 @@ class Step(NamedTuple):
 
 
 class Rollout(NamedTuple):
-    """Given captions run through a decoder: entry t belongs to predicting `captions[..., t + 1]`."""
+    """The results of given captions in a decoder: entry t belongs to the prediction of `captions[..., t + 1]`."""
 
     log_probs: Float[Tensor, "images captions steps"]
-    """log p of each given word (with `<end>`); zero at padding."""
+    """log p of each given word (`<end>` included); zero at padding."""
     mean_log_probs: Float[Tensor, "images captions steps"]
-    """Mean of log p over the vocabulary, for label smoothing; zero at padding."""
+    """The mean of log p over the vocabulary, for label smoothing; zero at padding."""
     mask: Bool[Tensor, "images captions steps"]
     """True where a word was predicted."""
     mode: Int[Tensor, "images captions"]
@@ -110,7 +110,7 @@ class Rollout(NamedTuple):
 
 
 class BoxTargets(NamedTuple):
-    """Where words that name objects should look: a row a box; a word with several boxes may look into any of them."""
+    """Where words that name objects should look, one row per box; a word with several boxes may look into any of them."""
 
     words: Int[Tensor, "boxes 3"]
     """(image, caption, step) of the word: step t is of `captions[..., t + 1]`, and of a rollout's entry t."""
@@ -118,29 +118,29 @@ class BoxTargets(NamedTuple):
     """(left, top, right, bottom) as shares of what the model sees; part of it may lie outside."""
 
 
-class Shares(NamedTuple):
-    """What a batch has of the group of batches whose gradients are accumulated, as shares in [0, 1] of the group's numbers."""
+class AccumulationShares(NamedTuple):
+    """What part of a group of batches, whose gradients are accumulated, is in this batch: shares in [0, 1] of the group's counts."""
 
     words: float
     captions: float
     box_targets: float
-    """Words that a box in sight belongs to."""
+    """Words with a box that the model sees."""
     last: bool
-    """Whether the group's step follows."""
+    """Whether this batch is the last of its group, which the optimizer's step follows."""
 
 
 class Batch(NamedTuple):
-    """`captions` hold `<start> w1 ... wn <end> <pad> ...`; a row of nothing but `<pad>` is no caption."""
+    """`captions` hold `<start> w1 ... wn <end> <pad> ...`; a row of `<pad>` alone is no caption."""
 
     images: Float[Tensor, "images 3 height width"] | Regions
-    """Prepared pixels, or regions computed beforehand (frozen trunks)."""
+    """Prepared pixels, or regions computed beforehand (by frozen trunks)."""
     captions: Int[Tensor, "images captions words"]
     indices: Int[Tensor, " images"]
-    """Which images of their data set: ids are of any size, or strings, and stay there."""
+    """The positions of the images in their data set; their ids have any size, or are strings, and stay there."""
     box_targets: BoxTargets | None = None
-    """None where nobody asked for them."""
-    shares: Shares | None = None
-    """None where every batch has a step of its own."""
+    """None where no objective needs them."""
+    accumulation_shares: AccumulationShares | None = None
+    """None where a step of the optimizer follows every batch."""
 
 
 Record = TypeVar("Record")
@@ -169,7 +169,7 @@ def _walk(function: Callable[[Tensor], Tensor], record: Any, all_cells: bool) ->
 
 
 def stack_records(records: list[Record], dim: int) -> Record:
-    """Stack like records leaf by leaf along a new axis `dim`."""
+    """Stack records of the same kind, leaf by leaf, along a new axis `dim`."""
     first = records[0]
     if first is None:
         return None  # type: ignore[return-value]

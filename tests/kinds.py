@@ -27,6 +27,8 @@ def part(group: str, kind: str, **changes: Any) -> dict[str, Any]:
     config = {key: SIZES.get(value, value) if isinstance(value, str) else value for key, value in config.items()}
     if "attention_size" in config:
         config["attention_size"] = 5
+    if (group, kind) == ("attention/score", "dot"):  # which needs regions of the query's size
+        config["features"] = config["hidden_size"]
     return {**config, **changes}
 
 
@@ -43,7 +45,8 @@ def attention(
 ) -> dict[str, Any]:
     rooms = {"score": score, "locality": locality, "distribution": distribution, "readout": readout}
     parts = {room: part(f"attention/{room}", kind) for room, kind in rooms.items()}
-    return {"_target_": "captioner.attention.attention.Attention", "features": 7, **parts, **changes}
+    features = parts["score"]["features"]
+    return {"_target_": "captioner.attention.attention.Attention", "features": features, **parts, **changes}
 
 
 SMALL = {"embedding_size": 4, "hidden_size": 6, "heads": 2, "feedforward_size": 5, "layers": 2, "kernel_size": 3}
@@ -56,7 +59,10 @@ def decoder(kind: str, vocabulary_size: int = 11, **changes: Any) -> Any:
     rooms = {key: changes.pop(key) for key in chosen if key in changes}
     config = part("decoder", kind)
     small = {key: SMALL.get(key, value) for key, value in config.items()}
-    return build({**small, "attention": attention(**rooms), **changes}, vocabulary_size=vocabulary_size)
+    attention_config = changes.pop("attention", attention(**rooms))
+    if "features" in small:
+        small["features"] = attention_config["features"]
+    return build({**small, "attention": attention_config, **changes}, vocabulary_size=vocabulary_size)
 
 
 def whole(kind: str) -> dict[str, Any]:

@@ -285,7 +285,7 @@ def test_a_configuration_becomes_the_object_with_late_arguments_winning() -> Non
     assert encoder.features == 17
 
 
-SCORE = {"_target_": "captioner.attention.score.Dot", "hidden_size": 5, "features": 7}
+SCORE = {"_target_": "captioner.attention.score.Dot", "hidden_size": 7, "features": 7}
 
 
 def attending(**parts: Any) -> dict[str, Any]:

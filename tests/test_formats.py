@@ -35,3 +35,9 @@ def test_a_configuration_of_this_format_stays_as_it_is(tmp_path: Path) -> None:
     for folder in FOLDERS:
         config = Captioner.load(folder).config
         assert upgraded(config) == config
+
+
+def test_a_dot_product_of_two_sizes_is_the_bilinear_score_that_it_was() -> None:
+    score = {"_target_": "captioner.attention.score.Dot", "features": 7, "hidden_size": 6, "heads": 1}
+    assert upgraded({"decoder": {"score": score}}) == {"decoder": {"score": {**score, "_target_": "captioner.attention.score.Bilinear"}}}
+    assert upgraded({**score, "features": 6}) == {**score, "features": 6}

@@ -19,17 +19,21 @@ class Attention(nn.Module):
         alphas  = distribution(scores)            >= 0, sum to one over regions (with the sentinel, where there is one)
         context = sum_i w_i v_i,  w = readout(alphas)      soft: w = alphas; hard: w is one draw
 
-    `context_size` projects the values once an image, before they are weighed (None: the regions themselves, as in the paper).
-    Source: Xu et al. 2015, sec. 3.1.2 and 4; there the score is additive, the locality nothing, and the query the LSTM's state
-    one step back (which state is asked is the decoder's choice: Luong's and Lu's decoders ask with the current one).
+    The values v_i are the regions a_i themselves, as in the paper, or where `context_size` is a
+    number their projections to that size, computed once per image.
+    Source: Xu et al. 2015, sec. 3.1.2 and 4. There the score is additive, there is no locality, and
+    the query is the LSTM's state one step back. The decoder chooses the query: the decoders of Luong
+    and of Lu use the current state.
 
-    Where the score has several heads the values are split as the keys are, each head reads its part, and the contexts are put side by
-    side and projected (Vaswani et al. 2017, sec. 3.2.2). All heads share one locality, and the history follows their mean.
+    Where the score has several heads, the values are split as the keys are, each head weighs its
+    part, and the contexts are joined and projected (Vaswani et al. 2017, sec. 3.2.2). All heads have
+    the same locality, and the history holds the mean of their alphas.
 
-    With `sentinel_size` there is one thing more to look at: a vector that the decoder hands over at every step, projected to the size of a
-    region and from there on treated as one. Source: Lu et al. 2017, eqs. 11 and 12; departures: there its value is the vector
-    itself, and its score has a matrix of its own in the place of the regions'. Masks and localities do not act on it.
-    Raises: ValueError, a size not positive, `context_size` (or `features`) that the heads do not divide.
+    With `sentinel_size` the decoder gives a vector of that size, the sentinel, at every step. It is
+    projected to the size of a region and treated as one more region; masks and localities do not
+    act on it. Source: Lu et al. 2017, eqs. 11 and 12; departures: there its value is the vector
+    itself, and its score has its own matrix in the place of the regions' matrix.
+    Raises: ArgumentError, a size not positive, `context_size` (or `features`) that the heads do not divide.
     """
 
     def __init__(
@@ -58,18 +62,22 @@ class Attention(nn.Module):
         self.output = nn.Linear(self.context_size, self.context_size) if score.heads > 1 else nn.Identity()
         self.sentinel = nn.Linear(sentinel_size, features) if sentinel_size else None
 
-    def remember(self, regions: Regions) -> Memory:
-        """What is computed once an image. Raises: ValueError, an image without a region that may be looked at."""
+    def build_memory(self, regions: Regions) -> Memory:
+        """Keys and values, computed once per image. Raises: ValueError, an image whose mask allows no region."""
         if regions.mask is not None and not bool(regions.mask.any(-1).all()):
             raise ValueError("an image's mask allows no region: there is nothing to look at")
         return Memory(self.score.keys(regions.features), self.value(regions.features), regions.cells, regions.mask)
 
-    def begin(self, memory: Memory, queries: int) -> AttentionHistory:
+    def initial_history(self, memory: Memory, queries: int) -> AttentionHistory:
         """The history of queries that have not looked yet."""
         images, regions, _ = memory.values.shape
-        nothing = memory.values.new_zeros(images, queries, regions)
-        step = torch.zeros(images, queries, dtype=torch.long, device=nothing.device)
-        return AttentionHistory(nothing, nothing, step, torch.full_like(step, AttentionMode.SAMPLE))
+        alphas = memory.values.new_zeros(images, queries, regions)
+        step = torch.zeros(images, queries, dtype=torch.long, device=alphas.device)
+        return AttentionHistory(alphas, alphas, step, torch.full_like(step, AttentionMode.SAMPLE))
+
+    def update_history(self, history: AttentionHistory, glimpse: Glimpse) -> AttentionHistory:
+        """The history after one look more."""
+        return AttentionHistory(glimpse.alphas, history.cumulative + glimpse.alphas, history.step + 1, history.mode)
 
     def forward(
         self,
@@ -79,43 +87,41 @@ class Attention(nn.Module):
         sentinel: Float[Tensor, "images queries state"] | None = None,
     ) -> Glimpse:
         if (sentinel is None) != (self.sentinel is None):
-            raise ValueError(f"sentinel_size is {self.sentinel_size}, and a sentinel was {'not ' if sentinel is None else ''}handed over")
+            raise ArgumentError("sentinel_size", f"is {self.sentinel_size}, and a sentinel was {'not ' if sentinel is None else ''}given")
+        # (images queries heads regions)
         scores = self.score(queries, memory.keys) + self.locality(queries, memory.cells, history)[:, :, None]
         if memory.mask is not None:
             scores = scores.masked_fill(~memory.mask[:, None, None], -torch.inf)
-        besides = None if self.sentinel is None else self.sentinel(sentinel)
-        if besides is not None:
-            scores = torch.cat([scores, self.answer(queries, besides)], -1)
+        if self.sentinel is not None:
+            sentinel = self.sentinel(sentinel)  # (images queries features)
+            scores = torch.cat([scores, self.sentinel_scores(queries, sentinel)], -1)  # (images queries heads regions+1)
         alphas = self.distribution(scores)
         weights, log_prob = self.readout(alphas, history.mode)
-        seen, unseen = alphas.tensor_split([memory.cells.shape[0]], -1)
-        weights, shares = weights.tensor_split([memory.cells.shape[0]], -1)
-        context = blend(weights, memory.values)
-        if besides is not None:
-            context = context + (shares * self.value(besides).unflatten(-1, (self.score.heads, -1))).flatten(2)
+        regions = len(memory.cells)
+        context = weighted_sums(weights[..., :regions], memory.values)
+        if sentinel is not None:
+            value = self.value(sentinel).unflatten(-1, (self.score.heads, -1))  # (images queries heads units)
+            context = context + (weights[..., regions:] * value).flatten(2)
+        head_alphas, sentinel_alpha = alphas[..., :regions], alphas[..., regions:]
         return Glimpse(
             self.output(context),
-            seen.mean(2),
-            seen if self.score.heads > 1 else None,
-            unseen.mean(2).squeeze(-1) if besides is not None else None,
+            head_alphas.mean(2),
+            head_alphas if self.score.heads > 1 else None,
+            sentinel_alpha.mean(2).squeeze(-1) if sentinel is not None else None,
             log_prob,
         )
 
-    def answer(
-        self, queries: Float[Tensor, "images queries hidden"], besides: Float[Tensor, "images queries features"]
+    def sentinel_scores(
+        self, queries: Float[Tensor, "images queries hidden"], sentinel: Float[Tensor, "images queries features"]
     ) -> Float[Tensor, "images queries heads 1"]:
-        """The score of each query with something of its own, which is of a region's size."""
-        keys = self.score.keys(besides.flatten(0, 1)[:, None])
+        """The score of each query with its sentinel, as of an image that has this one region."""
+        keys = self.score.keys(sentinel.flatten(0, 1)[:, None])  # (images*queries 1 keys)
         return self.score(queries.flatten(0, 1)[:, None], keys).view(*queries.shape[:2], self.score.heads, 1)
 
-    def follow(self, history: AttentionHistory, glimpse: Glimpse) -> AttentionHistory:
-        """The history after a look."""
-        return AttentionHistory(glimpse.alphas, history.cumulative + glimpse.alphas, history.step + 1, history.mode)
 
-
-def blend(
+def weighted_sums(
     weights: Float[Tensor, "images queries heads regions"], values: Float[Tensor, "images regions features"]
 ) -> Float[Tensor, "images queries features"]:
-    """The weighted sum of values, each head its part of them, side by side; with one head nothing is copied."""
-    parts = values.unflatten(-1, (weights.shape[2], -1)).transpose(1, 2)
+    """The sum of weighted values, each head on its part of them; with one head nothing is copied."""
+    parts = values.unflatten(-1, (weights.shape[2], -1)).transpose(1, 2)  # (images heads regions units)
     return (weights.to(values.dtype).transpose(1, 2) @ parts).transpose(1, 2).flatten(2)

@@ -1,4 +1,4 @@
-"""The top-down decoder: one LSTM looks, another speaks."""
+"""The top-down decoder: one LSTM looks, another predicts the word."""
 
 from typing import NamedTuple
 
@@ -7,38 +7,41 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from captioner.attention.attention import Attention
-from captioner.decoders.decoder import check_choices, last_layers, mean_region
-from captioner.decoders.recurrent import Kept, RecurrentDecoder, Shares, lstm_cell, sentinel_layers
+from captioner.decoders.decoder import check_sizes, mean_features, output_layers
+from captioner.decoders.lstm import lstm_cell
+from captioner.decoders.recurrent import RecurrentDecoder, StepOutputs, WordProjections, reset_embedding, reset_gates, sentinel_layers
 from captioner.records import AttentionHistory, Memory, Regions, StepRecord
 
 
 class TopDownMemory(NamedTuple):
     regions: Memory
-    gates: Float[Tensor, "images gates"]
-    """The mean region's share of the attention LSTM's gates."""
+    mean_gates: Float[Tensor, "images gates"]
+    """The mean region's part of the gates of the attention LSTM."""
 
 
 class TopDownState(NamedTuple):
-    looking: Float[Tensor, "images queries hidden"]
-    looking_cell: Float[Tensor, "images queries hidden"]
-    speaking: Float[Tensor, "images queries hidden"]
-    speaking_cell: Float[Tensor, "images queries hidden"]
+    attention_hidden: Float[Tensor, "images queries hidden"]
+    attention_cell: Float[Tensor, "images queries hidden"]
+    language_hidden: Float[Tensor, "images queries hidden"]
+    language_cell: Float[Tensor, "images queries hidden"]
     history: AttentionHistory
 
 
 class TopDownDecoder(RecurrentDecoder):
-    """Two LSTMs, the first asks where to look, the second says the word.
+    """Two LSTMs: the attention LSTM (h1, c1) asks where to look, the language LSTM (h2, c2) predicts the word.
 
         h1_t, c1_t = LSTM_1([h2_{t-1}; mean_i a_i; E y_{t-1}], h1_{t-1}, c1_{t-1})
         z_t        = attention(h1_t, a)
         h2_t, c2_t = LSTM_2([z_t; h1_t], h2_{t-1}, c2_{t-1})
         p(y_t)     = softmax(L_o dropout(h2_t))
 
-    Both start from zeros. Where attention has a sentinel, s_t = sigmoid(W_x [h2_{t-1}; E y_{t-1}] + W_h h1_{t-1}) * tanh(c1_t), as Lu et
-    al. 2017, eqs. 9 and 10, make it of their one LSTM. `tie`: L_o is a layer to the embedding's size and the embedding itself.
-    Source: Anderson et al. 2018, sec. 3.2 (eqs. 1 to 7). Departures: regions are those of a grid and not of detected objects; any attention
-    in the place of the additive one; dropout, on embeddings and before the output; the start from zeros, of which the paper says nothing.
-    Raises: ValueError, a size not positive, a dropout outside [0, 1), a sentinel of another size.
+    Both start from zeros. Where attention has a sentinel, it is made as in Lu et al. 2017, eqs. 9 and
+    10: s_t = sigmoid(W_x [h2_{t-1}; E y_{t-1}] + W_h h1_{t-1}) * tanh(c1_t).
+    `tie`: L_o is a layer to the embedding's size and the embedding itself.
+    Source: Anderson et al. 2018, sec. 3.2 (eqs. 1 to 7). Departures: regions are those of a grid and
+    not of detected objects; any attention in the place of the additive one; dropout, on embeddings
+    and before the output; the start from zeros, of which the paper says nothing.
+    Raises: ArgumentError, a size not positive, a dropout outside [0, 1), a sentinel of another size.
     """
 
     def __init__(
@@ -52,9 +55,8 @@ class TopDownDecoder(RecurrentDecoder):
         tie: bool = False,
     ) -> None:
         super().__init__()
-        check_choices(dropout, vocabulary_size=vocabulary_size, embedding_size=embedding_size, hidden_size=hidden_size)
-        self.vocabulary_size, self.hidden_size = vocabulary_size, hidden_size
-        self.attention = attention
+        check_sizes(dropout, vocabulary_size=vocabulary_size, embedding_size=embedding_size, hidden_size=hidden_size)
+        self.attention, self.hidden_size = attention, hidden_size
         self.embedding = nn.Embedding(vocabulary_size, embedding_size, padding_idx=0)
         self.word_gates = nn.Linear(embedding_size, 4 * hidden_size)
         self.mean_gates = nn.Linear(features, 4 * hidden_size, bias=False)
@@ -63,42 +65,40 @@ class TopDownDecoder(RecurrentDecoder):
         self.word_sentinel, self.state_sentinel = sentinel_layers(attention, embedding_size, 2 * hidden_size, hidden_size)
         self.drop = nn.Dropout(dropout)
         self.reset_parameters()
-        self.narrow, self.output = last_layers(hidden_size, self.embedding, tie)
+        self.narrow, self.output = output_layers(hidden_size, self.embedding, tie)
 
     def reset_parameters(self) -> None:
-        """Embeddings small, recurrent matrices orthogonal, forget gates open (bias one)."""
-        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
-        nn.init.zeros_(self.embedding.weight[0].detach())
+        reset_embedding(self.embedding)
         for layer, biased in ((self.looking_gates, self.word_gates), (self.speaking_gates, self.speaking_gates)):
-            for gate in layer.weight.detach()[:, : self.hidden_size].chunk(4):
-                nn.init.orthogonal_(gate)
-            nn.init.zeros_(biased.bias)
-            nn.init.ones_(biased.bias.detach().chunk(4)[1])
+            reset_gates(layer, biased, 4, open_gates=(1,))
 
     def start(self, regions: Regions) -> tuple[TopDownMemory, TopDownState]:
-        memory = self.attention.remember(regions)
-        nothing = regions.features.new_zeros(regions.features.shape[0], 1, self.hidden_size)
-        state = TopDownState(nothing, nothing, nothing, nothing, self.attention.begin(memory, 1))
-        return TopDownMemory(memory, self.mean_gates(mean_region(regions))), state
+        memory = self.attention.build_memory(regions)
+        zeros = regions.features.new_zeros(regions.features.shape[0], 1, self.hidden_size)
+        state = TopDownState(zeros, zeros, zeros, zeros, self.attention.initial_history(memory, 1))
+        return TopDownMemory(memory, self.mean_gates(mean_features(regions))), state
 
-    def shares(self, embedded: Float[Tensor, "*lead embedding"]) -> Shares:
-        """Of the attention LSTM's gates, and of the sentinel's gate."""
+    def word_projections(self, embedded: Float[Tensor, "*lead embedding"]) -> WordProjections:
+        """Parts of the gates of the attention LSTM, and of the sentinel's gate."""
         return self.word_gates(embedded), None if self.word_sentinel is None else self.word_sentinel(embedded)
 
-    def look(self, memory: TopDownMemory, state: TopDownState, shares: Shares) -> tuple[TopDownState, StepRecord, Kept]:
-        gates, watched = shares
-        assert gates is not None
-        before = torch.cat([state.looking, state.speaking], -1)
-        looking, looking_cell = lstm_cell(gates + memory.gates[:, None] + self.looking_gates(before), state.looking_cell)
+    def recurrent_step(
+        self, memory: TopDownMemory, state: TopDownState, projections: WordProjections
+    ) -> tuple[TopDownState, StepRecord, StepOutputs]:
+        word_gates, word_sentinel = projections
+        assert word_gates is not None
+        before = torch.cat([state.attention_hidden, state.language_hidden], -1)  # [h1_{t-1}; h2_{t-1}]
+        h1, c1 = lstm_cell(word_gates + memory.mean_gates[:, None] + self.looking_gates(before), state.attention_cell)
         sentinel = None
         if self.state_sentinel is not None:
-            sentinel = torch.sigmoid(watched + self.state_sentinel(before)) * torch.tanh(looking_cell)
-        glimpse = self.attention(looking, memory.regions, state.history, sentinel)
-        seen = torch.cat([state.speaking, looking, glimpse.context], -1)
-        speaking, speaking_cell = lstm_cell(self.speaking_gates(seen), state.speaking_cell)
-        history = self.attention.follow(state.history, glimpse)
+            sentinel = torch.sigmoid(word_sentinel + self.state_sentinel(before)) * torch.tanh(c1)
+        glimpse = self.attention(h1, memory.regions, state.history, sentinel)
+        inputs = torch.cat([state.language_hidden, h1, glimpse.context], -1)
+        h2, c2 = lstm_cell(self.speaking_gates(inputs), state.language_cell)
         record = StepRecord(glimpse.alphas, glimpse.log_prob, None, glimpse.sentinel, glimpse.head_alphas)
-        return TopDownState(looking, looking_cell, speaking, speaking_cell, history), record, (speaking,)
+        return TopDownState(h1, c1, h2, c2, self.attention.update_history(state.history, glimpse)), record, (h2,)
 
-    def deep(self, embedded: Float[Tensor, "*lead embedding"], *kept: Float[Tensor, "*lead _"]) -> Float[Tensor, "*lead hidden"]:
-        return self.narrow(self.drop(kept[0]))
+    def output_features(
+        self, embedded: Float[Tensor, "*lead embedding"], *outputs: Float[Tensor, "*lead _"]
+    ) -> Float[Tensor, "*lead hidden"]:
+        return self.narrow(self.drop(outputs[0]))

@@ -1,4 +1,4 @@
-"""What a reward is held against: the lower the variance of the difference, the less noise in the gradient of REINFORCE."""
+"""What a reward is compared with: the lower the variance of the difference, the less noise in the gradient of REINFORCE."""
 
 from abc import ABC, abstractmethod
 
@@ -8,35 +8,34 @@ from torch import Tensor, nn
 
 from captioner.errors import ArgumentError
 
+Rewards = Float[Tensor, "images captions samples words"]
+"""Of the draw at each word: of all words of its caption, or of those from it on (see `Reinforce`). In nats per word."""
+Sampled = Bool[Tensor, "images captions samples"]
+ArgmaxLogProbs = Float[Tensor, "images captions words"]
+
 
 class Baseline(nn.Module, ABC):
-    """A guess at a reward that does not look at the draw which earned it, so that the gradient stays unbiased. In nats a word."""
+    """An estimate of a reward that does not use the draw which earned it, so that the gradient stays unbiased. In nats per word."""
 
     needs_argmax = False
     minimum_samples = 1
     """Of each caption."""
 
     @abstractmethod
-    def forward(
-        self,
-        rewards: Float[Tensor, "images captions samples words"],
-        sampled: Bool[Tensor, "images captions samples"],
-        argmax_log_probs: Float[Tensor, "images captions words"] | None,
-    ) -> Float[Tensor, "images captions samples words"]:
-        """Of the reward that each word's draw earned (all of a caption's alike, or of the words from it on: see `Reinforce`).
+    def forward(self, rewards: Rewards, sampled: Sampled, argmax_log_probs: ArgmaxLogProbs | None) -> Rewards:
+        """Only what is at `sampled` is read. No average moves here, but in `update`."""
 
-        Only what is at `sampled` is read. Moves nothing: `learn` does.
-        """
-
-    def learn(self, rewards: Float[Tensor, "images captions samples words"], sampled: Bool[Tensor, "images captions samples"]) -> None:
-        """Called in training after `forward` was read, where anything sampled."""
+    def update(self, rewards: Rewards, sampled: Sampled) -> None:
+        """Called in training after `forward`, where any caption sampled."""
 
 
 class MovingAverage(Baseline):
-    """b <- decay b + (1 - decay) mean reward of whole captions, read before it is updated; before the first update, the mean of the batch's
-    other rewards.
+    """A running mean of rewards, used before it is updated.
 
-    Source: Xu et al. 2015, sec. 4.1, where b is of whole captions; a departure: a word, so that a long caption is not worse than the
+        b <- decay b + (1 - decay) mean reward of whole captions
+
+    Before the first update it is the mean of the batch's other rewards. Source: Xu et al. 2015, sec.
+    4.1, where b is per caption; a departure: per word, so that a long caption is not worse than the
     baseline for its length alone. Raises: ArgumentError, decay outside [0, 1).
     """
 
@@ -51,17 +50,12 @@ class MovingAverage(Baseline):
         self.register_buffer("value", torch.zeros(()))
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
-    def forward(
-        self,
-        rewards: Float[Tensor, "images captions samples words"],
-        sampled: Bool[Tensor, "images captions samples"],
-        argmax_log_probs: Float[Tensor, "images captions words"] | None,
-    ) -> Float[Tensor, "images captions samples words"]:
+    def forward(self, rewards: Rewards, sampled: Sampled, argmax_log_probs: ArgmaxLogProbs | None) -> Rewards:
         whole = rewards[..., 0]
         others = mean_of_others(whole.flatten(), sampled.flatten()).view_as(whole)
         return torch.where(self.started, self.value.to(rewards.dtype), others)[..., None].expand_as(rewards)
 
-    def learn(self, rewards: Float[Tensor, "images captions samples words"], sampled: Bool[Tensor, "images captions samples"]) -> None:
+    def update(self, rewards: Rewards, sampled: Sampled) -> None:
         mean = rewards[..., 0][sampled].mean()
         self.value.copy_(torch.where(self.started, self.decay * self.value + (1 - self.decay) * mean, mean))
         self.started.fill_(True)
@@ -70,39 +64,30 @@ class MovingAverage(Baseline):
 class LeaveOneOut(Baseline):
     """b of a draw = mean reward of the other K - 1 samples of the same caption: it knows how hard image and caption are.
 
-    Source: Mnih and Rezende 2016, sec. 2.3 (there of the multi-sample bound); Kool et al. 2019. Costs K rows a caption in the decoder,
-    and one pass of the encoder.
+    Source: Mnih and Rezende 2016, sec. 2.3 (there of the multi-sample bound); Kool et al. 2019.
+    Costs K rows per caption in the decoder, and one pass of the encoder.
     """
 
     minimum_samples = 2
 
-    def forward(
-        self,
-        rewards: Float[Tensor, "images captions samples words"],
-        sampled: Bool[Tensor, "images captions samples"],
-        argmax_log_probs: Float[Tensor, "images captions words"] | None,
-    ) -> Float[Tensor, "images captions samples words"]:
-        each = rewards.transpose(-1, -2)
-        return mean_of_others(each, sampled[..., None, :].expand_as(each)).transpose(-1, -2)
+    def forward(self, rewards: Rewards, sampled: Sampled, argmax_log_probs: ArgmaxLogProbs | None) -> Rewards:
+        by_word = rewards.transpose(-1, -2)  # (images captions words samples)
+        return mean_of_others(by_word, sampled[..., None, :].expand_as(by_word)).transpose(-1, -2)
 
 
 class SelfCritical(Baseline):
-    """b = log p of the same caption when every look goes to the peak.
+    """b = log p of the same caption when every look goes to the highest alpha.
 
-    Source: Rennie et al. 2017, sec. 3, for words; here the samples are looks, the words are given. Dropout falls anew for that row, as it
-    does for every row (there it is evaluation without dropout). Costs one row more a caption that sampled, without a backward pass.
+    Source: Rennie et al. 2017, sec. 3, for words; here looks are sampled, and the words are given.
+    That row has its own dropout, as every row has (there it is evaluated without dropout).
+    Costs one row more per sampled caption, without a backward pass.
     """
 
     needs_argmax = True
 
-    def forward(
-        self,
-        rewards: Float[Tensor, "images captions samples words"],
-        sampled: Bool[Tensor, "images captions samples"],
-        argmax_log_probs: Float[Tensor, "images captions words"] | None,
-    ) -> Float[Tensor, "images captions samples words"]:
+    def forward(self, rewards: Rewards, sampled: Sampled, argmax_log_probs: ArgmaxLogProbs | None) -> Rewards:
         if argmax_log_probs is None:
-            raise ArgumentError("argmax_log_probs", "are needed: the log-likelihood of each word with every look at the peak")
+            raise ArgumentError("argmax_log_probs", "are needed: the log-likelihood of each word with every look at the highest alpha")
         return argmax_log_probs[:, :, None].expand_as(rewards)
 
 

@@ -3,23 +3,19 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from captioner.errors import ArgumentError
 from captioner.objectives.term import CollectedRollouts, Term
 from captioner.records import AttentionMode
 
 
 class Entropy(Term):
-    """-weight * the entropy, in nats, of the maps that captions sampled from, divided by all words: a bonus that keeps it exploring.
+    """-weight * the entropy, in nats, of the maps of sampled captions, divided by all words: a bonus that keeps sampling wide.
 
-    Captions that looked by expectation add nothing. Source: Xu et al. 2015, sec. 4.1, the last formula; a departure: a word, not a caption.
-    Raises: ArgumentError, weight negative.
+    Captions that looked by expectation add nothing. Source: Xu et al. 2015, sec. 4.1, the last
+    formula; a departure: per word, not per caption. Raises: ArgumentError, weight negative.
     """
 
     def __init__(self, weight: float = 0.01) -> None:
-        super().__init__()
-        if weight < 0:
-            raise ArgumentError("weight", f"must not be negative, not {weight}")
-        self.weight = weight
+        super().__init__(weight)
 
     def forward(self, collected: CollectedRollouts) -> Float[Tensor, ""]:
         rollout = collected.rollout

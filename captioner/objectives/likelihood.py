@@ -8,11 +8,14 @@ from captioner.objectives.term import CollectedRollouts, Term
 
 
 class Likelihood(Term):
-    """Negative log-likelihood a word, with label smoothing e: -mean_t [(1 - e) log p(y_t) + e mean_v log p(v)].
+    """The mean negative log-likelihood of a word, with label smoothing e.
 
-    In nats, averaged over all words of the batch with `<end>`. Source: Xu et al. 2015, eq. 14, first term; a departure: the mean over
-    words, where the paper has a caption's sum, beside which its other terms weigh less. Smoothing after Szegedy et al. 2016, sec. 7.
-    Raises: ArgumentError, smoothing outside [0, 1).
+        -mean_t [(1 - e) log p(y_t) + e mean_v log p(v)]
+
+    In nats, over all words of the batch, `<end>` included. Source: Xu et al. 2015, eq. 14, first
+    term; a departure: the mean over words, where the paper has the sum over a caption, beside which
+    its other terms weigh less. Smoothing: Szegedy et al. 2016, sec. 7.
+    Raises: ArgumentError, label_smoothing outside [0, 1).
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:

@@ -1,4 +1,4 @@
-"""What training asks for: rollouts of a captioner, and named terms whose sum is minimised."""
+"""What training minimises: the sum of named terms over rollouts of a captioner."""
 
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
@@ -9,38 +9,38 @@ from torch import Tensor, nn
 
 from captioner.errors import ArgumentError
 from captioner.objectives.term import CollectedRollouts, Term
-from captioner.records import AttentionMode, Batch, Regions, Rollout, Shares
+from captioner.records import AccumulationShares, AttentionMode, Batch, Regions, Rollout
 
 
 @runtime_checkable
-class CaptionerLike(Protocol):
-    """A captioner, as far as an objective knows it: what sees, and what says."""
+class CaptionerProtocol(Protocol):
+    """The part of a captioner that an objective uses."""
 
     @property
-    def decoder(self) -> "DecoderLike": ...
+    def decoder(self) -> "DecoderProtocol": ...
 
     def encode(self, images: Float[Tensor, "images 3 height width"] | Regions) -> Regions: ...
 
 
 @runtime_checkable
-class DecoderLike(Protocol):
+class DecoderProtocol(Protocol):
     def rollout(
         self, regions: Regions, captions: Int[Tensor, "images captions words"], mode: Int[Tensor, "images captions"]
     ) -> Rollout: ...
 
 
 class Objective(nn.Module):
-    """Terms over one rollout of the batch's captions, each caption `samples` times over; the encoder runs once.
+    """The sum of terms over one rollout of the batch's captions, `samples` rows per caption; the encoder runs once.
 
-    `expectation_probability` is the share of captions that look by expectation: the coin of Xu et al. 2015, sec. 4.1, where it falls
-    once for a batch and here, a departure, for each caption (all its samples alike). It decides nothing where the
-    readout is an expectation. In the first `expectation_batches` training batches (or groups of
-    batches, where gradients are accumulated) every caption looks by expectation, a departure too:
-    while the model knows neither regions nor words, a sample shows it ground more often than
-    objects, and its reward tells of words and not of looks.
-    Cost: the decoder runs `samples` rows a caption (one in the first batches), those by expectation among them; one more without gradient
-    for each caption that sampled where a term needs argmax_log_probs.
-    Raises: ValueError, no terms, a share outside [0, 1], fewer samples than a term needs, or expectation_batches negative.
+    `expectation_probability` is the share of captions that look by expectation: the coin of Xu et al.
+    2015, sec. 4.1, which is tossed once per batch there and, a departure, once per caption here (for
+    all its samples). It changes nothing where the readout is an expectation. In the first
+    `expectation_batches` training batches (or groups of batches, where gradients are accumulated)
+    every caption looks by expectation, a departure too: while the model knows neither regions nor
+    words, a sample shows it ground more often than objects, and its reward tells of words and not of looks.
+    Cost: the decoder runs `samples` rows per caption (one in the first batches), also for those by
+    expectation; and one row more without gradient for each sampled caption where a term needs argmax_log_probs.
+    Raises: ArgumentError, no terms, a share outside [0, 1], fewer samples than a term needs, or expectation_batches negative.
     """
 
     batches: Tensor
@@ -50,12 +50,12 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         if not terms:
-            raise ValueError("an objective needs at least one term")
+            raise ArgumentError("terms", "must hold at least one term")
         if not 0 <= expectation_probability <= 1:
             raise ArgumentError("expectation_probability", f"is a share of captions in [0, 1], not {expectation_probability}")
         least = max(term.minimum_samples for term in terms.values())
         if samples < least:
-            raise ArgumentError("samples", f"is a number of rows a caption and at least {least} for these terms, not {samples}")
+            raise ArgumentError("samples", f"is a number of rows per caption and at least {least} for these terms, not {samples}")
         if expectation_batches < 0:
             raise ArgumentError("expectation_batches", f"is a number of batches and not negative, not {expectation_batches}")
         self.terms = nn.ModuleDict(dict(terms))
@@ -64,17 +64,17 @@ class Objective(nn.Module):
         self.needs_argmax = any(term.needs_argmax for term in terms.values())
         self.needs_boxes = any(term.needs_boxes for term in terms.values())
 
-    def forward(self, captioner: CaptionerLike, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+    def forward(self, captioner: CaptionerProtocol, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Each term, by name. A batch without a single word is a ValueError."""
         return self.losses(self.collect(captioner, batch))
 
-    def collect(self, captioner: CaptionerLike, batch: Batch) -> CollectedRollouts:
+    def collect(self, captioner: CaptionerProtocol, batch: Batch) -> CollectedRollouts:
         """The rollouts that the terms need."""
         regions = captioner.encode(batch.images)
-        first = self.training and self.first
-        self.batches += self.training and (batch.shares is None or batch.shares.last)
-        samples, share = (1, 1.0) if first else (self.samples, self.expectation_probability)
-        coin = torch.rand(batch.captions.shape[:2], device=batch.captions.device) < share
+        first = self.training and self.in_first_batches
+        self.batches += self.training and (batch.accumulation_shares is None or batch.accumulation_shares.last)
+        samples, probability = (1, 1.0) if first else (self.samples, self.expectation_probability)
+        coin = torch.rand(batch.captions.shape[:2], device=batch.captions.device) < probability
         mode = torch.where(coin, AttentionMode.EXPECTATION, AttentionMode.SAMPLE).repeat_interleave(samples, 1)
         rollout = captioner.decoder.rollout(regions, batch.captions.repeat_interleave(samples, 1), mode)
         if not bool(rollout.mask.any()):
@@ -83,15 +83,15 @@ class Objective(nn.Module):
         return CollectedRollouts(rollout, samples, argmax_log_probs, batch.box_targets, regions.cells)
 
     @property
-    def first(self) -> bool:
-        """Whether the next training batch is one of those that all look by expectation."""
+    def in_first_batches(self) -> bool:
+        """Whether every caption of the next training batch looks by expectation."""
         return int(self.batches) < self.expectation_batches
 
     @torch.no_grad()
     def argmax_log_probs(
-        self, decoder: DecoderLike, regions: Regions, captions: Int[Tensor, "images captions words"]
+        self, decoder: DecoderProtocol, regions: Regions, captions: Int[Tensor, "images captions words"]
     ) -> Float[Tensor, "images captions steps"] | None:
-        """After the rollout with gradient: under autocast, weights that are first cast without one would keep none."""
+        """To be called after the rollout with gradient: under autocast, weights that are first cast without one would keep none."""
         if not self.needs_argmax or not bool(captions.any()):
             return None
         return decoder.rollout(regions, captions, torch.full_like(captions[..., 0], AttentionMode.ARGMAX)).log_probs
@@ -99,15 +99,14 @@ class Objective(nn.Module):
     def losses(self, collected: CollectedRollouts) -> dict[str, Float[Tensor, ""]]:
         return {name: term(collected) for name, term in self.terms.items()}
 
-    def shared(self, terms: Mapping[str, Float[Tensor, ""]], shares: Shares) -> Float[Tensor, ""]:
-        """What a batch adds to the objective of the group that its gradients are accumulated with."""
+    def accumulated_loss(self, terms: Mapping[str, Float[Tensor, ""]], shares: AccumulationShares) -> Float[Tensor, ""]:
+        """What a batch adds to the loss of the group of batches whose gradients are accumulated."""
         weights = {name: getattr(shares, str(term.mean_over)) for name, term in self.terms.items()}
         return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 
     def statistics(self, collected: CollectedRollouts) -> dict[str, Float[Tensor, ""]]:
-        """What the terms have to tell beside their values; to be called before `losses`, which may move averages."""
-        found: dict[str, Float[Tensor, ""]] = {}
+        """The statistics of all terms; to be called before `losses`, which may move averages."""
+        statistics: dict[str, Float[Tensor, ""]] = {}
         for term in self.terms.values():
-            assert isinstance(term, Term)
-            found |= term.statistics(collected)
-        return found
+            statistics |= term.statistics(collected)  # type: ignore[operator]
+        return statistics

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from captioner.records import Batch, BoxTargets, Shares
+from captioner.records import AccumulationShares, Batch, BoxTargets
 from captioner.vocabulary import Vocabulary
 
 
 class GroupedBatches:
-    """The loader's batches, each with its shares of the group whose gradients are accumulated (`Batch.shares`).
+    """The loader's batches, each with its shares of the group whose gradients are accumulated (`Batch.accumulation_shares`).
 
     A mean over the words of a group is the sum of its batches' means, each weighted by the batch's
     share of the words: the same number of images may have more or fewer words, and the last group of an
@@ -38,7 +38,7 @@ class GroupedBatches:
 
 def ends_step(batch: Batch) -> bool:
     """Whether an optimizer step follows the batch, which is the last of its group."""
-    return batch.shares is None or batch.shares.last
+    return batch.accumulation_shares is None or batch.accumulation_shares.last
 
 
 def with_shares(group: Sequence[Batch]) -> list[Batch]:
@@ -48,7 +48,8 @@ def with_shares(group: Sequence[Batch]) -> list[Batch]:
     batches = []
     for batch, row in zip(group, counts, strict=True):
         words, captions, box_targets = (count / total for count, total in zip(row, totals, strict=True))
-        batches.append(batch._replace(shares=Shares(words, captions, box_targets, last=batch is group[-1])))
+        shares = AccumulationShares(words, captions, box_targets, last=batch is group[-1])
+        batches.append(batch._replace(accumulation_shares=shares))
     return batches
 
 

@@ -85,7 +85,7 @@ class SamplingStart(Callback):
             log.warning("objective.expectation_batches=%d covers the whole run, %d batches: no region is ever sampled", first, batches)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
-        if self._done or pl_module.objective.first:
+        if self._done or pl_module.objective.in_first_batches:
             return
         self._done = True
         log.info("from step %d on regions are sampled; the best model is chosen again from here on", trainer.global_step + 1)

@@ -16,7 +16,7 @@ from captioner.captioning import DrawableCaption
 from captioner.metrics.metric import CorpusScores
 from captioner.model import Captioner
 from captioner.objectives.objective import Objective
-from captioner.records import Batch, Shares
+from captioner.records import AccumulationShares, Batch
 from captioner.search.hypotheses import Found
 from captioner.training.map_health import rollout_health
 
@@ -62,11 +62,13 @@ class CaptioningModule(LightningModule):
         loss = torch.stack(list(terms.values())).sum()
         self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=images)
         self.log("train/loss", loss, prog_bar=True, batch_size=images)
-        return {"loss": self.group_loss(terms, batch.shares, loss), "mean": loss.detach()}
+        return {"loss": self.group_loss(terms, batch.accumulation_shares, loss), "mean": loss.detach()}
 
-    def group_loss(self, terms: Mapping[str, Float[Tensor, ""]], shares: Shares | None, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    def group_loss(
+        self, terms: Mapping[str, Float[Tensor, ""]], shares: AccumulationShares | None, loss: Float[Tensor, ""]
+    ) -> Float[Tensor, ""]:
         """The batch's part of its group's loss. Lightning divides every loss by the size of a full group, so it is multiplied first."""
-        return loss if shares is None else self.objective.shared(terms, shares) * self.trainer.accumulate_grad_batches
+        return loss if shares is None else self.objective.accumulated_loss(terms, shares) * self.trainer.accumulate_grad_batches
 
     def is_logging_step(self) -> bool:
         """Whether this step's numbers are logged; statistics that cost time are computed only then."""

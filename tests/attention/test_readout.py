@@ -2,7 +2,7 @@ import pytest
 import torch
 from kinds import kinds, part
 
-from captioner.attention.readout import draw
+from captioner.attention.readout import sample_regions
 from captioner.build import build
 from captioner.records import AttentionMode
 
@@ -55,7 +55,7 @@ def test_regions_are_drawn_as_often_as_their_alphas_say(kind):
 def test_the_ends_of_the_uniform_number_draw_the_first_and_the_last_region_of_weight(monkeypatch, dtype, share, region):
     weights = torch.tensor([[0, 0, 0.5, 0, 0.5, 0], [0, 0, 0.1, 0, 0.1, 0]], dtype=dtype)
     monkeypatch.setattr(torch, "rand_like", lambda like: torch.full_like(like, share))
-    assert draw(weights).tolist() == [[region], [region]]
+    assert sample_regions(weights).tolist() == [[region], [region]]
 
 
 @pytest.mark.parametrize("kind", ["sample", "gumbel"])

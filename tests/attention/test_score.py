@@ -4,6 +4,8 @@ import pytest
 import torch
 from kinds import kinds, part
 
+from captioner.attention import score as score_room
+from captioner.attention.score import Additive
 from captioner.build import build
 
 
@@ -14,7 +16,6 @@ def additive(score, query, region, units):
 
 
 def dot(score, query, region, units):
-    region = region if len(region) == len(query) else score.key.weight @ region
     return sum(query[u] * region[u] for u in units)
 
 
@@ -24,14 +25,14 @@ def bilinear(score, query, region, units):
 
 
 def scaled_dot(score, query, region, units):
-    asked, key = score.query.weight @ query + score.query.bias, score.key.weight @ region + score.key.bias
-    return sum(asked[u] * key[u] for u in units) / len(units) ** 0.5
+    projected, key = score.query.weight @ query + score.query.bias, score.key.weight @ region + score.key.bias
+    return sum(projected[u] * key[u] for u in units) / len(units) ** 0.5
 
 
 def cosine(score, query, region, units):
-    asked, key = score.query.weight @ query, score.key.weight @ region
-    lengths = sum(asked[u] ** 2 for u in units) ** 0.5 * sum(key[u] ** 2 for u in units) ** 0.5
-    return score.log_scale.exp() * sum(asked[u] * key[u] for u in units) / lengths
+    projected, key = score.query.weight @ query, score.key.weight @ region
+    lengths = sum(projected[u] ** 2 for u in units) ** 0.5 * sum(key[u] ** 2 for u in units) ** 0.5
+    return score.log_scale.exp() * sum(projected[u] * key[u] for u in units) / lengths
 
 
 FORMULAS = {"additive": additive, "concat": additive, "dot": dot, "bilinear": bilinear, "scaled_dot": scaled_dot, "cosine": cosine}
@@ -47,7 +48,7 @@ def small(kind, **changes):
 def test_each_score_is_its_formula_in_every_head(kind, heads):
     torch.manual_seed(2)
     score = small(kind, heads=heads)
-    queries, features = torch.randn(2, 3, 6).double(), torch.randn(2, 5, 7).double()
+    queries, features = torch.randn(2, 3, 6).double(), torch.randn(2, 5, 6 if kind == "dot" else 7).double()
     got = score(queries, score.keys(features))
     assert got.shape == (2, 3, heads, 5)
     for i, q, n, r in itertools.product(range(2), range(3), range(heads), range(5)):
@@ -55,11 +56,32 @@ def test_each_score_is_its_formula_in_every_head(kind, heads):
         assert torch.allclose(got[i, q, n, r], FORMULAS[kind](score, queries[i, q], features[i, r], units))
 
 
-def test_a_dot_of_equal_sizes_learns_nothing():
-    score = small("dot", features=6)
+def test_a_dot_learns_nothing():
+    score = small("dot")
     assert not list(score.parameters())
     queries, features = torch.randn(2, 3, 6).double(), torch.randn(2, 5, 6).double()
     assert torch.allclose(score(queries, score.keys(features))[:, :, 0], torch.einsum("iqk,irk->iqr", queries, features))
+
+
+def test_a_dot_of_two_sizes_is_refused_and_bilinear_named():
+    with pytest.raises(ValueError, match=r"features .*7 units.* hidden_size .*6 units.* attention/score=bilinear"):
+        small("dot", features=7)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 5e-2)])
+def test_the_additive_score_in_pieces_is_the_formula(heads, dtype, error, monkeypatch):
+    monkeypatch.setattr(score_room, "UNITS_AT_ONCE", 2 * 3 * 5 * 6)  # two of the seven images at once
+    torch.manual_seed(0)
+    additive = Additive(features=4, hidden_size=2, attention_size=6, heads=heads).to(dtype)
+    queries, features = torch.randn(7, 3, 2, dtype=dtype), torch.randn(7, 5, 4, dtype=dtype)
+    layer = torch.tanh(additive.key(features)[:, None] + (queries @ additive.query.weight.T)[:, :, None]) * additive.energy.weight[0]
+    formula = layer.unflatten(-1, (heads, -1)).sum(-1).movedim(-1, 2)
+    scores = additive(queries, additive.keys(features))
+    torch.testing.assert_close(scores, formula, atol=error, rtol=0)
+    weights, parameters = torch.randn_like(scores), list(additive.parameters())
+    for got, expected in zip(*(torch.autograd.grad((s * weights).sum(), parameters) for s in (scores, formula)), strict=True):
+        torch.testing.assert_close(got, expected, atol=20 * error, rtol=0)
 
 
 def test_a_cosine_forgets_lengths_and_can_still_choose():
@@ -69,7 +91,7 @@ def test_a_cosine_forgets_lengths_and_can_still_choose():
     one, other = score(queries, score.keys(features)), score(5 * queries, score.keys(0.1 * features))
     assert torch.allclose(one, other)
     assert one.abs().max() <= 10
-    along = score.directions(score.query(queries[:, :1]))
+    along = score.unit_vectors(score.query(queries[:, :1]))
     opposite = score(queries[:, :1], torch.cat([along, -along], 1))
     assert (opposite.softmax(-1)[..., 0] > 0.999).all()
 

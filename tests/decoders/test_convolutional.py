@@ -2,10 +2,10 @@ import inspect
 
 import pytest
 import torch
+from decoder_cases import grid
 from kinds import decoder
-from rolling import grid
 
-from captioner.decoders.convolutional import ConvolutionalDecoder, scale_of
+from captioner.decoders.convolutional import ConvolutionalDecoder, context_scale
 from captioner.records import AttentionMode
 
 
@@ -26,16 +26,16 @@ def test_a_layer_is_gehrings():
     layer, regions = model.layers[0], grid(images=1)
     memory, state = model.start(regions)
     words, inputs = torch.randn(2, 1, 1, 4, 6).double()
-    outputs, kept, _ = layer(inputs, words, state.past[0], memory[0], row(state.history, 4))
+    outputs, past, _ = layer(inputs, words, state.past[0], memory[0], repeat_history(state.history, 4))
     padded = torch.cat([torch.zeros(2, 6).double(), inputs[0, 0]])
-    assert torch.equal(kept[0, 0], padded[-2:])
+    assert torch.equal(past[0, 0], padded[-2:])
     for t in range(4):
         window = padded[t : t + 3]
         signal = torch.einsum("kh,ohk->o", window, layer.convolution.weight) + layer.convolution.bias
         signal = signal[:6] * torch.sigmoid(signal[6:])
         query = (layer.ask(signal) + words[0, 0, t]) / 2**0.5
-        seen = layer.see(layer.attention(query[None, None], memory[0], state.history).context[0, 0] * 8 * (1 / 8) ** 0.5)  # regions
-        expected = ((signal + seen) / 2**0.5 + inputs[0, 0, t]) / 2**0.5
+        context = layer.see(layer.attention(query[None, None], memory[0], state.history).context[0, 0] * 8 * (1 / 8) ** 0.5)  # regions
+        expected = ((signal + context) / 2**0.5 + inputs[0, 0, t]) / 2**0.5
         assert torch.allclose(outputs[0, 0, t], expected, atol=1e-12)
 
 
@@ -45,7 +45,7 @@ def test_the_scale_counts_the_regions_that_may_be_looked_at():
     model = decoder("convolutional").double().eval()
     regions = grid(masked=True)
     memory, _ = model.start(regions)
-    assert scale_of(memory[0]).flatten().tolist() == pytest.approx([int(row.sum()) ** 0.5 for row in regions.mask])
+    assert context_scale(memory[0]).flatten().tolist() == pytest.approx([int(row.sum()) ** 0.5 for row in regions.mask])
     assert [layer.scale_context for layer in model.layers] == [True, True]
     assert not any(layer.scale_context for layer in decoder("convolutional", scale_context=False).layers)
     assert inspect.signature(ConvolutionalDecoder).parameters["scale_context"].default is False
@@ -57,13 +57,13 @@ def test_dropout_acts_on_what_a_layer_reads_and_not_on_what_passes_it_by():
     layer, regions = model.layers[0], grid(images=1)
     memory, state = model.start(regions)
     words, inputs = torch.randn(2, 1, 1, 4, 6).double()
-    _, kept, _ = layer(inputs, words, state.past[0], memory[0], row(state.history, 4))
-    dropped = kept[0, 0] == 0
+    _, past, _ = layer(inputs, words, state.past[0], memory[0], repeat_history(state.history, 4))
+    dropped = past[0, 0] == 0
     assert 0 < dropped.sum() < dropped.numel()
-    assert torch.allclose(kept[0, 0][~dropped], 2 * inputs[0, 0, -2:][~dropped])
+    assert torch.allclose(past[0, 0][~dropped], 2 * inputs[0, 0, -2:][~dropped])
 
 
-def row(history, steps):
+def repeat_history(history, steps):
     return history._replace(
         alphas=history.alphas.expand(-1, steps, -1),
         cumulative=history.cumulative.expand(-1, steps, -1),

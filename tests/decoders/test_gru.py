@@ -6,7 +6,7 @@ def test_the_recurrence_is_bahdanaus():
     torch.manual_seed(1)
     model = decoder("gru").double()
     word, hidden, context = (torch.randn(3, size).double() for size in (4, 6, 7))
-    new, cell = model.recur(model.word_gates(word), hidden, None, context)
+    new, cell = model.next_state(model.word_gates(word), hidden, None, context)
     assert cell is None
     for row in range(3):
         of_word = model.word_gates.weight @ word[row] + model.word_gates.bias

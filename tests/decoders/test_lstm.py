@@ -1,8 +1,8 @@
 import pytest
 import torch
+from decoder_cases import grid, some_captions
 from kinds import decoder as kinds_decoder
 from kinds import lstm
-from rolling import grid, some_captions
 
 from captioner.records import AttentionMode
 
@@ -11,15 +11,15 @@ def test_the_recurrence_is_torchs_lstm():
     torch.manual_seed(11)
     decoder = lstm().double()
     theirs = torch.nn.LSTMCell(4 + 7, 6).double()
-    write, forget, read, new = (block.clone() for block in decoder.state_gates.weight.detach().chunk(4))
-    rows = [write, forget, new, read]  # in torch's order
+    input_rows, forget_rows, output_rows, candidate_rows = (block.clone() for block in decoder.state_gates.weight.detach().chunk(4))
+    rows = [input_rows, forget_rows, candidate_rows, output_rows]  # in torch's order
     words = decoder.word_gates.weight.detach().chunk(4)
     theirs.weight_hh.data = torch.cat([row[:, :6] for row in rows])
     theirs.weight_ih.data = torch.cat([torch.cat([words[i], rows[j][:, 6:]], 1) for j, i in enumerate((0, 1, 3, 2))])
     bias = decoder.word_gates.bias.detach().chunk(4)
     theirs.bias_ih.data, theirs.bias_hh.data = torch.cat([bias[i] for i in (0, 1, 3, 2)]), torch.zeros(24).double()
     word, context, hidden, cell = (torch.randn(5, size).double() for size in (4, 7, 6, 6))
-    mine = decoder.recur(decoder.word_gates(word), hidden, cell, context)
+    mine = decoder.next_state(decoder.word_gates(word), hidden, cell, context)
     for one, other in zip(mine, theirs(torch.cat([word, context], 1), (hidden, cell)), strict=True):
         assert torch.allclose(one, other, atol=1e-12)
 
@@ -35,7 +35,7 @@ def test_draws_of_a_rollout_have_the_probability_it_reports():
     assert (rollout.record.log_prob[~rollout.mask] == 0).all()
 
 
-def test_logits_made_by_pieces_are_the_same_and_so_are_their_gradients(monkeypatch):
+def test_logits_computed_in_pieces_are_the_same_and_so_are_their_gradients(monkeypatch):
     torch.manual_seed(2)
     decoder = lstm().double().eval()
     regions, captions = grid(), some_captions()
@@ -51,17 +51,17 @@ def test_logits_made_by_pieces_are_the_same_and_so_are_their_gradients(monkeypat
         assert torch.allclose(one, other, atol=1e-12)
 
 
-def test_a_shut_gate_lets_nothing_of_the_context_through():
+def test_a_closed_gate_hides_the_context():
     torch.manual_seed(6)
     decoder = lstm(gate="scalar").double().eval()
     regions, captions = grid(), some_captions()
     decoder.beta.weight.data.zero_()
     decoder.beta.bias.data.fill_(-1e9)
-    shut = decoder.rollout(regions, captions, torch.full((3, 4), AttentionMode.EXPECTATION))
+    closed = decoder.rollout(regions, captions, torch.full((3, 4), AttentionMode.EXPECTATION))
     decoder.context_output.weight.data.mul_(100)
     again = decoder.rollout(regions, captions, torch.full((3, 4), AttentionMode.EXPECTATION))
-    assert torch.allclose(shut.log_probs, again.log_probs, atol=1e-12)
-    assert (shut.record.gate == 0).all()
+    assert torch.allclose(closed.log_probs, again.log_probs, atol=1e-12)
+    assert (closed.record.gate == 0).all()
 
 
 def test_the_sentinel_is_lus():
@@ -69,19 +69,19 @@ def test_the_sentinel_is_lus():
     decoder = lstm(query="current", gate="none", sentinel_size=6, dropout=0.0).double().eval()
     memory, state = decoder.start(grid(images=1))
     word = torch.tensor([[4]])
-    handed = []
-    decoder.attention.sentinel.register_forward_pre_hook(lambda _, given: handed.append(given[0]))
+    sentinels = []
+    decoder.attention.sentinel.register_forward_pre_hook(lambda _, inputs: sentinels.append(inputs[0]))
     first = decoder.step(memory, state, word)
     decoder.step(memory, first.state, word)
-    read = torch.cat([decoder.embedding(word), first.state.hidden, first.state.fed], -1)
+    read = torch.cat([decoder.embedding(word), first.state.hidden, first.state.feed], -1)
     gates = torch.cat([decoder.word_sentinel.weight, decoder.state_sentinel.weight], 1)
-    _, cell = decoder.recur(decoder.word_gates(decoder.embedding(word)), first.state.hidden, first.state.cell, first.state.fed)
+    _, cell = decoder.next_state(decoder.word_gates(decoder.embedding(word)), first.state.hidden, first.state.cell, first.state.feed)
     expected = torch.sigmoid(read @ gates.T + decoder.word_sentinel.bias) * torch.tanh(cell)
-    assert torch.allclose(handed[1], expected, atol=1e-12)
+    assert torch.allclose(sentinels[1], expected, atol=1e-12)
 
 
-def three_words(decoder):
-    """(states before, states after, the log-probabilities, the word) of three steps on one image."""
+def three_steps(decoder):
+    """(state before, step, word) of three steps on one image."""
     memory, state = decoder.start(grid(images=1))
     for word in ([[1]], [[4]], [[7]]):
         step = decoder.step(memory, state, torch.tensor(word))
@@ -93,9 +93,9 @@ def test_the_deep_output_of_the_word_itself_is_xu_s_equation_7_with_the_authors_
     torch.manual_seed(8)
     decoder = lstm(deep_output="embedded", dropout=0.0).double().eval()
     assert not any(name.startswith("word_output") for name, _ in decoder.named_parameters())
-    for _, step, word in three_words(decoder):
+    for _, step, word in three_steps(decoder):
         linear = decoder.embedding(word) + step.state.hidden @ decoder.hidden_output.weight.T
-        linear = linear + step.state.fed @ decoder.context_output.weight.T
+        linear = linear + step.state.feed @ decoder.context_output.weight.T
         assert torch.allclose(step.log_probs, decoder.output(torch.tanh(linear)).log_softmax(-1), atol=1e-12)
 
 
@@ -104,14 +104,14 @@ def test_input_feeding_is_luong_s_attentional_vector():
     decoder = lstm(query="current", gate="none", deep_output="attentional", feed="output", dropout=0.0).double().eval()
     joining = torch.cat([decoder.context_output.weight, decoder.hidden_output.weight], 1)  # W_c [c; h]
     contexts = []
-    decoder.attention.register_forward_hook(lambda *given: contexts.append(given[-1].context))
-    for before, step, word in three_words(decoder):
-        hidden, cell = decoder.recur(decoder.word_gates(decoder.embedding(word)), before.hidden, before.cell, before.fed)
+    decoder.attention.register_forward_hook(lambda *call: contexts.append(call[-1].context))
+    for before, step, word in three_steps(decoder):
+        hidden, cell = decoder.next_state(decoder.word_gates(decoder.embedding(word)), before.hidden, before.cell, before.feed)
         attentional = torch.tanh(torch.cat([contexts[-1], hidden], -1) @ joining.T)
         assert torch.allclose(step.state.cell, cell, atol=1e-12)
-        assert torch.allclose(step.state.fed, attentional, atol=1e-12)
+        assert torch.allclose(step.state.feed, attentional, atol=1e-12)
         assert torch.allclose(step.log_probs, decoder.output(attentional).log_softmax(-1), atol=1e-12)
-    assert (before.fed != 0).all()
+    assert (before.feed != 0).all()
 
 
 def test_the_adaptive_decoder_is_lu_s():
@@ -120,16 +120,16 @@ def test_the_adaptive_decoder_is_lu_s():
     decoder = kinds_decoder("lu", sentinel_size=6, dropout=0.0).double().eval()
     memory, first = decoder.start(regions := grid(images=1))
     image = torch.relu(decoder.image(regions.features.mean(1)))
-    glimpses, handed = [], []
-    decoder.attention.register_forward_hook(lambda *given: glimpses.append(given[-1]))
-    decoder.attention.sentinel.register_forward_pre_hook(lambda _, given: handed.append(given[0]))
+    glimpses, sentinels = [], []
+    decoder.attention.register_forward_hook(lambda *call: glimpses.append(call[-1]))
+    decoder.attention.sentinel.register_forward_pre_hook(lambda _, inputs: sentinels.append(inputs[0]))
     state = first
     for word in ([[1]], [[4]], [[7]]):
         step = decoder.step(memory, state, torch.tensor(word))
         embedded = decoder.embedding(torch.tensor(word))
-        hidden, cell = decoder.recur(decoder.word_gates(embedded), state.hidden, state.cell, image[:, None])
-        watched = decoder.word_sentinel(embedded) + decoder.state_sentinel(torch.cat([state.hidden, image[:, None]], -1))
-        assert torch.allclose(handed[-1], torch.sigmoid(watched) * torch.tanh(cell), atol=1e-12)
+        hidden, cell = decoder.next_state(decoder.word_gates(embedded), state.hidden, state.cell, image[:, None])
+        word_gate = decoder.word_sentinel(embedded) + decoder.state_sentinel(torch.cat([state.hidden, image[:, None]], -1))
+        assert torch.allclose(sentinels[-1], torch.sigmoid(word_gate) * torch.tanh(cell), atol=1e-12)
         both = hidden + glimpses[-1].context @ decoder.context_output.weight.T
         assert torch.allclose(step.log_probs, decoder.output(both).log_softmax(-1), atol=1e-12)
         assert step.record.gate is None
@@ -137,7 +137,7 @@ def test_the_adaptive_decoder_is_lu_s():
 
 
 @pytest.mark.parametrize("changes", [{"feed": "output"}, {"feed": "output", "query": "current"}, {"feed": "image", "query": "word"}])
-def test_what_cannot_be_fed_is_refused(changes):
+def test_a_feed_that_does_not_go_with_the_query_or_the_output_is_refused(changes):
     with pytest.raises(ValueError, match=r"feed is .* it needs "):
         lstm(**changes)
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
+from decoder_cases import grid, some_captions
 from kinds import attention, decoder
-from rolling import grid, some_captions
 
 from captioner.decoders.parallel import positions
 from captioner.records import AttentionMode
@@ -11,9 +11,9 @@ from captioner.records import AttentionMode
 def test_the_layers_are_those_of_torchs_transformer(heads):
     """With scaled products, and values and keys of the hidden size, each layer is torch's with norms first."""
     torch.manual_seed(1)
-    looks = attention(score="scaled_dot", context_size=6)
-    looks["score"] = {**looks["score"], "attention_size": 6, "heads": heads}
-    model = decoder("transformer", attention=looks, heads=heads).double().eval()
+    config = attention(score="scaled_dot", context_size=6)
+    config["score"] = {**config["score"], "attention_size": 6, "heads": heads}
+    model = decoder("transformer", attention=config, heads=heads).double().eval()
     theirs = torch.nn.TransformerDecoderLayer(6, heads, 5, norm_first=True, batch_first=True)
     theirs = torch.nn.TransformerDecoder(theirs, 2, norm=torch.nn.LayerNorm(6)).double().eval()
     regions = grid(images=2, features=7)
@@ -21,12 +21,12 @@ def test_the_layers_are_those_of_torchs_transformer(heads):
     for layer, other in zip(model.layers, theirs.layers, strict=True):
         other.self_attn.in_proj_weight.data, other.self_attn.in_proj_bias.data = layer.ask.weight.data, layer.ask.bias.data
         other.self_attn.out_proj.load_state_dict(layer.join.state_dict())
-        score, looking = layer.attention.score, layer.attention
+        score, cross_attention = layer.attention.score, layer.attention
         query, cross = score.query, other.multihead_attn
         eye, none = torch.eye(6).double(), torch.zeros(6).double()
         cross.in_proj_weight.data = torch.cat([query.weight.data, eye, eye])
         cross.in_proj_bias.data = torch.cat([query.bias.data, none, none])
-        joined = layer.see if heads == 1 else torch.nn.Sequential(looking.output, layer.see)
+        joined = layer.see if heads == 1 else torch.nn.Sequential(cross_attention.output, layer.see)
         cross.out_proj.bias.data = joined(none).detach()
         cross.out_proj.weight.data = (joined(eye) - joined(none)).detach().T.contiguous()
         other.linear1.load_state_dict(layer.feed[0].state_dict())
@@ -53,9 +53,9 @@ def test_the_layers_are_those_of_torchs_transformer(heads):
 @pytest.mark.parametrize("kind", ["transformer", "convolutional"])
 def test_every_layer_has_an_attention_of_its_own_and_its_heads_are_kept(kind):
     torch.manual_seed(2)
-    looks = attention(score="scaled_dot", context_size=4)
-    looks["score"] = {**looks["score"], "attention_size": 4, "heads": 2}
-    model = decoder(kind, attention=looks, layers=3).double().eval()
+    config = attention(score="scaled_dot", context_size=4)
+    config["score"] = {**config["score"], "attention_size": 4, "heads": 2}
+    model = decoder(kind, attention=config, layers=3).double().eval()
     weights = [layer.attention.score.key.weight for layer in model.layers]
     assert not any(torch.equal(one, other) for i, one in enumerate(weights) for other in weights[:i])
     rollout = model.rollout(grid(), some_captions(), torch.full((3, 4), AttentionMode.EXPECTATION))
@@ -69,16 +69,18 @@ def test_the_probability_of_draws_is_that_of_all_layers_draws(kind):
     model = decoder(kind, readout="sample", dropout=0.0).double().train()
     drawn = []
     for layer in model.layers:
-        layer.attention.readout.register_forward_hook(lambda _, given, read: drawn.append(given[0][read[0] == 1].view(3, 4, -1).log()))
+        layer.attention.readout.register_forward_hook(
+            lambda _, inputs, outputs: drawn.append(inputs[0][outputs[0] == 1].view(3, 4, -1).log())
+        )
     captions = torch.full((3, 4, 5), 4)
     rollout = model.rollout(grid(), captions, torch.full((3, 4), AttentionMode.SAMPLE))
     assert torch.allclose(rollout.record.log_prob, sum(drawn), atol=1e-12)
 
 
 def test_positions_are_of_any_length_and_no_two_alike():
-    found = positions(torch.arange(200), 9, torch.float64)
-    assert found.shape == (200, 9)
-    apart = torch.cdist(found, found) + torch.eye(200)
+    vectors = positions(torch.arange(200), 9, torch.float64)
+    assert vectors.shape == (200, 9)
+    apart = torch.cdist(vectors, vectors) + torch.eye(200)
     assert apart.min() > 0.1
-    assert found[3, 0] == torch.tensor(3.0).double().sin()
-    assert found[3, 5] == torch.tensor(3.0).double().cos()
+    assert vectors[3, 0] == torch.tensor(3.0).double().sin()
+    assert vectors[3, 5] == torch.tensor(3.0).double().cos()

@@ -1,4 +1,4 @@
-"""Boxes that guide maps: coverage by sampling points, the loss by a loop over words."""
+"""Boxes that guide maps: covered_shares by sampling points, the loss by a loop over words."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 
 from captioner.objectives.likelihood import Likelihood
 from captioner.objectives.objective import Objective
-from captioner.objectives.supervised import Supervised, coverage
+from captioner.objectives.supervised import Supervised, covered_shares
 from captioner.objectives.term import CollectedRollouts
 from captioner.records import AttentionMode, Batch, BoxTargets, Regions, Rollout, StepRecord
 
@@ -21,7 +21,7 @@ def box_targets(*rows):
     return BoxTargets(torch.tensor(words, dtype=torch.long).view(-1, 3), torch.tensor(boxes, dtype=torch.double).view(-1, 4))
 
 
-def given(alphas, aimed, lengths, samples=1):
+def collected(alphas, aimed, lengths, samples=1):
     images, captions, steps = alphas.shape[:3]
     mask = torch.tensor(lengths)[..., None] > torch.arange(steps)
     zeros = torch.zeros(images, captions, steps).double()
@@ -38,7 +38,7 @@ def test_coverage_is_the_share_of_points_of_a_region_that_lie_in_its_box():
     for _ in range(10):
         corners = torch.rand(2, 2, generator=generator).double() * 1.4 - 0.2
         (left, right), (top, bottom) = corners.sort(1).values.tolist()
-        found = coverage(box_targets(((1, 0, 2), (left, top, right, bottom))), CELLS, (2, 1, 4))
+        found = covered_shares(box_targets(((1, 0, 2), (left, top, right, bottom))), CELLS, (2, 1, 4))
         assert found.count_nonzero() == found[1, 0, 2].count_nonzero()
         for region, (row, col) in enumerate(CELLS.tolist()):
             y = (row + (torch.arange(400) + 0.5) / 400) / ROWS
@@ -49,7 +49,7 @@ def test_coverage_is_the_share_of_points_of_a_region_that_lie_in_its_box():
 
 def test_a_word_with_several_boxes_may_look_into_any_and_no_region_counts_twice():
     left, both = (0.0, 0.0, 1 / 3, 1.0), (0.0, 0.0, 2 / 3, 0.5)
-    found = coverage(box_targets(((0, 0, 0), left), ((0, 0, 0), both)), CELLS, (1, 1, 1))
+    found = covered_shares(box_targets(((0, 0, 0), left), ((0, 0, 0), both)), CELLS, (1, 1, 1))
     assert found[0, 0, 0].tolist() == pytest.approx([1, 1, 0, 1, 0, 0])
 
 
@@ -65,7 +65,7 @@ def test_the_loss_is_the_mean_over_the_words_that_have_seen_boxes(spread):
     for word, regions in inside.items():
         chosen = alphas[word][regions]
         losses.append(-(chosen.log().mean() if spread else chosen.sum().log()).item())
-    found = Supervised(0.7, spread)(given(alphas, aimed, lengths)).item()
+    found = Supervised(0.7, spread)(collected(alphas, aimed, lengths)).item()
     assert found == pytest.approx(0.7 * sum(losses) / len(losses))
 
 
@@ -73,7 +73,7 @@ def test_the_least_loss_is_even_over_the_box_where_spread_and_anywhere_inside_wh
     box = box_targets(((0, 0, 0), (0.0, 0.0, 2 / 3, 1.0)))
     even, corner = torch.zeros(2, 1, 1, 1, ROWS * COLS).double()
     even[..., [0, 1, 3, 4]], corner[..., 4] = 0.25, 1
-    loss = {spread: [Supervised(1.0, spread)(given(map_, box, [[1]])).item() for map_ in (even, corner)] for spread in (True, False)}
+    loss = {spread: [Supervised(1.0, spread)(collected(map_, box, [[1]])).item() for map_ in (even, corner)] for spread in (True, False)}
     assert loss[True] == [pytest.approx(math.log(4)), pytest.approx(-3 / 4 * math.log(1e-12))]
     assert loss[False] == [pytest.approx(0), pytest.approx(0)]
 
@@ -85,7 +85,7 @@ def test_descending_brings_the_map_into_the_box(spread):
     optimizer = torch.optim.SGD([scores], lr=2.0)
     for _ in range(100):
         optimizer.zero_grad()
-        Supervised(1.0, spread)(given(scores.softmax(-1), box, [[1]])).backward()
+        Supervised(1.0, spread)(collected(scores.softmax(-1), box, [[1]])).backward()
         optimizer.step()
     assert scores.softmax(-1)[0, 0, 0, [4, 5]].sum() > 0.95
 
@@ -93,18 +93,18 @@ def test_descending_brings_the_map_into_the_box(spread):
 def test_every_draw_of_a_caption_has_its_aims():
     alphas, box = some_alphas(1, 2, 3), (0.0, 0.0, 1 / 3, 1.0)
     twice = alphas.repeat_interleave(2, 1)
-    once = Supervised()(given(alphas, box_targets(((0, 1, 2), box)), [[3, 3]]))
-    assert Supervised()(given(twice, box_targets(((0, 1, 2), box)), [[3] * 4], samples=2)).item() == pytest.approx(once.item())
+    once = Supervised()(collected(alphas, box_targets(((0, 1, 2), box)), [[3, 3]]))
+    assert Supervised()(collected(twice, box_targets(((0, 1, 2), box)), [[3] * 4], samples=2)).item() == pytest.approx(once.item())
 
 
 def test_a_batch_without_an_aim_costs_nothing_and_one_without_boxes_is_refused():
     alphas = some_alphas(1, 2, 3).requires_grad_()
-    loss = Supervised()(given(alphas, box_targets(), [[3, 3]]))
+    loss = Supervised()(collected(alphas, box_targets(), [[3, 3]]))
     loss.backward()
     assert loss.item() == 0
     assert not alphas.grad.any()
     with pytest.raises(ValueError, match="box_targets: the batch holds no boxes"):
-        Supervised()(given(alphas, None, [[3, 3]]))
+        Supervised()(collected(alphas, None, [[3, 3]]))
     with pytest.raises(ValueError, match="weight must not be negative"):
         Supervised(-1.0)
 
@@ -119,7 +119,7 @@ class Fixed:
         return images
 
     def rollout(self, regions, captions, mode):
-        return given(self.alphas, None, [[2]]).rollout._replace(mode=mode)
+        return collected(self.alphas, None, [[2]]).rollout._replace(mode=mode)
 
 
 def test_the_objective_hands_over_aims_and_cells():

@@ -24,7 +24,7 @@ from captioner.objectives.likelihood import Likelihood
 from captioner.objectives.reinforce import Reinforce
 from captioner.objectives.supervised import Supervised
 from captioner.objectives.term import CollectedRollouts
-from captioner.records import AttentionMode, Batch, BoxTargets, Rollout, Shares, StepRecord, map_tensors
+from captioner.records import AccumulationShares, AttentionMode, Batch, BoxTargets, Rollout, StepRecord, map_tensors
 from captioner.search.beam import BeamSearch
 from captioner.training.accumulation import GroupedBatches, with_shares
 from captioner.training.data import CaptioningData
@@ -128,15 +128,15 @@ def test_accumulated_batches_take_the_steps_of_one_large_batch(batch_size: int, 
 def test_a_group_ends_where_the_epoch_is_cut(captions: CaptionSet) -> None:
     """Five batches of one image each are groups of four and of one, whatever the loader has besides."""
     _, batches = trained(captions, 1, 4, limit_train_batches=5)
-    assert [sum(batch.shares.captions for batch in part) for part in (batches[:4], batches[4:5], batches[5:9], batches[9:])] == [
-        pytest.approx(total) for total in (1, batches[4].shares.captions, 1, batches[9].shares.captions)
-    ]
-    assert {batches[4].shares.words, batches[9].shares.words} <= {0.0, 1.0}
+    assert [
+        sum(batch.accumulation_shares.captions for batch in part) for part in (batches[:4], batches[4:5], batches[5:9], batches[9:])
+    ] == [pytest.approx(total) for total in (1, batches[4].accumulation_shares.captions, 1, batches[9].accumulation_shares.captions)]
+    assert {batches[4].accumulation_shares.words, batches[9].accumulation_shares.words} <= {0.0, 1.0}
 
 
 def test_without_accumulation_a_batch_has_no_shares_and_its_loss_is_the_plain_sum(captions: CaptionSet) -> None:
     _, batches = trained(captions, 3, 1)
-    assert [batch.shares for batch in batches] == [None] * 6
+    assert [batch.accumulation_shares for batch in batches] == [None] * 6
 
 
 def some_rollouts(box_targets: BoxTargets, samples: int) -> CollectedRollouts:
@@ -202,7 +202,7 @@ def test_a_term_of_the_whole_is_the_sum_over_parts_weighed_by_their_shares(name:
         Batch(torch.zeros(len(captions[i]), 3, 1, 1), captions[i], torch.arange(len(captions[i])), own.box_targets)
         for i, own in zip(slices, parts, strict=True)
     ]
-    shares = [getattr(batch.shares, term.mean_over) for batch in with_shares(batches)]
+    shares = [getattr(batch.accumulation_shares, term.mean_over) for batch in with_shares(batches)]
     assert len(set(shares)) > 1
     total = sum(share * term(own) for share, own in zip(shares, parts, strict=True))
     assert total.item() == pytest.approx(term(collected).item(), rel=1e-12)
@@ -223,11 +223,11 @@ def test_a_group_is_read_before_it_is_handed_out_and_no_further() -> None:
     grouped = GroupedBatches(loader, lambda: (2, 5))
     assert len(grouped) == 5
     assert grouped.sampler is loader.sampler
-    read = [(images.times, batch.shares) for batch in grouped]
+    read = [(images.times, batch.accumulation_shares) for batch in grouped]
     assert [count for count, _ in read] == [2, 2, 4, 4, 5]
     assert [shares.words for _, shares in read] == pytest.approx([1 / 3, 2 / 3, 3 / 7, 4 / 7, 1])
     assert [shares.last for _, shares in read] == [False, True, False, True, True]
-    assert read[-1][1] == Shares(1, 1, 0, last=True)
+    assert read[-1][1] == AccumulationShares(1, 1, 0, last=True)
 
 
 def test_what_counts_batches_counts_groups(captions: CaptionSet) -> None:

@@ -4,8 +4,8 @@ import random
 
 import pytest
 import torch
+from decoder_cases import assert_close, grid, leaves, modes, repeated_steps, same_draws, some_captions  # noqa: F401
 from kinds import attention, decoder, kinds, part
-from rolling import assert_close, grid, leaves, modes, same_draws, some_captions, stepped  # noqa: F401
 
 from captioner.build import build
 from captioner.decoders import recurrent
@@ -18,7 +18,7 @@ PARALLEL = {"convolutional", "transformer"}
 """They take all steps at once, and so refuse localities that need the past, and sentinels."""
 LAYER = {"lstm", "luong", "lu", "gru"}
 """One recurrent layer, which has `query` and `gate`."""
-PAST = {"coverage", "monotonic_window"}
+NEEDS_HISTORY = {"coverage", "monotonic_window"}
 ROOMS = ("score", "locality", "distribution", "readout")
 PRECISIONS = [(torch.float32, 1e-5), (torch.float64, 1e-10)]
 
@@ -35,59 +35,63 @@ CASES = [
 ]
 
 
-def holds(kind, case):
+def applies(kind, case):
     """The kind has the keys of the case (and is not a setting of another that has)."""
-    if kind in PARALLEL and (case.get("locality") in PAST or case.get("sentinel_size")):
+    if kind in PARALLEL and (case.get("locality") in NEEDS_HISTORY or case.get("sentinel_size")):
         return False
     return kind in {"lstm", "gru"} or "query" not in case
 
 
-def made(kind, case):
+def build_decoder(kind, case):
     """The decoder; `heads` of the case are the score's."""
     case = dict(case)
     heads = case.pop("heads", 1)
     changes = {key: case.pop(key) for key in ("query", "gate", "tie", "dropout", "deep_output", "feed") if key in case}
-    looks = attention(**case)
-    looks["score"] = {**looks["score"], "heads": heads, **({"attention_size": 4} if "attention_size" in looks["score"] else {})}
-    return decoder(kind, **{"dropout": 0.0, **changes, "attention": looks})
+    attention_config = attention(**case)
+    attention_config["score"] = {
+        **attention_config["score"],
+        "heads": heads,
+        **({"attention_size": 4} if "attention_size" in attention_config["score"] else {}),
+    }
+    return decoder(kind, **{"dropout": 0.0, **changes, "attention": attention_config})
 
 
-def hold_rollout_to_step(kind, case, masked):
+def check_rollout_against_steps(kind, case, masked):
     torch.manual_seed(5)
-    model = made(kind, case)
-    regions, captions = grid(masked=masked), some_captions()
+    model = build_decoder(kind, case)
+    regions, captions = grid(features=6 if case.get("score") == "dot" else 7, masked=masked), some_captions()
     mode = modes()
-    for dtype, close in PRECISIONS:
+    for dtype, tolerance in PRECISIONS:
         model = model.to(dtype)
-        given = Regions(regions.features.to(dtype), regions.cells.to(dtype), regions.mask)
+        cast = Regions(regions.features.to(dtype), regions.cells.to(dtype), regions.mask)
         for training in (False, True):
             model.train(training)
             with torch.no_grad():
-                assert_close(model.rollout(given, captions, mode), stepped(model, given, captions, mode), close)
+                assert_close(model.rollout(cast, captions, mode), repeated_steps(model, cast, captions, mode), tolerance)
 
 
 @pytest.mark.usefixtures("same_draws")
-@pytest.mark.parametrize(("kind", "case"), [(kind, case) for kind in KINDS for case in CASES if holds(kind, case)], ids=str)
+@pytest.mark.parametrize(("kind", "case"), [(kind, case) for kind in KINDS for case in CASES if applies(kind, case)], ids=str)
 def test_rollout_is_step_repeated(kind, case):
     for masked in (False, True):
-        hold_rollout_to_step(kind, case, masked)
+        check_rollout_against_steps(kind, case, masked)
 
 
 @pytest.mark.usefixtures("same_draws")
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - PARALLEL))
-def test_captions_that_are_read_by_pieces_are_the_same(kind, monkeypatch):
+def test_captions_whose_words_are_projected_in_pieces_are_the_same(kind, monkeypatch):
     for at_once in (1, 2, 3):
         monkeypatch.setattr(recurrent, "STEPS_AT_ONCE", at_once)
-        hold_rollout_to_step(kind, {"sentinel_size": 6}, masked=True)
+        check_rollout_against_steps(kind, {"sentinel_size": 6}, masked=True)
 
 
-def drawn_case(seed):
+def random_case(seed):
     """A decoder and a choice in every room."""
     draw = random.Random(seed)
     kind = draw.choice(KINDS)
     case = {room: draw.choice(kinds(f"attention/{room}")) for room in ROOMS}
     if kind in PARALLEL:
-        case["locality"] = draw.choice(sorted(set(kinds("attention/locality")) - PAST))
+        case["locality"] = draw.choice(sorted(set(kinds("attention/locality")) - NEEDS_HISTORY))
     else:
         case["sentinel_size"] = draw.choice([None, 6])
     if kind in LAYER - {"lu"}:  # whose image is read before it asks
@@ -99,7 +103,7 @@ def drawn_case(seed):
 @pytest.mark.usefixtures("same_draws")
 @pytest.mark.parametrize("seed", range(50))
 def test_rollout_is_step_repeated_in_random_combinations(seed):
-    hold_rollout_to_step(*drawn_case(seed))
+    check_rollout_against_steps(*random_case(seed))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -107,11 +111,11 @@ def test_each_image_is_alone_in_its_batch(kind):
     torch.manual_seed(3)
     model = decoder(kind).double().eval()
     regions, captions = grid(masked=True), some_captions()
-    together = model.rollout(regions, captions, modes())
+    batched = model.rollout(regions, captions, modes())
     for i in range(3):
         single = Regions(regions.features[i : i + 1], regions.cells, regions.mask[i : i + 1])
         alone = model.rollout(single, captions[i : i + 1], modes()[i : i + 1])
-        for (name, mine), (_, whole) in zip(leaves(alone), leaves(together), strict=True):
+        for (name, mine), (_, whole) in zip(leaves(alone), leaves(batched), strict=True):
             assert torch.allclose(mine[0].double(), whole[i].double(), atol=1e-12), name
 
 
@@ -158,7 +162,7 @@ def test_what_search_finds_has_the_probability_that_rollout_gives(kind, readout)
     model = decoder(kind, readout=readout).double().eval()
     regions = grid(images=2)
     memory, state = model.start(regions)
-    found = BeamSearch(beams=3, max_length=5)(lambda *said: model.step(memory, *said), state, 2, 1, 2, [0, 1, 3])
+    found = BeamSearch(beams=3, max_length=5)(lambda *arguments: model.step(memory, *arguments), state, 2, 1, 2, [0, 1, 3])
     captions = torch.zeros(2, 3, 7, dtype=torch.long)
     for i in range(2):
         for k in range(3):
@@ -167,12 +171,12 @@ def test_what_search_finds_has_the_probability_that_rollout_gives(kind, readout)
     rollout = model.rollout(regions, captions, torch.full((2, 3), AttentionMode.SAMPLE))
     assert torch.allclose(rollout.log_probs.sum(-1), found.log_prob, atol=1e-10)
     steps = found.record.alphas.shape[2]
-    spoken = torch.arange(steps) < found.lengths[..., None]
-    assert torch.allclose(rollout.record.alphas[:, :, :steps][spoken], found.record.alphas[spoken], atol=1e-10)
+    unpadded = torch.arange(steps) < found.lengths[..., None]
+    assert torch.allclose(rollout.record.alphas[:, :, :steps][unpadded], found.record.alphas[unpadded], atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_captions_can_be_learnt_by_heart(kind):
+def test_two_captions_can_be_overfitted(kind):
     torch.manual_seed(8)
     model = decoder(kind, dropout=0.0, embedding_size=8).train()
     regions = grid(images=2, dtype=torch.float32)
@@ -191,7 +195,7 @@ def test_two_captions_can_be_learnt_by_heart(kind):
 def test_every_parameter_learns(kind):
     torch.manual_seed(12)
     case = {"score": "scaled_dot", "heads": 2, "context_size": 4, **({} if kind in PARALLEL else {"sentinel_size": 6})}
-    model = made(kind, case).double().train()
+    model = build_decoder(kind, case).double().train()
     rollout = model.rollout(grid(), some_captions(), modes())
     (rollout.log_probs.sum() + rollout.mean_log_probs.sum()).backward()
     for name, parameter in model.named_parameters():
@@ -223,24 +227,24 @@ def test_in_sixteen_bits_words_are_still_scored_in_float32(kind):
     regions, captions = grid(dtype=torch.float32), some_captions()
     whole = model.rollout(regions, captions, modes())
     with torch.autocast("cpu", torch.bfloat16):
-        rollout, repeated = model.rollout(regions, captions, modes()), stepped(model, regions, captions, modes())
+        rollout, repeated = model.rollout(regions, captions, modes()), repeated_steps(model, regions, captions, modes())
     for found in (rollout, repeated):
         assert found.log_probs.dtype == torch.float32
         assert torch.allclose(found.log_probs, whole.log_probs, atol=0.05)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_caption_draws_expects_or_peaks_as_its_mode_says(kind):
+def test_each_caption_samples_or_not_as_its_mode_says(kind):
     torch.manual_seed(1)
     model = decoder(kind, readout="sample", dropout=0.0).double().train()
     regions, captions, mode = grid(), some_captions(), modes()
     first, second = (model.rollout(regions, captions, mode) for _ in range(2))
-    drew = (mode == AttentionMode.SAMPLE)[..., None] & first.mask
-    assert (first.record.log_prob[drew] < 0).all()
-    assert (first.record.log_prob[~drew] == 0).all()
-    still = mode != AttentionMode.SAMPLE
-    assert torch.equal(first.log_probs[still], second.log_probs[still])
-    assert not torch.equal(first.log_probs[~still], second.log_probs[~still])
+    sampled = (mode == AttentionMode.SAMPLE)[..., None] & first.mask
+    assert (first.record.log_prob[sampled] < 0).all()
+    assert (first.record.log_prob[~sampled] == 0).all()
+    not_sampled = mode != AttentionMode.SAMPLE
+    assert torch.equal(first.log_probs[not_sampled], second.log_probs[not_sampled])
+    assert not torch.equal(first.log_probs[~not_sampled], second.log_probs[~not_sampled])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -251,7 +255,7 @@ def test_a_tied_output_is_the_embedding(kind):
 
 
 @pytest.mark.parametrize("kind", sorted(PARALLEL))
-@pytest.mark.parametrize("locality", sorted(PAST))
+@pytest.mark.parametrize("locality", sorted(NEEDS_HISTORY))
 def test_a_locality_that_needs_the_past_is_refused_where_all_steps_run_at_once(kind, locality):
     with pytest.raises(InputError, match=r"attention\.locality is .*everywhere"):
         decoder(kind, locality=locality)
@@ -295,7 +299,7 @@ def test_a_bad_value_is_refused_by_name(kind, bad):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_sizes_in_conf_fit_each_other(kind):
-    config = part("decoder", kind, attention=attention(score="dot", context_size=8))
+    config = part("decoder", kind, attention=attention(context_size=8))
     config = {**config, **({"features": 7} if "features" in config else {})}
     config["attention"]["score"] = part("attention/score", "additive", hidden_size=config["hidden_size"])
     model = build(config, vocabulary_size=5)
