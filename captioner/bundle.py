@@ -23,7 +23,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor, nn
 
 from captioner.atomic_files import atomic_folder, folder_or_backup
-from captioner.errors import ArgumentError, BrokenModelError, InputError, one_line
+from captioner.errors import ArgumentError, BrokenModelError, InputError, listed, one_line
 from captioner.formats import FORMAT, READABLE, upgraded
 from captioner.json_files import read_json
 
@@ -43,8 +43,8 @@ def save(folder: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str,
         raise ArgumentError("config", f"has the reserved key {sorted(reserved)}")
     _check_replaceable(folder)
     with atomic_folder(folder) as fresh:
-        held = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        (fresh / TENSORS).write_bytes(safetensors_bytes(held))
+        copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        (fresh / TENSORS).write_bytes(safetensors_bytes(copies))
         (fresh / VOCABULARY).write_text(_json(vocabulary), encoding="utf-8")
         sums = {name: {"sha256": _sha256(fresh / name)} for name in (TENSORS, VOCABULARY)}
         (fresh / CONFIG).write_text(_json({"format": FORMAT, **config, "files": sums}), encoding="utf-8")
@@ -56,11 +56,9 @@ def _check_replaceable(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise InputError(f"{folder}: a model is a folder, but a file of that name is there; move it or choose another place")
-    strangers = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
-    if strangers:
-        raise InputError(
-            f"{folder}: holds other files than a model's ({', '.join(strangers[:3])}), which would be lost; choose another folder"
-        )
+    others = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
+    if others:
+        raise InputError(f"{folder}: holds other files than a model's ({listed(others)}), which would be lost; choose another folder")
 
 
 def _json(value: Mapping[str, Any]) -> str:
@@ -78,7 +76,7 @@ def _sha256(path: Path) -> str:
 def load(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
     """(tensors on the CPU, config without our own keys, vocabulary) of a folder that `save` wrote.
 
-    The checksums of "files" in config.json are held to the files (a folder without that key is taken as it is).
+    The files are compared with the checksums of "files" in config.json, where that has them.
     Raises: InputError, the folder or a file is missing, damaged, or of another format.
     """
     before = _identity(folder)
@@ -91,30 +89,21 @@ def load(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[st
 
 
 def _identity(folder: str | Path) -> tuple[int, int] | None:
-    """Which folder stands there now."""
+    """Device and inode of the folder that is there now."""
     try:
-        found = folder_or_backup(Path(folder)).stat()
+        status = folder_or_backup(Path(folder)).stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
-    if not folder.is_dir():
-        found = "this is a file" if folder.exists() else "there is no such folder"
-        raise InputError(f"{folder}: {found}; a model is a folder with {TENSORS}, {CONFIG} and {VOCABULARY}")
-    if not any((folder / name).exists() for name in FILES[:3]):
-        raise InputError(f"{folder}: no model is in this folder (no {TENSORS}, {CONFIG}, {VOCABULARY}); give a run's folder, or its model/")
-    for name in (CONFIG, VOCABULARY, TENSORS):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder / name}: missing, so {folder} is not a whole model; copy or train it again")
+    _check_whole(folder)
     config = _read_object(folder / CONFIG, "model configuration")
     if config.get("format") not in READABLE:
-        found = repr(config["format"]) if "format" in config else "none"
-        raise InputError(
-            f'{folder / CONFIG}: "format" is {found}, but this captioner reads {READABLE[0]} to {FORMAT}; '
-            "use the version that wrote it, or train again"
-        )
+        version = repr(config["format"]) if "format" in config else "none"
+        readable = f"this captioner reads {READABLE[0]} to {FORMAT}; use the version that wrote it, or train again"
+        raise InputError(f'{folder / CONFIG}: "format" is {version}, but {readable}')
     sums = config.pop("files", {})
     del config["format"]
     vocabulary = _read_object(folder / VOCABULARY, "model vocabulary")
@@ -124,6 +113,17 @@ def _load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, An
         if isinstance(entry, dict) and entry.get("sha256") != _sha256(folder / name):
             raise InputError(f"{folder / name}: damaged or of another model, by its checksum in {CONFIG}; copy or train it again")
     return tensors, config, vocabulary
+
+
+def _check_whole(folder: Path) -> None:
+    if not folder.is_dir():
+        problem = "this is a file" if folder.exists() else "there is no such folder"
+        raise InputError(f"{folder}: {problem}; a model is a folder with {TENSORS}, {CONFIG} and {VOCABULARY}")
+    missing = [name for name in (CONFIG, VOCABULARY, TENSORS) if not (folder / name).is_file()]
+    if len(missing) == 3:
+        raise InputError(f"{folder}: no model is in this folder (no {TENSORS}, {CONFIG}, {VOCABULARY}); give a run's folder, or its model/")
+    if missing:
+        raise InputError(f"{folder / missing[0]}: missing, so {folder} is not a whole model; copy or train it again")
 
 
 def _read_object(path: Path, what: str) -> dict[str, Any]:
@@ -177,28 +177,28 @@ def read_checkpoint(path: Path, mmap: bool = False) -> dict[str, Any]:
         raise InputError(f"{path}: there is no such checkpoint; a run keeps them in checkpoints/")
     _check_readable(path, "checkpoint")
     try:
-        found = _unpacked(path, mmap)
+        checkpoint = _unpacked(path, mmap)
     except pickle.UnpicklingError:
         why = "holds more than tensors and plain values, which is not loaded, or is damaged"
         raise InputError(f"{path}: {why}; {_instead_of(path)}") from None
     except Exception as error:  # whatever a damaged file makes torch raise
         why = f"{type(error).__name__}: {one_line(error, 120)}"
         raise InputError(f"{path}: damaged, or not a checkpoint of this captioner ({why}); {_instead_of(path)}") from None
-    if not isinstance(found, dict):
+    if not isinstance(checkpoint, dict):
         raise InputError(f"{path}: not a checkpoint of this captioner (it holds no named values)")
-    return found
+    return checkpoint
 
 
 def _unpacked(path: Path, mmap: bool = False) -> Any:
     """What `torch.save` wrote, tensors and plain values only. Raises: any error, damaged.
 
-    torch keeps a CRC-32 of every record, but does not look at it when it reads. To check it costs half as much as the reading.
+    torch keeps a CRC-32 of every record, but does not check it when it reads. The check takes half as long as the reading.
     """
     if zipfile.is_zipfile(path):  # files of old versions of torch are not
         with zipfile.ZipFile(path) as archive:
-            claimed, held = sum(record.file_size for record in archive.infolist()), path.stat().st_size
-            if claimed > held:  # torch compresses nothing: 20 GB of packed zeros fit into a file of 20 MB
-                raise zipfile.BadZipFile(f"its records claim {claimed:,} bytes, of which a file of {held:,} cannot hold all")
+            claimed, size = sum(record.file_size for record in archive.infolist()), path.stat().st_size
+            if claimed > size:  # torch compresses nothing: 20 GB of packed zeros fit into a file of 20 MB
+                raise zipfile.BadZipFile(f"its records claim {claimed:,} bytes, but the file has only {size:,}")
             damaged = archive.testzip()
         if damaged is not None:
             raise zipfile.BadZipFile(f"by its checksum, {damaged} in it is not what was written")
@@ -218,7 +218,7 @@ def _instead_of(path: Path) -> str:
 
 
 def load_state(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Path) -> None:
-    """Copy `tensors` into `module`; every name and shape must fit. `where` is named in the error.
+    """Copy `tensors` into `module`; every name and shape must fit. The error begins with `where`.
 
     Raises: InputError, as `check_shapes`, or numbers that are not finite; nothing is copied then.
     """
@@ -228,27 +228,24 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Pa
 
 
 def check_shapes(module: nn.Module, tensors: Mapping[str, Tensor], where: str | Path) -> None:
-    """Raises: InputError, names missing, unexpected or of another shape than in `module`; `where` is named in the error."""
-    own = module.state_dict()
-    troubles = []
-    missing = [name for name in own if name not in tensors]
-    unexpected = [name for name in tensors if name not in own]
-    shapes = [
-        f"{name} {list(tensors[name].shape)} instead of {list(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
-    ]
-    for title, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)):
-        if names:
-            troubles.append(f"{title}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}")
-    if troubles:
-        raise InputError(f"{where}: the tensors do not fit the model; {'; '.join(troubles)}")
+    """Raises: InputError, names missing, unexpected or of another shape than in `module`; the error begins with `where`."""
+    expected = module.state_dict()
+    common = [name for name in expected if name in tensors]
+    shapes = {name: (list(tensors[name].shape), list(expected[name].shape)) for name in common}
+    problems = {
+        "missing": [name for name in expected if name not in tensors],
+        "unexpected": [name for name in tensors if name not in expected],
+        "of another shape": [f"{name} {actual} instead of {shape}" for name, (actual, shape) in shapes.items() if actual != shape],
+    }
+    if any(problems.values()):
+        text = "; ".join(f"{title}: {listed(names)}" for title, names in problems.items() if names)
+        raise InputError(f"{where}: the tensors do not fit the model; {text}")
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str | Path) -> None:
-    """Raises: BrokenModelError, a tensor holds NaN or infinity; `where` is named in the error."""
+    """Raises: BrokenModelError, a tensor holds NaN or infinity; the error begins with `where`."""
     broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
-        told = f"{broken[0]} holds" if len(broken) == 1 else f"{broken[0]} and {len(broken) - 1} more hold"
+        verb = "holds" if len(broken) == 1 else "hold"
         why = "its training overflowed; train again with a lower optimizer.lr"
-        raise BrokenModelError(f"{where}: {told} numbers that are not finite: {why}")
+        raise BrokenModelError(f"{where}: {listed(broken, 1)} {verb} numbers that are not finite: {why}")

@@ -1,4 +1,6 @@
-"""Errors that say what is wrong with what the user gave, and can be mended by the user."""
+"""Errors that say what is wrong with what the user gave, and can be mended by the user; and words for their messages."""
+
+from collections.abc import Sequence
 
 
 class InputError(ValueError):
@@ -31,3 +33,8 @@ class ArgumentError(ValueError):
 def one_line(error: BaseException, length: int = 600) -> str:
     """An error's message on one line, or the name of its class where it has none."""
     return " ".join(str(error).split())[:length] or type(error).__name__
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """ "a, b, c and 4 more": the first names, and how many others there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

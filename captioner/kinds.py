@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from captioner.errors import InputError
+from captioner.errors import InputError, listed
 
 ROOT = "train"
 LATE = ("optimizer", "optimizer.optimizer", "scheduler")
@@ -173,8 +173,7 @@ def _check_section(config: Mapping[Any, Any], place: str) -> None:
 def _choices(allowed: Sequence[str]) -> str:
     if not allowed:
         return "conf/ offers nothing that may be built at this key"
-    more = f" and {len(allowed) - 6} more" if len(allowed) > 6 else ""
-    return f"at this key conf/ offers {', '.join(allowed[:6])}{more}"
+    return f"at this key conf/ offers {listed(allowed, 6)}"
 
 
 def place_of(target: Any) -> str:

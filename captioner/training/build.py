@@ -122,7 +122,7 @@ def check_sizes(decoder: Decoder, config: Mapping[str, Any]) -> None:
 def build_trainer(config: Mapping[str, Any]) -> Trainer:
     """With callbacks and loggers, which write into the run's folder. Raises: InputError, begins with the key of the value at fault."""
     callbacks = [*build_each(config, "callbacks"), ResumeOverrides()]
-    callbacks.sort(key=lambda callback: isinstance(callback, WeightAverage))  # it takes the average away again: after all that look at it
+    callbacks.sort(key=lambda callback: isinstance(callback, WeightAverage))  # last: it takes the average out again, which the others need
     trainer: Trainer = build(
         config["trainer"],
         "trainer",

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole at any moment: written beside their place, flushed to disk, renamed."""
+"""Checkpoints that are complete at any moment: written beside their place, flushed to disk, renamed."""
 
 import os
 from pathlib import Path
@@ -12,9 +12,9 @@ from captioner.bundle import read_checkpoint
 
 
 class WholeCheckpoints(CheckpointIO):
-    """Lightning's own writes to the temporary folder and copies from there, so that a kill in the copy leaves neither the old nor the new.
+    """Lightning's own class writes to the temporary folder and copies from there: a kill meanwhile leaves neither the old one nor the new.
 
-    Reading holds the checksums to what is read, and loads tensors and plain values only.
+    Reading compares the checksums, and loads tensors and plain values only.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
@@ -22,7 +22,7 @@ class WholeCheckpoints(CheckpointIO):
         with atomic_file(Path(path)) as temporary, temporary.open("wb") as file:
             try:
                 torch.save(checkpoint, file)
-            except RuntimeError as error:  # torch hides what the disk said
+            except RuntimeError as error:  # torch hides the error of the disk
                 raise disk_error(error) or error from None
 
     def load_checkpoint(self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
@@ -33,6 +33,6 @@ class WholeCheckpoints(CheckpointIO):
 
 
 def disk_error(error: BaseException) -> OSError | None:
-    """The refusal of the disk that another error came from."""
+    """The error of the disk that caused another error."""
     cause = error.__cause__ or error.__context__
     return cause if isinstance(cause, OSError) else None if cause is None else disk_error(cause)

@@ -24,7 +24,7 @@ from captioner.model import Captioner
 from captioner.training.overrides import first_line, parse_overrides
 
 REFERENCE = re.compile(r"\$\{[\w.]+\}")
-"""An interpolation of another key of the configuration; every other one looks something up elsewhere."""
+"""An interpolation of another key of the configuration; any other interpolation looks something up elsewhere."""
 WHOLE: tuple[str, ...] = ("data", "encoder", "attention", "decoder", "transform", "objective", "search", "validation", "validation.search")
 WHOLE += ("optimizer", "scheduler", "trainer", "callbacks")
 """Sections that no run does without."""
@@ -164,20 +164,20 @@ def _defaults(path: Path) -> dict[str, str]:
     return {str(name): str(part) for entry in listed if not isinstance(entry, str) for name, part in entry.items()}
 
 
-def check_value(override: Override, base: DictConfig, known: Iterable[str]) -> None:
-    """The key exists, and the value is of its default's kind. Raises: InputError."""
+def check_value(override: Override, base: DictConfig, names: Iterable[str]) -> None:
+    """Raises: InputError, there is no such key (`names` are suggested), or the value has another type than its default."""
     key = override.key_or_group
     if override.is_add() or override.is_force_add():
         return
     if not _exists(base, key):
-        raise InputError(f"{key}: there is no such key{near(key, known)}; --cfg job shows all (+{key}=... adds one)")
+        raise InputError(f"{key}: there is no such key{near(key, names)}; --cfg job shows all (+{key}=... adds one)")
     _check_kind(key, _select(base, key), override.value())
 
 
 def _check_kind(key: str, default: Any, value: Any) -> None:
     if isinstance(default, DictConfig):
-        built = isinstance(value, dict) and "_target_" in value
-        if not built and (key in WHOLE or ("_target_" in default and isinstance(value, dict))):
+        is_object = isinstance(value, dict) and "_target_" in value
+        if not is_object and (key in WHOLE or ("_target_" in default and isinstance(value, dict))):
             raise InputError(f"{key}={value}: {key} is a section: give {key}.KEY=VALUE, where KEY is one of {', '.join(map(str, default))}")
     if value is None or default is None or (isinstance(value, str) and "${" in value) or key.startswith("trainer."):
         return
@@ -192,7 +192,7 @@ def _check_kind(key: str, default: Any, value: Any) -> None:
 
 
 def _check_whole(override: Override, shipped: DictConfig) -> None:
-    """What the shipped files give as a whole number is one (a recorded run may hold `1` where a fraction is as good)."""
+    """Where the shipped files have a whole number, the value is one too (a recorded run may hold `1` where a fraction is as good)."""
     key, value = override.key_or_group, override.value()
     default = None if override.is_add() or override.is_force_add() or key.startswith("trainer.") else _select(shipped, key)
     if isinstance(default, int) and not isinstance(default, bool) and isinstance(value, float):
@@ -219,18 +219,18 @@ def keys_of(config: DictConfig) -> list[str]:
     return [key for key, _ in walk(OmegaConf.to_container(config)) if key and "[" not in key]
 
 
-def near(name: str, known: Iterable[str]) -> str:
+def near(name: str, names: Iterable[str]) -> str:
     """ "; did you mean optimizer.lr?" where something is near (capitals make no difference); the last part of a dotted name counts too."""
-    known = list(dict.fromkeys(known))
-    same = [key for key in known if key.lower() == name.lower()]
-    close = same or difflib.get_close_matches(name, known, n=2, cutoff=0.7)
+    names = list(dict.fromkeys(names))
+    same = [key for key in names if key.lower() == name.lower()]
+    close = same or difflib.get_close_matches(name, names, n=2, cutoff=0.7)
     last = name.rpartition(".")[2]
-    close += [key for key in known if key.rpartition(".")[2] == last and key not in close][:3]
+    close += [key for key in names if key.rpartition(".")[2] == last and key not in close][:3]
     return f"; did you mean {' or '.join(close[:3])}?" if close else ""
 
 
 def _compose(folder: Path, overrides: Sequence[Override]) -> tuple[DictConfig, Mapping[str, Any]]:
-    """The configuration, and group -> the choice that was made in the end."""
+    """The configuration, and group -> its final choice."""
     words = [str(override.input_line) for override in overrides]
     GlobalHydra.instance().clear()
     try:

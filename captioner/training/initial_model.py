@@ -1,4 +1,4 @@
-"""The model that a run starts from: a new one, a checkpoint's, or a trained one on new data, its vocabulary kept and grown."""
+"""The model that a run starts from: a new one, a checkpoint's, or a trained one on new data, with its vocabulary."""
 
 import logging
 from collections import Counter
@@ -12,6 +12,7 @@ from torch import Tensor
 from captioner import bundle
 from captioner.data.captions import CaptionSet
 from captioner.encoders.encoder import backbone_config, portable_config
+from captioner.errors import listed
 from captioner.model import Captioner
 from captioner.saved_models import read_model_of_checkpoint
 from captioner.training.build import Parts
@@ -40,9 +41,9 @@ def make_captioner(parts: Parts, captions: CaptionSet, resume: Path | None) -> C
     warn_of_other_pictures(before.config, parts.model[TRAINED_ON], parts.init)
     vocabulary = before.vocabulary.extended(counts, parts.minimum_count)
     warn_of_unknown(vocabulary, counts, parts.minimum_count)
-    same_encoder = same_base(before.config, parts.model)
-    captioner = Captioner.from_config(without_weights(parts.model) if same_encoder else parts.model, vocabulary)
-    for line in carry_over(before, captioner, captions).lines():
+    same = same_backbone(before.config, parts.model)
+    captioner = Captioner.from_config(without_weights(parts.model) if same else parts.model, vocabulary)
+    for line in transfer_weights(before, captioner, captions).lines():
         log.info("init=%s: %s", parts.init, line)
     return captioner
 
@@ -63,53 +64,51 @@ def without_weights(model: Mapping[str, Any]) -> dict[str, Any]:
     return {**model, "encoder": portable_config(model["encoder"])}
 
 
-class Carried(NamedTuple):
-    """What a model brought along: `added` words are new, `unused` ones the new data never says; `left` tensors found no place."""
+class TransferReport(NamedTuple):
+    """Which words and tensors a trained model took along into another one. Unused words are those that the new captions never say."""
 
-    kept: int
-    added: tuple[str, ...]
-    unused: tuple[str, ...]
-    left: tuple[str, ...]
-    fresh: tuple[str, ...]
+    kept_words: int
+    added_words: tuple[str, ...]
+    unused_words: tuple[str, ...]
+    dropped_tensors: tuple[str, ...]
+    new_tensors: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        lines = [f"{self.kept} words kept, {_some(self.added, 'added')}, {_some(self.unused, 'not in the new captions')}"]
-        if self.left:
-            lines.append(f"not taken along: {_some(self.left, 'tensors')}")
-        if self.fresh:
-            lines.append(f"new and untrained: {_some(self.fresh, 'tensors')}")
+        words = f"{_counted(self.added_words, 'added')}, {_counted(self.unused_words, 'not in the new captions')}"
+        lines = [f"{self.kept_words} words kept, {words}"]
+        lines += [f"not taken along: {_counted(self.dropped_tensors, 'tensors')}"] if self.dropped_tensors else []
+        lines += [f"new and untrained: {_counted(self.new_tensors, 'tensors')}"] if self.new_tensors else []
         return lines
 
 
-def _some(names: tuple[str, ...], what: str) -> str:
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f"{len(names)} {what}" + (f" ({shown})" if names else "")
+def _counted(names: tuple[str, ...], what: str) -> str:
+    return f"{len(names)} {what}" + (f" ({listed(names, 5)})" if names else "")
 
 
-def same_base(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether two configurations have the same part that sees pixels, so that its tensors go over from one to the other."""
-    old, new = (backbone_config(parts["encoder"]) for parts in (before, now))
+def same_backbone(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether two configurations have the same backbone, so that its tensors go over from one to the other."""
+    old, new = (backbone_config(model["encoder"]) for model in (before, now))
     return all(old.get(key) == new.get(key) for key in ("_target_", "name"))
 
 
 @torch.no_grad()
-def carry_over(source: Captioner, target: Captioner, captions: CaptionSet) -> Carried:
+def transfer_weights(source: Captioner, target: Captioner, captions: CaptionSet) -> TransferReport:
     """Copy into `target` every tensor of the same name and shape; where new words follow the old ones, the old ones' rows."""
     words = len(source.vocabulary)
-    mine, theirs = target.state_dict(), source.state_dict()
-    left, fresh = [], [name for name in mine if name not in theirs]
-    for name, tensor in theirs.items():
-        if name in mine and mine[name].shape == tensor.shape:
-            mine[name].copy_(tensor)
-        elif name in mine and _only_more_words(mine[name], tensor, words, len(target.vocabulary)):
-            mine[name][:words].copy_(tensor)
+    targets, sources = target.state_dict(), source.state_dict()
+    dropped, new = [], [name for name in targets if name not in sources]
+    for name, tensor in sources.items():
+        if name in targets and targets[name].shape == tensor.shape:
+            targets[name].copy_(tensor)
+        elif name in targets and _has_more_words(targets[name], tensor, words, len(target.vocabulary)):
+            targets[name][:words].copy_(tensor)
         else:
-            left.append(name)
-            fresh += [name] * (name in mine)
-    said = {token for tokens in captions.tokens() for token in tokens}
-    unused = tuple(word for word in source.vocabulary.words[4:] if word not in said)
-    return Carried(words - 4, target.vocabulary.words[words:], unused, tuple(left), tuple(fresh))
+            dropped.append(name)
+            new += [name] * (name in targets)
+    used = {token for tokens in captions.tokens() for token in tokens}
+    unused = tuple(word for word in source.vocabulary.words[4:] if word not in used)
+    return TransferReport(words - 4, target.vocabulary.words[words:], unused, tuple(dropped), tuple(new))
 
 
-def _only_more_words(mine: Tensor, theirs: Tensor, words: int, more: int) -> bool:
-    return mine.dim() == theirs.dim() > 0 and theirs.shape[0] == words and mine.shape[0] == more and mine.shape[1:] == theirs.shape[1:]
+def _has_more_words(target: Tensor, source: Tensor, words: int, more: int) -> bool:
+    return target.dim() == source.dim() > 0 and (len(source), len(target)) == (words, more) and target.shape[1:] == source.shape[1:]

@@ -24,7 +24,7 @@ from captioner.training.run_folder import run_of
 WRITES = ("folder", "latest", "save_dir")
 """Last names of the keys of callbacks and loggers that say where they write."""
 ACTING_GROUPS = ("scheduler",)
-"""Groups of which another choice may be made when a run goes on: nothing that was trained or measured hangs on them."""
+"""Groups of which another choice may be made when a run goes on: nothing that was trained or measured depends on them."""
 PATHS_OF_DATA = "root|annotations|images|instances|table"
 ACTS = re.compile(
     r"outputs|run_folder|threads|optimizer\..+|scheduler\..+|trainer\..+|logger\..+|search\..+|objective\..+|decoder\.dropout"
@@ -36,10 +36,10 @@ ACTS = re.compile(
 """Keys whose new value acts from the checkpoint on."""
 NEVER = (
     (r"(?!scheduler\.)(.*\.)?_\w+_", "another class would not fit the checkpoint's states; begin a new run without resume="),
-    (r"callbacks\..+\.(monitor|mode)", "the best score so far was found by it; begin a new run without resume="),
+    (r"callbacks\..+\.(monitor|mode)", "the best score so far was measured with it; begin a new run without resume="),
 )
 OTHERS = (
-    (r"validation\..+", "the best score so far was found by it; begin a new run without resume="),
+    (r"validation\..+", "the best score so far was measured with it; begin a new run without resume="),
     (r"(encoder|decoder|attention|attention_size|transform)(\..+)?", "its weights were trained with that; begin a new run without resume="),
     (r"seed", "the random states come from the checkpoint; begin a new run without resume="),
     (r"data\..+", "it makes another data set or vocabulary; init=CHECKPOINT begins a new run with this model on other data"),
@@ -50,11 +50,11 @@ SECTIONS = (*(name for name in WHOLE if "." not in name and name != "attention")
 
 
 class WithoutAliases(yaml.SafeLoader):
-    """Refuses aliases while it reads, and ends at a nesting that nobody writes."""
+    """Refuses aliases while it reads."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise ValueError("it holds a YAML alias, which no record has: a few of them can stand for more than a memory holds")
+            raise ValueError("it holds a YAML alias, which no record has: a few of them can expand to more than the memory holds")
         return super().compose_node(parent, index)
 
 

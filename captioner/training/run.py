@@ -56,7 +56,7 @@ def train(composed: DictConfig, resume: Path | None = None) -> Outcome:
 
 
 def train_in(folder: Path, parts: Parts, record: dict[str, Any], trainer: Trainer, resume: Path | None) -> Outcome:
-    """`record` is the configuration as it is kept, its interpolations unresolved."""
+    """`record` is the configuration as checkpoints and config.yaml have it, its interpolations unresolved."""
     splits = read_splits(parts)
     captioner = make_captioner(parts, splits["train"], resume)
     check_images(captioner, parts.model["encoder"], parts.init)
@@ -74,7 +74,7 @@ def train_in(folder: Path, parts: Parts, record: dict[str, Any], trainer: Traine
 
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
-    """What Lightning, a missing package, a worker process or a full memory makes of a configuration is one line for the user."""
+    """Turn the errors of Lightning, of a missing package, of a worker process and of a full memory into one line for the user."""
     try:
         yield
     except InputError as error:
@@ -95,7 +95,7 @@ def summary(splits: Mapping[str, CaptionSet], captioner: Captioner) -> str:
     images = ", ".join(f"{len(captions):,} {split} images" for split, captions in splits.items())
     learning = sum(parameter.numel() for parameter in captioner.parameters() if parameter.requires_grad)
     frozen = sum(parameter.numel() for parameter in captioner.parameters()) - learning
-    return f"{images}; {len(captioner.vocabulary):,} words; {learning:,} parameters to learn" + (f", {frozen:,} held" if frozen else "")
+    return f"{images}; {len(captioner.vocabulary):,} words; {learning:,} parameters to learn" + (f", {frozen:,} frozen" if frozen else "")
 
 
 def make_data(parts: Parts, splits: Mapping[str, CaptionSet], captioner: Captioner) -> CaptioningData:

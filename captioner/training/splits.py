@@ -11,7 +11,7 @@ from captioner.data.cache import FeatureStore, contents_hash, fingerprint, open_
 from captioner.data.captions import CaptionSet
 from captioner.data.image_check import readable_images
 from captioner.encoders.encoder import backbone_config
-from captioner.errors import InputError
+from captioner.errors import InputError, listed
 from captioner.model import Captioner
 from captioner.training.build import NOT_FROZEN, Parts
 
@@ -34,11 +34,10 @@ def first_images(captions: CaptionSet, limit: int | None) -> CaptionSet:
     return captions.select(range(min(limit, len(captions)))) if limit else captions
 
 
-def set_aside(split: str, captions: CaptionSet, examples: int = 3) -> str:
+def set_aside(split: str, captions: CaptionSet) -> str:
     """A line about a split that the run does not use: how many images, and the names of the first few."""
-    names = ", ".join(captions.path(index).name for index in range(min(examples, len(captions))))
-    more = f" and {len(captions) - examples:,} more" if len(captions) > examples else ""
-    return f"{len(captions):,} images of the split {split} are set aside, neither trained nor validated on: {names}{more}"
+    names = [captions.path(index).name for index in range(len(captions))]
+    return f"{len(captions):,} images of the split {split} are set aside, neither trained nor validated on: {listed(names)}"
 
 
 def cached_features(parts: Parts, splits: Mapping[str, CaptionSet], captioner: Captioner) -> dict[str, FeatureStore]:
@@ -57,7 +56,7 @@ def cached_features(parts: Parts, splits: Mapping[str, CaptionSet], captioner: C
         files = contents_hash(captions)
         facts = fingerprint(captions, transform, described, weights, views, files)
         folder = parts.feature_folder / hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-        log.info("regions of the %s images, known by the contents of their files: %s", split, folder)
+        log.info("regions of the %s images, identified by the contents of their files: %s", split, folder)
         made_by = described, weights, views
         stores[split] = open_or_build(folder, captions, transform, lambda pixels: encoder(pixels.to(device)), *made_by, files=files)
     encoder.cpu()

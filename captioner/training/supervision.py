@@ -26,7 +26,7 @@ def check_boxes(source: DataSource, transform: Transform) -> None:
 
 
 def training_boxes(source: DataSource, captions: CaptionSet, transform: Transform, max_words: int | None) -> WordBoxes:
-    """Of the training captions' words: by what was drawn where that is known, else by COCO's categories.
+    """Boxes of the training captions' words: of the drawn objects in scenes, elsewhere of COCO's categories.
 
     Raises: InputError, as `check_boxes`; or no box fits a word.
     """

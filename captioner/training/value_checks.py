@@ -111,10 +111,10 @@ def check_monitors(callbacks: Mapping[str, Any]) -> None:
         if not isinstance(section, Mapping):
             continue
         if "monitor" in section:
-            known = (*SCORES, *(MAPS if callbacks.get("map_health") is not None else ()), *(() if name == "writer" else (LOSS,)))
-            if section["monitor"] not in known:
-                hint = near(str(section["monitor"]), known)
-                raise InputError(f"callbacks.{name}.monitor: {section['monitor']} is not among {', '.join(known)}{hint}")
+            monitors = (*SCORES, *(MAPS if callbacks.get("map_health") is not None else ()), *(() if name == "writer" else (LOSS,)))
+            if section["monitor"] not in monitors:
+                hint = near(str(section["monitor"]), monitors)
+                raise InputError(f"callbacks.{name}.monitor: {section['monitor']} is not among {', '.join(monitors)}{hint}")
         if section.get("mode", "max") not in ("max", "min"):
             raise InputError(f"callbacks.{name}.mode: max where a higher number is better, or min; not {section['mode']}")
 

@@ -49,14 +49,14 @@ class ModelWriter(Callback):
 
 
 def write_results(folder: Path, captions: Mapping[Any, str], scores: Mapping[str, Any], split: str = "val") -> None:
-    """Captions in the COCO results format, and their scores as fractions beside the search that found them."""
+    """Captions in the COCO results format, and their scores as fractions and the search that found the captions."""
     results = [{"image_id": image_id, "caption": caption} for image_id, caption in captions.items()]
     write_atomically(folder / f"captions_{split}.json", json.dumps(results, ensure_ascii=False, indent=0) + "\n")
     write_atomically(folder / f"scores_{split}.json", json.dumps(dict(scores), indent=1) + "\n")
 
 
 def link_latest(link: Path, folder: Path) -> None:
-    """Point `link` at a run, atomically; where links cannot be made, or a real folder is in the way, say so and go on."""
+    """Point `link` at a run, atomically; warn where links cannot be made, or where a real folder is in the way."""
     if link.exists() and not link.is_symlink():
         log.warning("%s is no link, so it does not lead to the newest run; move it away", link)
         return

@@ -1,4 +1,4 @@
-"""What `init=` carries over from a trained model."""
+"""What `init=` takes along from a trained model."""
 
 import torch
 from kinds import lstm
@@ -8,7 +8,7 @@ from captioner.data.captions import CaptionSet
 from captioner.data.transforms import Transform
 from captioner.encoders.small import SmallConv
 from captioner.model import Captioner
-from captioner.training.initial_model import Carried, carry_over
+from captioner.training.initial_model import TransferReport, transfer_weights
 from captioner.vocabulary import Vocabulary
 
 
@@ -18,13 +18,13 @@ def captioner(words: str) -> Captioner:
     return Captioner(encoder, lstm(len(vocabulary)), vocabulary, Transform(24))
 
 
-def test_what_is_carried_over_is_all_that_fits_and_the_rest_is_named() -> None:
+def test_what_is_taken_along_is_all_that_fits_and_the_rest_is_named() -> None:
     captions = CaptionSet("nowhere", ["1.png"], [1], [["a d", "e c"]])
     source, target = captioner("abc"), captioner("abcde")
     new = target.decoder.output.weight[7:].clone()
-    carried = carry_over(source, target, captions)
-    assert carried == Carried(3, ("d", "e"), ("b",), (), ())
-    assert carried.lines() == ["3 words kept, 2 added (d, e), 1 not in the new captions (b)"]
+    report = transfer_weights(source, target, captions)
+    assert report == TransferReport(3, ("d", "e"), ("b",), (), ())
+    assert report.lines() == ["3 words kept, 2 added (d, e), 1 not in the new captions (b)"]
     theirs = dict(source.named_parameters())
     for name, parameter in target.named_parameters():
         assert torch.equal(parameter[: len(theirs[name])], theirs[name]), name
@@ -35,6 +35,6 @@ def test_tensors_of_another_shape_stay_as_they_were_and_are_named() -> None:
     captions = CaptionSet("nowhere", ["1.png"], [1], [["a b c"]])
     source, target = captioner("abc"), captioner("abc")
     target.decoder.hidden_output = nn.Linear(5, 4, bias=False)
-    carried = carry_over(source, target, captions)
-    assert carried.left == carried.fresh == ("decoder.hidden_output.weight",)
-    assert "decoder.hidden_output.weight" in carried.lines()[1]
+    report = transfer_weights(source, target, captions)
+    assert report.dropped_tensors == report.new_tensors == ("decoder.hidden_output.weight",)
+    assert "decoder.hidden_output.weight" in report.lines()[1]
