@@ -1,4 +1,4 @@
-"""Values of a configuration are held to the annotations of the constructor that gets them."""
+"""Values of a configuration are compared with the annotations of the constructor that gets them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -53,7 +53,7 @@ def test_a_value_fits_an_annotation_or_does_not(hint: Any, good: list[Any], bad:
     ],
     ids=str,
 )
-def test_what_an_annotation_asks_for_is_said_in_words(hint: Any, words: str) -> None:
+def test_an_annotation_is_described_in_words(hint: Any, words: str) -> None:
     assert describe_type(hint) == words
 
 
@@ -84,7 +84,7 @@ BEAM: dict[str, Any] = {"_target_": "captioner.search.beam.BeamSearch"}
     ],
     ids=str,
 )
-def test_what_is_built_says_which_argument_is_of_another_kind(more: dict[str, Any], message: str) -> None:
+def test_an_argument_of_another_type_is_named_by_the_builder(more: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=rf"^captioner\.search\.beam\.BeamSearch: {message}"):
         build({**BEAM, **more})
 

@@ -103,7 +103,7 @@ def test_images_are_prepared_as_the_encoder_wants_them(words: list[str]) -> None
     assert {key: config["transform"][key] for key in trunk["images"]} == trunk["images"] == config["encoder"]["images"]
 
 
-def test_images_are_prepared_otherwise_where_that_is_said() -> None:
+def test_images_are_prepared_otherwise_where_an_override_says_so() -> None:
     own = composed("data=karpathy", "encoder=resnet50")["transform"]
     said = composed("data=karpathy", "encoder=resnet50", "transform.size=[64,128]", "transform.fit=squash")["transform"]
     assert said == {**own, "size": [64, 128], "fit": "squash"}
@@ -122,7 +122,7 @@ def test_a_named_encoder_or_experiment_wins_over_the_trunk_of_photographs() -> N
 
 
 @pytest.mark.parametrize(("words", "fit"), [(["experiment=scenes"], "squash"), (["data=scenes"], "crop"), ([], "crop")])
-def test_scenes_are_seen_as_they_are_drawn(words: list[str], fit: str) -> None:
+def test_scenes_reach_the_encoder_as_they_are_drawn(words: list[str], fit: str) -> None:
     transform = composed(*words)["transform"]
     drawn = {"size": 96, "fit": fit, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25], "interpolation": "bilinear"}
     assert {key: transform[key] for key in drawn} == drawn

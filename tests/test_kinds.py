@@ -56,7 +56,7 @@ def reachable() -> set[str]:
     return names
 
 
-def test_conf_offers_what_its_files_say_at_the_keys_they_say_it() -> None:
+def test_conf_offers_the_targets_of_its_files_at_their_keys() -> None:
     found = offered()
     assert dict(found.same) == ALIKE
     names = ("Softmax", "Sparsemax", "Entmax15")
@@ -71,7 +71,7 @@ def test_conf_offers_what_its_files_say_at_the_keys_they_say_it() -> None:
     assert found.keys["optimizer.optimizer"] == {"_target_", "_partial_", "betas", "eps", "alpha"}
 
 
-def test_every_kind_is_a_class_or_function_of_the_module_that_its_name_says() -> None:
+def test_every_kind_is_a_class_or_function_of_the_module_in_its_name() -> None:
     for names in offered().kinds.values():
         for name in names:
             made = import_target(name, "")

@@ -113,7 +113,7 @@ def test_the_last_checkpoint_is_of_the_last_epoch_even_where_another_was_better(
 @pytest.mark.parametrize(
     ("attention", "first", "best"), [("hard", 0, 0), ("hard", 3, 1), ("hard", 4, 1), ("hard", 6, 2), ("hard", 9, 0), ("soft", 3, 0)]
 )
-def test_a_model_from_before_looks_were_drawn_is_not_the_best_of_a_run_that_draws(
+def test_a_model_from_before_regions_were_sampled_is_not_the_best_of_a_run_that_samples(
     attention: str, first: int, best: int, coco: Path, here: Path
 ) -> None:
     chosen = [
@@ -132,7 +132,7 @@ REWARDED = ["reward", "baseline", "advantage_variance", "reinforce"]
 
 
 @pytest.mark.parametrize("kind", [None, *kinds("objective/baseline")])
-def test_every_step_s_row_tells_how_attention_fares_and_hard_attention_s_rewards(kind: str | None, coco: Path, here: Path) -> None:
+def test_every_step_s_row_has_the_health_of_maps_and_hard_attention_s_rewards(kind: str | None, coco: Path, here: Path) -> None:
     hard = [] if kind is None else ["attention=hard", "objective=hard", f"objective/baseline={kind}"]
     hard += ["objective.expectation_probability=0.2", "objective.expectation_batches=0"]
     found = rows(small_run(coco, "run", "trainer.max_epochs=1", *hard))
@@ -153,7 +153,7 @@ def test_a_run_resumed_from_an_epochs_end_is_the_run_that_never_stopped_bit_for_
     assert (straight / "results/captions_val.json").read_text() == Path("resumed/results/captions_val.json").read_text()
 
 
-def test_one_epoch_then_resumed_to_two_is_two_epochs_where_the_schedule_was_told(coco: Path, here: Path) -> None:
+def test_one_epoch_then_resumed_to_two_is_two_epochs_where_the_schedule_has_two(coco: Path, here: Path) -> None:
     straight = small_run(coco, "straight", "trainer.max_epochs=2")
     small_run(coco, "half", "trainer.max_epochs=1", "scheduler.epochs=2")
     assert train("resume=half/checkpoints/last.ckpt", "trainer.max_epochs=2", "run_folder=whole") == 0
@@ -291,7 +291,7 @@ def test_an_image_that_a_worker_process_cannot_read_is_one_clear_line(coco: Path
     assert "worker" not in line
 
 
-def test_sizes_that_do_not_fit_the_model_begun_with_are_told_before_training(
+def test_sizes_that_do_not_fit_the_initial_model_are_refused_before_training(
     coco: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = small_run(coco, "run", "trainer.max_epochs=1")
@@ -331,7 +331,7 @@ def test_help_shows_groups_and_examples_and_cfg_job_the_configuration(here: Path
     assert list(here.iterdir()) == []
 
 
-def test_regions_are_kept_only_of_a_frozen_encoder(coco: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_regions_are_cached_only_for_a_frozen_encoder(coco: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("data=coco", f"data.root={coco}", *SMALL, "data.cache_features=true") == 2
     assert "data.cache_features" in capsys.readouterr().err
 

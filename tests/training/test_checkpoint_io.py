@@ -34,7 +34,7 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_the_checkpoint_before(tmp_p
     assert list(path.parent.iterdir()) == []
 
 
-def test_only_faults_of_the_disk_are_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_errors_of_the_disk_are_reported_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint_io.torch, "save", lambda *_: (_ for _ in ()).throw(RuntimeError("a mistake of ours")))
     with pytest.raises(RuntimeError, match="a mistake of ours"):
         WholeCheckpoints().save_checkpoint({}, tmp_path / "last.ckpt")

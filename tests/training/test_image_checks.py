@@ -1,4 +1,4 @@
-"""Images that an encoder was not made for are told before training begins; models know what kind of pictures they were trained on."""
+"""Images that an encoder was not made for are logged before training begins; models record what pictures they were trained on."""
 
 import logging
 from functools import cache
@@ -37,7 +37,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def given(folder: Path, *words: str) -> list[str]:
+def small_words(folder: Path, *words: str) -> list[str]:
     return ["data=folder", f"data.root={folder}", *photos.NARROW, "trainer.max_epochs=1", *words]
 
 
@@ -46,46 +46,46 @@ def composed(*words: str) -> dict[str, Any]:
     return plain(compose_run(["data=folder", *words, *photos.NARROW]))
 
 
-def made(*words: str, **transform: Any) -> tuple[Captioner, dict[str, Any]]:
+def small_captioner(*words: str, **transform: Any) -> tuple[Captioner, dict[str, Any]]:
     config = composed(*words)
     parts = {**{part: config[part] for part in ("encoder", "decoder")}, "transform": {**config["transform"], **transform}}
     return Captioner.from_config({**parts, TRAINED_ON: "photographs"}, Vocabulary(["a", "dog"])), config
 
 
-def told(caplog: pytest.LogCaptureFixture, *words: str, **transform: Any) -> list[str]:
+def log_lines(caplog: pytest.LogCaptureFixture, *words: str, **transform: Any) -> list[str]:
     caplog.clear()
     with caplog.at_level(logging.INFO, "captioner"):
-        captioner, config = made(*words, **transform)
+        captioner, config = small_captioner(*words, **transform)
         check_images(captioner, config["encoder"], config["init"])
     return [record.getMessage() for record in caplog.records if record.name == "captioner.training.image_checks"]
 
 
-def test_a_size_under_the_encoder_s_own_is_told_with_the_grid_that_results(caplog: pytest.LogCaptureFixture) -> None:
-    (line,) = told(caplog, *TRUNK, size=96)
+def test_a_size_below_the_encoder_s_own_is_logged_with_the_grid_that_results(caplog: pytest.LogCaptureFixture) -> None:
+    (line,) = log_lines(caplog, *TRUNK, size=96)
     assert line.startswith("transform.size: the encoder expects 224x224 pixels and gets 96x96: a grid of 3x3 regions; transform.size=224")
-    (line,) = told(caplog, *TRUNK, size=[224, 160])
+    (line,) = log_lines(caplog, *TRUNK, size=[224, 160])
     assert "gets 224x160: a grid of 7x5 regions" in line
-    assert told(caplog, *TRUNK) == told(caplog, *TRUNK, size=256) == []
+    assert log_lines(caplog, *TRUNK) == log_lines(caplog, *TRUNK, size=256) == []
     wrapped = ["encoder=self_attention", "encoder@encoder.trunk=mobilenet_v3_small", "encoder.trunk.weights=null"]
-    assert "224x224 pixels and gets 64x64: a grid of 2x2" in told(caplog, *wrapped, size=64)[0]
+    assert "224x224 pixels and gets 64x64: a grid of 2x2" in log_lines(caplog, *wrapped, size=64)[0]
 
 
-def test_other_numbers_than_those_of_the_weights_are_told(caplog: pytest.LogCaptureFixture, here: Path) -> None:
+def test_other_numbers_than_those_of_the_weights_are_logged(caplog: pytest.LogCaptureFixture, here: Path) -> None:
     trunk = Trunk("mobilenet_v3_small", 576, None).trunk
     save_file({name: value.contiguous() for name, value in trunk.state_dict().items()}, "weights.safetensors")
     weights = [TRUNK[0], "encoder.weights=weights.safetensors"]
-    assert told(caplog, *weights) == []
-    (line,) = told(caplog, *weights, mean=[0.5, 0.5, 0.5])
+    assert log_lines(caplog, *weights) == []
+    (line,) = log_lines(caplog, *weights, mean=[0.5, 0.5, 0.5])
     assert line.startswith("transform.mean is [0.5, 0.5, 0.5], and the encoder's weights were trained with [0.485, 0.456, 0.406]")
 
 
-def test_photographs_before_an_encoder_that_learns_from_nothing_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    (line,) = told(caplog, "encoder=small")
+def test_photographs_for_an_encoder_that_learns_from_nothing_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    (line,) = log_lines(caplog, "encoder=small")
     assert "encoder=mobilenet_v2" in line
 
 
-def test_the_look_leaves_modes_and_statistics_as_they_were() -> None:
-    captioner, config = made("encoder=small")
+def test_the_check_leaves_modes_and_statistics_unchanged() -> None:
+    captioner, config = small_captioner("encoder=small")
     before = {name: value.clone() for name, value in captioner.state_dict().items()}
     modes = [part.training for part in captioner.modules()]
     check_images(captioner, config["encoder"], config["init"])
@@ -100,7 +100,7 @@ def test_a_size_that_the_encoder_refuses_ends_before_training(
     monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: small)
     words = ["encoder=vit_b_16", "encoder.features=12", "encoder.weights=null", "transform.size=100"]
     for command in ("train", "cache"):
-        assert main([command, *given(folder, *words, "run_folder=run")]) == 2
+        assert main([command, *small_words(folder, *words, "run_folder=run")]) == 2
         assert (
             "transform.size: a vision transformer takes whole patches of 16 pixels, not 100x100" in capsys.readouterr().err.splitlines()[-1]
         )
@@ -115,7 +115,7 @@ def test_photographs_without_an_encoder_and_without_a_network_end_in_one_line_th
 
     monkeypatch.setenv("TORCH_HOME", str(here))
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
-    assert main(["train", *given(folder)]) == 2
+    assert main(["train", *small_words(folder)]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("captioner: error: ")
     assert all(word in line for word in ("mobilenet_v2", "encoder.weights=PATH", "encoder.weights=null", "encoder=small"))
@@ -124,7 +124,7 @@ def test_photographs_without_an_encoder_and_without_a_network_end_in_one_line_th
 def test_a_model_says_what_it_was_trained_on_and_goes_on_with_something_else_under_a_warning(
     folder: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", *given(folder, *TRUNK, "transform.size=64", "run_folder=first")]) == 0
+    assert main(["train", *small_words(folder, *TRUNK, "transform.size=64", "run_folder=first")]) == 0
     assert "a grid of 2x2 regions" in capsys.readouterr().err
     assert Captioner.load("first").config[TRAINED_ON] == "photographs"
     scenes = ["data=scenes", "data.root=drawn", "data.train=4", "data.val=2", "data.test=1", "data.workers=1"]
@@ -157,7 +157,7 @@ def test_a_model_says_what_it_was_trained_on_and_goes_on_with_something_else_und
 @pytest.mark.parametrize(
     ("known", "pictures", "lines"), [("drawn scenes", "photographs", 1), ("photographs", "photographs", 0), (None, "photographs", 0)]
 )
-def test_other_pictures_are_warned_of_where_they_are_known(
+def test_other_pictures_are_warned_of_where_the_model_names_its_own(
     known: str | None, pictures: str, lines: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "captioner"):

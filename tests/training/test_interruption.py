@@ -37,7 +37,7 @@ def signal_at(epoch: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TrainingLog, "on_train_batch_end", batch_end)
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> str:
+def interruption_line(capsys: pytest.CaptureFixture[str]) -> str:
     """The one line of an interruption."""
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "interrupted" in line]
     return line
@@ -51,7 +51,7 @@ def test_a_run_interrupted_in_its_first_epoch_leaves_latest_and_no_model(
     signal_at(1, signal.SIGTERM, monkeypatch)
     words = ["data=coco", f"data.root={coco}", *SMALL, "data.minimum_count=1", "data.batch_size=3", "run_folder=outputs/coco/second"]
     assert train(*words) == 130
-    line = told(capsys)
+    line = interruption_line(capsys)
     assert "in the first epoch: nothing was saved yet" in line
     assert line.endswith("begin again with: captioner train rerun=outputs/coco/second")
     assert os.readlink("outputs/latest") == before
@@ -65,7 +65,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_so_becomes_the_run_that_never_
     words = ["data=coco", f"data.root={coco}", *SMALL, "data.minimum_count=1", "data.batch_size=3", "trainer.max_epochs=2"]
     signal_at(2, signal.SIGTERM, monkeypatch)
     assert train(*words, "run_folder=a run") == 130
-    line = told(capsys)
+    line = interruption_line(capsys)
     assert "interrupted in epoch 2 of 2: what it has learnt since epoch 1 is lost" in line
     assert Path("outputs/latest").resolve() == Path("a run").resolve()
     go_on = shlex.split(line.partition("captioner train ")[2])
@@ -73,7 +73,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_so_becomes_the_run_that_never_
     assert differing(straight / "checkpoints" / "last.ckpt", Path("on/checkpoints/last.ckpt")) == []
 
 
-def test_a_process_of_the_run_that_is_killed_is_named_and_one_that_told_why_it_ended_is_not(tmp_path: Path) -> None:
+def test_a_killed_process_of_the_run_is_named_and_one_that_printed_its_reason_is_not(tmp_path: Path) -> None:
     watcher = ProcessWatcher(tmp_path / "run", None, 3)
     ways = {"import os; os.kill(os.getpid(), 9)": "by signal 9; begin again with"}
     ways |= {"raise SystemExit(1)": "with exit code 1", "raise SystemExit(2)": ""}
@@ -86,7 +86,7 @@ def test_a_process_of_the_run_that_is_killed_is_named_and_one_that_told_why_it_e
         assert bool(line) == bool(words)
 
 
-def test_a_run_on_two_processes_that_are_told_to_end_ends_in_one_line_and_leaves_none(coco: Path) -> None:
+def test_a_run_on_two_processes_ends_at_a_signal_in_one_line_and_leaves_none(coco: Path) -> None:
     words = ["data=coco", f"data.root={coco}", *SMALL, "data.minimum_count=1", "trainer.max_epochs=100000", "run_folder=run"]
     words += ["callbacks.early_stopping=null", "trainer.devices=2", "trainer.strategy=ddp"]
     words += ["data.num_workers=1", "data.hold_in_memory=false"]

@@ -79,7 +79,7 @@ def first_weights(words: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str
 
 
 @pytest.mark.parametrize("case", MOVED)
-def test_a_run_on_pixels_moves_no_buffer_of_what_is_frozen_or_held(
+def test_a_run_on_pixels_moves_no_buffer_of_frozen_parts_or_of_fixed_statistics(
     case: str, folder: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words, moving = MOVED[case]

@@ -23,7 +23,7 @@ def value(word: str) -> object:
 
 @pytest.mark.parametrize("name", ODD)
 @pytest.mark.parametrize("key", ["data.root", "data.train.annotations", "outputs", "encoder.weights", "callbacks.pictures.folder", "+init"])
-def test_a_path_is_taken_as_it_stands_whatever_its_letters(key: str, name: str) -> None:
+def test_a_path_is_read_literally_whatever_its_letters(key: str, name: str) -> None:
     assert value(f"{key}={name}") == value(f"{key}=/data/{name}/x")[6:-2] == name  # type: ignore[index]
 
 
@@ -56,19 +56,19 @@ def test_a_tilde_that_begins_a_path_is_the_user_s_home(monkeypatch: pytest.Monke
     assert value("optimizer.name=~/x") == "~/x"
 
 
-def test_words_beyond_ascii_are_taken_in_lists_too() -> None:
+def test_words_beyond_ascii_are_read_in_lists_too() -> None:
     assert value("search.constraints.forbid=[naïve, dog,Größe]") == ["naïve", "dog", "Größe"]
 
 
 @pytest.mark.parametrize("word", ["optimizer.lr=1e-3,1e-4", "encoder.channels=[5,7", "search.constraints={a"])
-def test_what_cannot_be_read_is_shown_as_it_is_typed(word: str) -> None:
+def test_a_message_shows_how_to_type_what_cannot_be_read(word: str) -> None:
     key, _, text = word.partition("=")
     with pytest.raises(InputError) as caught:
         parse_overrides([word])
     assert as_typed(key, text) in str(caught.value)
 
 
-def test_what_is_looked_up_is_recorded_by_its_value_and_what_leads_nowhere_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lookup_is_recorded_by_its_value_and_one_that_leads_nowhere_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PHOTOS", "/data/photos")
     config = OmegaConf.create({"a": {"root": "${oc.env:PHOTOS}/x", "more": ["${oc.env:PHOTOS}"]}, "b": "${a.root}/y"})
     settle(config)

@@ -1,4 +1,4 @@
-"""A recorded configuration taken up again does what its run did and what was asked beside it, and nothing for a stranger."""
+"""A recorded configuration repeats its run with the overrides beside it, and does nothing for a stranger."""
 
 import json
 import math
@@ -48,7 +48,7 @@ def rates(run: str) -> list[float]:
     return [float(row["train/lr"]) for row in rows(Path(run)) if row["train/lr"]]
 
 
-def test_a_rate_asked_for_beside_resume_is_learnt_at_and_the_record_tells_both() -> None:
+def test_a_rate_beside_resume_is_used_and_the_record_has_both_rates() -> None:
     asked = ["optimizer.lr=1e-5", "optimizer.weight_decay=0.3", "optimizer.optimizer.betas=[0.5,0.6]", "trainer.max_epochs=3"]
     assert train(f"resume={CHECKPOINT}", *asked, "callbacks.early_stopping.patience=3", "run_folder=slower") == 0
     assert rates("slower") == pytest.approx([1e-3] * 6 + [1e-5] * 3)
@@ -73,7 +73,7 @@ def test_another_schedule_and_batch_size_go_on_where_the_run_stands_in_epochs() 
     assert rates("cosine")[6:] == pytest.approx([1e-3 * share for share in expected])
 
 
-def test_what_is_said_again_as_it_was_changes_no_bit() -> None:
+def test_values_that_are_repeated_unchanged_change_no_bit() -> None:
     assert train(f"resume={CHECKPOINT}", "trainer.max_epochs=3", "run_folder=plain") == 0
     again = ["decoder.hidden_size=12", "optimizer.lr=0.001", "seed=0", "data.year=2017"]
     assert train(f"resume={CHECKPOINT}", "trainer.max_epochs=3", *again, "run_folder=again") == 0
@@ -214,7 +214,7 @@ def test_a_record_that_is_no_file_is_no_run(here: Path, tmp_path: Path, capsys: 
     assert "config.yaml: no such run; give a run's folder" in error(capsys)
 
 
-def test_a_strangers_value_is_the_users_own_once_it_is_said_again(here: Path, tmp_path: Path) -> None:
+def test_a_strangers_value_is_trusted_once_the_user_types_it(here: Path, tmp_path: Path) -> None:
     rerun, resume = poisoned("callbacks.pictures.folder", str(tmp_path / "pictures"))
     assert train(*rerun, f"callbacks.pictures.folder={tmp_path}/said", "trainer.max_epochs=1", "run_folder=said") == 0
     assert list((tmp_path / "said").iterdir())

@@ -17,7 +17,7 @@ def stamp(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(STAMP, "now")
 
 
-def test_runs_begun_in_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
+def test_runs_that_start_in_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
     """Many processes that all found the name free."""
     children = []
     for _ in range(8):
@@ -37,7 +37,7 @@ def test_runs_begun_in_the_same_second_have_folders_of_their_own(tmp_path: Path)
     assert {tuple(os.listdir(tmp_path / "kind" / run)) for run in runs} == {("config.yaml",)}
 
 
-def test_a_name_by_the_clock_that_has_a_number_gets_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_that_has_a_number_as_a_name_gets_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("2026-01-31_12-00-00", "2026-01-31_12-00-00_2"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv(STAMP, "2026-01-31_12-00-00_2")
@@ -45,7 +45,7 @@ def test_a_name_by_the_clock_that_has_a_number_gets_the_next_one(tmp_path: Path,
         assert folder.name == "2026-01-31_12-00-00_3"
 
 
-def test_a_folder_that_was_asked_for_is_refused_in_one_line_where_another_run_writes_or_wrote(tmp_path: Path) -> None:
+def test_a_typed_folder_is_refused_in_one_line_where_another_run_writes_or_wrote(tmp_path: Path) -> None:
     composed = OmegaConf.create({"run_folder": str(tmp_path / "mine")})
     with claim_folder(composed, None) as folder:
         with pytest.raises(InputError, match=rf"run_folder=.*mine: process {os.getpid()} on .* writes there now"):

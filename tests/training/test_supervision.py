@@ -72,7 +72,9 @@ def test_coco_s_instances_guide_the_maps_of_the_images_that_they_list(photos: li
     assert "boxes guide the words of 3 of 4 training captions" in capfd.readouterr().err
 
 
-def test_where_boxes_cannot_be_had_or_followed_a_line_says_so(photos: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_data_without_boxes_and_views_that_boxes_cannot_follow_are_refused_in_one_line(
+    photos: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     capfd.readouterr()
     assert train(*photos, "transform.augment=true") == 2
     assert "objective.terms.supervised: boxes do not follow random crops" in capfd.readouterr().err

@@ -63,24 +63,24 @@ BAD = {
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in GOOD.items() for value in values])
-def test_what_has_a_meaning_is_taken(key: str, value: Any) -> None:
+def test_values_with_a_meaning_are_accepted(key: str, value: Any) -> None:
     check_values(with_value(key, value))
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in BAD.items() for value in values])
-def test_what_has_none_is_refused_with_its_key_and_value(key: str, value: Any) -> None:
+def test_values_without_a_meaning_are_refused_with_key_and_value(key: str, value: Any) -> None:
     with pytest.raises(InputError, match=rf"^{key}: ") as caught:
         check_values(with_value(key, value))
     assert str(value) in str(caught.value)
 
 
 @pytest.mark.parametrize("mistyped", ["val/CIDER", "val/cider", "val/Cidr"])
-def test_a_mistyped_monitor_has_its_neighbour_named(mistyped: str) -> None:
+def test_a_similar_monitor_is_suggested_for_a_mistyped_one(mistyped: str) -> None:
     with pytest.raises(InputError, match="did you mean val/CIDEr"):
         check_values(with_value("callbacks.checkpoints.monitor", mistyped))
 
 
-def test_no_validation_at_all_may_be_asked_for() -> None:
+def test_a_run_may_have_no_validation_at_all() -> None:
     config = with_value("trainer.check_val_every_n_epoch", 99)
     config["trainer"]["limit_val_batches"] = 0
     check_values(config)
