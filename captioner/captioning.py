@@ -1,4 +1,4 @@
-"""What one captioner and an ensemble share: captioning images, aligning given sentences, and the captions that come of it."""
+"""What a captioner and an ensemble share: captioning images, aligning sentences with images, and the captions that they give."""
 
 import math
 import os
@@ -79,7 +79,7 @@ class Start(NamedTuple):
 
 
 class TeacherForced(NamedTuple):
-    """What a model makes of one given sentence on one image."""
+    """One sentence run over one image."""
 
     log_probs: Float[Tensor, " steps"]
     """log p of each word, then of `<end>`."""
@@ -109,11 +109,11 @@ class BaseCaptioner(ABC):
 
     @abstractmethod
     def teacher_force(self, images: Any, tokens: Sequence[str]) -> TeacherForced:
-        """Run one given sentence over one prepared image."""
+        """Run one sentence over one prepared image."""
 
     @torch.no_grad()
     def generate(self, images: Any, search: SearchLike | None = None) -> list[list[DrawableCaption]]:
-        """Captions of each prepared image, free-running, the best first, without the image itself; `<unk>` is never said.
+        """Captions of each prepared image, free-running, the best first, without the image itself; `<unk>` is never generated.
 
         Raises: BrokenModelError, an image has no caption, or one without a probability.
         """
@@ -183,7 +183,7 @@ class BaseCaptioner(ABC):
         mode = attention_mode(name)
         readouts = [readout for member in self.members for readout in member.sampling_readouts]
         if not readouts:
-            raise InputError(f"this model's attention draws nothing: it cannot be made to look by {name}")
+            raise InputError(f"this model's attention draws nothing: it has no mode {name}")
         for readout in readouts:
             readout.eval_mode = mode
 
@@ -202,7 +202,7 @@ def aligned_caption(tokens: Sequence[str], forced: TeacherForced) -> DrawableCap
 
 
 def captions_from_result(result: Found, vocabulary: Vocabulary, cells: Tensor) -> list[list[DrawableCaption]]:
-    """What a search found, each image's best caption first; beams that found nothing are left out.
+    """What a search found, each image's best caption first, without the beams that found nothing.
 
     Raises: BrokenModelError, an image has no caption, or one without a probability.
     """
@@ -216,8 +216,8 @@ def captions_from_result(result: Found, vocabulary: Vocabulary, cells: Tensor) -
             if score != -math.inf:
                 words = vocabulary.decode(ids[:length])
                 numbers = (log_prob, log_probs[:length], end_log_prob, score)
-                own = {name: leaf[i, k, :length].copy() for name, leaf in maps.items()}
-                captions.append(DrawableCaption(" ".join(words), words, *numbers, satisfied=satisfied, **own))
+                leaves = {name: leaf[i, k, :length].copy() for name, leaf in maps.items()}
+                captions.append(DrawableCaption(" ".join(words), words, *numbers, satisfied=satisfied, **leaves))
         if not captions or math.isnan(captions[0].log_prob):
             raise BrokenModelError(BROKEN)
         of_images.append(captions)

@@ -1,4 +1,4 @@
-"""Several captioners that decode together: one caption by all of them."""
+"""Several captioners that decode together and give one caption."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +24,8 @@ class Ensemble(BaseCaptioner):
 
     Each member sees an image through its own transform and encoder. The members have the same words, in any order; ids and search
     are the first member's. Maps are the mean over those members whose grid lies over the same pixels as the first's; a member
-    without a sentinel counts as one that never uses it; the gate is given where every such member has one, heads where there is
-    one such member. Raises: InputError, members whose words differ; ArgumentError, no members.
+    without a sentinel counts as one that never uses it; there is a gate where every such member has one, and heads where there
+    is one such member. Raises: InputError, members whose words differ; ArgumentError, no members.
     """
 
     def __init__(self, members: Sequence[Captioner]) -> None:

@@ -28,7 +28,7 @@ class SavedModel(NamedTuple):
     tensors: dict[str, Tensor]
 
     def build(self, file: str, make: Callable[..., Built], *arguments: Any) -> Built:
-        """`make(*arguments)`; what it refuses is said of the file of that name, or of the checkpoint."""
+        """`make(*arguments)`; the message of a refusal names that file of the folder, or the checkpoint."""
         try:
             return make(*arguments)
         except InputError as error:

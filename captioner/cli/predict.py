@@ -34,10 +34,10 @@ NamedImage = tuple[str, str, Image.Image]
 EXAMPLES = [
     ("captioner predict photo.jpg", "print the caption; the model is outputs/latest, the newest that was trained here"),
     ("captioner predict photos/ --recursive --out captioned", "write sheets, arrays and a gallery: open captioned/index.html"),
-    ("captioner predict photo.jpg --search sample --captions 5 --top-p 0.9 --seed 1", "draw five captions"),
+    ("captioner predict photo.jpg --search sample --captions 5 --top-p 0.9 --seed 1", "sample five captions"),
     ("captioner predict photo.jpg --require dog --no-bad-ending --no-repeat 3", "say what a caption must contain and avoid"),
-    ("captioner predict photo.jpg --model one --model two", "let two models caption together"),
-    ('captioner predict photo.jpg --caption "a dog runs" --out why', "show where the model looks for a sentence of yours"),
+    ("captioner predict photo.jpg --model one --model two", "decode with two models together"),
+    ('captioner predict photo.jpg --caption "a dog runs" --out why', "show where the model looks for your own sentence"),
     ("captioner predict photo.jpg --save overlay,matrix,animation --out why", "write other pictures of the maps"),
     ("captioner predict photo.jpg --explain attention,gradcam,occlusion --out why", "write other explanations beside attention"),
     (
@@ -46,7 +46,9 @@ EXAMPLES = [
     ),
     ("find . -name '*.jpg' | captioner predict - --model outputs/scenes/2026-01-31_12-00-00", "take the list of files from a pipe"),
 ]
-CODES = "exit codes: 0 done; 1 some inputs failed, each is named on standard error, the rest is done; 2 the command line or a file is wrong"
+CODES = (
+    "exit codes: 0 done; 1 some inputs failed and are named on standard error, the others are done; 2 the command line or a file is wrong"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = command.add_argument
     add("images", nargs="+", metavar="IMAGE", help="files, folders, globs, or - for a list of them on standard input")
-    where = "a model/ folder, a run's folder or a .ckpt; left out: outputs/latest; given again: another that captions together with it"
+    where = "a model/ folder, a run's folder or a .ckpt; default: outputs/latest; repeat it, and the models decode together"
     add("--model", type=Path, action="append", metavar="MODEL", help=where)
     add("--out", type=Path, metavar="DIR", help="write captions.jsonl, and what --save names, to this folder")
     add("--batch-size", type=count, default=16, metavar="N", help="images at a time (16)")
@@ -98,11 +100,11 @@ def parser() -> argparse.ArgumentParser:
     add("--save", metavar="KINDS", help=f"with --out, any of {','.join(SAVE_KINDS)}, or none ({DEFAULT_SAVE})")
     add("--caption", metavar="TEXT", help="show where the model looks for this sentence instead of its own")
     add("--annotations", type=Path, metavar="FILE", help="COCO annotations: file names to ids; writes results.json, shows references")
-    add("--recursive", action="store_true", help="look below folders too")
+    add("--recursive", action="store_true", help="search subfolders, too")
     add(
         "--attention-mode",
         choices=("expectation", "argmax", "sample"),
-        help="how hard attention looks: at all regions by weight, at the highest, at a sampled one (default: as trained)",
+        help="what hard attention reads: all regions by weight, the highest, or a sampled one (default: as trained)",
     )
     add("--seed", type=natural, metavar="N", help="seed of --search sample and of --attention-mode sample (default: another one each time)")
     add_search(command, "print N captions of each image, each with its log-probability; they are ranked after normalisation by length")
@@ -158,7 +160,7 @@ def split_list(text: str) -> list[str]:
 
 
 def load_models(models: list[Path] | None, device: str) -> Any:
-    """The captioner, or the ensemble of several, on the device asked for; `auto` takes an accelerator where there is one."""
+    """One captioner, or the ensemble of several, on the device; `auto` takes an accelerator where there is one."""
     if models is None and not LATEST.exists():
         raise InputError(f"{LATEST}: no trained model here; train one with `captioner train`, or name one with --model")
     from captioner.devices import resolve_device

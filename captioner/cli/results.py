@@ -96,7 +96,7 @@ class Results:
         return {"overlay": files.pop("overlay", None), **overlays, **files}
 
     def _draw_heads(self, name: str, maps: WordMaps) -> bool:
-        """Whether there are heads to draw; that there are none is said once."""
+        """Whether there are heads to draw; the log says once that there are none."""
         if maps.heads is not None:
             self._save(name + PICTURE_ENDINGS["heads"], head_sheet(maps))
             return True
@@ -169,7 +169,7 @@ def sheet_texts(caption: str, kind: str) -> dict[str, Any]:
 
 def saved_arrays(caption: Caption, explanations: Explanations) -> dict[str, Any]:
     """What `NAME.npz` holds: the sheet and the page can be drawn again from it without the model."""
-    found = {
+    values: dict[str, Any] = {
         "words": np.array(caption.words, dtype=np.str_),
         "alphas": np.asarray(caption.alphas, np.float32),
         "box": np.array(caption.box, np.float64),
@@ -177,7 +177,7 @@ def saved_arrays(caption: Caption, explanations: Explanations) -> dict[str, Any]
     }
     others = {name: getattr(caption, name) for name in ("sentinel", "gate", "head_alphas")}
     others |= {kind: alphas for kind, alphas in explanations.items() if kind != ATTENTION}
-    return found | {name: np.asarray(values, np.float32) for name, values in others.items() if values is not None}
+    return values | {name: np.asarray(other, np.float32) for name, other in others.items() if other is not None}
 
 
 def json_line(path: str, caption: Caption, files: Mapping[str, Any]) -> bytes:

@@ -20,7 +20,7 @@ from captioner.maps.sheet import percent
 CELL = (20, 24)
 """Width and height of a region's cell in pixels; narrower where the grid has many regions."""
 WIDEST = 1400
-"""The regions' columns are made narrower until they fit this many pixels, down to 3 pixels a region."""
+"""Columns become narrower until all of them fit this many pixels, down to 3 pixels per region."""
 TEXT, SMALL, MARGIN, SPACE = 16, 13, 24, 12
 """Pixels: sizes of letters, the border, and what lies between columns."""
 

@@ -13,12 +13,12 @@ from captioner.maps.colours import Theme, find_theme, heat_colours
 from captioner.maps.geometry import heat_maps, inside_box
 
 FULL_SCALE = 4.0
-"""A map's colour scale ends at its peak, but never below this many times the weight of a uniform map, so that a uniform map looks so."""
+"""A map's colour scale ends at its peak, but never below this many times the weight of a uniform map, which so stays dark."""
 OPACITY = (0.10, 0.70)
 """How much of the heat's colour covers the faded photo, at nothing and at the end of the scale."""
 FADE = (0.55, 0.66)
 """What is left of the photo's colour, and of its light, under a map."""
-GROUP_PIXELS = 2**20
+GROUP_PIXELS = 2**18
 """Pixels of maps that are interpolated at a time, which bounds the memory."""
 Size: TypeAlias = tuple[int, int]
 """(width, height) in pixels."""
