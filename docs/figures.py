@@ -1,6 +1,7 @@
 """The pictures of docs/attention_kinds.md and of the README: the same scene and the same caption for every kind of attention.
 
-python docs/figures.py maps [--only sparsemax,transformer] [--epochs 1] [--parallel 2] [--out outputs/figures]
+python docs/figures.py maps [--only sparsemax,transformer] [--epochs 1] [--parallel 2]
+                            [--out outputs/figures]
 python docs/figures.py readme [--soft RUN --hard RUN --local RUN --sparse RUN]
 
 `maps` trains the runs that are missing, one short run per kind on the drawn scenes, and draws
