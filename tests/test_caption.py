@@ -9,15 +9,14 @@ from PIL import Image
 
 from captioner.box import scaled_box
 from captioner.caption import Caption, WordMaps
-from captioner.captioning import DrawableCaption
 
 ALPHAS = np.full((2, 3, 5), 1 / 15, np.float32)
 PHOTO = Image.new("RGB", (40, 30))
 
 
-def caption(kind=Caption, **changes):
+def caption(**changes):
     fields = {"text": "a dog", "words": ["a", "dog"], "log_prob": -1.75, "log_probs": [-0.5, -1.0], "end_log_prob": -0.25, "score": -0.6}
-    return kind(**{**fields, "alphas": ALPHAS, "box": (20.0, 0.0, 60.0, 60.0), "width": 80, "height": 60, "image": PHOTO, **changes})
+    return Caption(**{**fields, "alphas": ALPHAS, "box": (20.0, 0.0, 60.0, 60.0), "width": 80, "height": 60, "image": PHOTO, **changes})
 
 
 @pytest.mark.parametrize("name", ["alphas", "probabilities", "gate", "sentinel", "heads"])
@@ -43,23 +42,8 @@ def test_a_caption_s_maps_lie_on_its_image_where_that_is_kept_at_a_smaller_scale
     assert maps.probabilities == pytest.approx([math.exp(-0.5), math.exp(-1.0)])
 
 
-def test_a_caption_without_its_image_has_numbers_but_no_pictures():
-    bare = caption(DrawableCaption, image=None)
+def test_a_caption_without_its_image_has_probabilities_but_no_maps_to_draw():
+    bare = caption(image=None)
     assert bare.probabilities == pytest.approx([math.exp(-0.5), math.exp(-1.0)])
-    for draw in (bare.overlay, bare.matrix, lambda: bare.animation("a.gif")):
-        with pytest.raises(ValueError, match="made without its image"):
-            draw()
-
-
-def test_a_caption_and_its_alternatives_draw_themselves(tmp_path):
-    whole = caption(DrawableCaption, alternatives=[caption(DrawableCaption, words=["a"], log_probs=[-0.5], alphas=ALPHAS[:1])])
-    for one in (whole, *whole.alternatives):
-        assert min(one.overlay(panel_width=60).size) > 60
-        assert min(one.matrix().size) > 60
-        one.animation(tmp_path / "a.gif", longest_side=40)
-        with Image.open(tmp_path / "a.gif") as animation:
-            assert animation.n_frames == 1 + len(one.words)
-    with pytest.raises(ValueError, match="one head"):
-        whole.heads()
-    two_heads = caption(DrawableCaption, head_alphas=np.stack([ALPHAS, ALPHAS], 1))
-    assert min(two_heads.heads().size) > 60
+    with pytest.raises(ValueError, match="made without its image"):
+        _ = bare.maps

@@ -60,7 +60,7 @@ def test_each_explanation_has_its_sheet_its_array_and_its_place_in_the_gallery(h
     assert page.count('"rows":32,"cols":40,') == 1
 
 
-def test_without_attention_only_what_was_asked_for_is_drawn(here, tmp_path):
+def test_without_attention_only_the_other_explanations_are_drawn(here, tmp_path):
     assert run("photo.png", "--explain", "occlusion", "--out", "out", "--save", "overlay,words,arrays") == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "captions.jsonl",
@@ -83,7 +83,7 @@ def test_two_images_never_write_one_file(here, capsys):
     assert name_of_two_images(["a", "a_jacobian"], ["attention", "gradcam"]) is None
 
 
-def test_an_explanation_that_fails_is_named_and_the_rest_is_done(here, capsys, monkeypatch):
+def test_an_explanation_that_fails_is_named_and_everything_else_is_done(here, capsys, monkeypatch):
     def broken(*_):
         raise RuntimeError("out of\nmemory")
 

@@ -50,7 +50,7 @@ def caption_of(image, words):
 
 
 class StandIn:
-    """Says how wide an image is; refuses whole batches with an image 13 pixels wide in them, and is interrupted by one of 7."""
+    """Captions an image by its width; refuses whole batches with an image 13 pixels wide, and is interrupted by one of 7."""
 
     vocabulary = Vocabulary(["dog", "cat", "with"])
 
@@ -81,10 +81,10 @@ class StandIn:
 
 @pytest.fixture
 def stand_in(monkeypatch, tmp_path):
-    made = StandIn()
-    monkeypatch.setattr(predict, "load_models", lambda models, device: made)
+    stand_in = StandIn()
+    monkeypatch.setattr(predict, "load_models", lambda models, device: stand_in)
     monkeypatch.chdir(tmp_path)
-    return made
+    return stand_in
 
 
 def draw(*names, width=20):
@@ -175,7 +175,7 @@ def test_without_out_captions_are_printed_and_nothing_is_written(stand_in, capsy
     assert files(".") == ["a.png"]
 
 
-def test_the_rest_is_done_where_some_fail_and_each_failure_is_named(stand_in, capsys):
+def test_where_some_images_fail_the_others_are_captioned_and_each_failure_is_named(stand_in, capsys):
     draw("in/a.png", "in/z.png")
     draw("in/unlucky.png", width=13)
     Path("in/broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
@@ -220,7 +220,7 @@ def test_two_predicts_do_not_write_into_one_folder_at_the_same_time(stand_in, ca
     assert [found["image"] for found in lines()] == ["b.png"]
 
 
-def test_a_disk_that_fills_up_ends_predict_in_one_line_and_keeps_what_was_said_before(stand_in, monkeypatch, capsys):
+def test_a_disk_that_fills_up_ends_predict_in_one_line_and_keeps_the_captions_before(stand_in, monkeypatch, capsys):
     draw("in/a.png", "in/b.png", "in/c.png")
     written = []
 
@@ -239,7 +239,7 @@ def test_a_disk_that_fills_up_ends_predict_in_one_line_and_keeps_what_was_said_b
     assert [found["image"] for found in lines()] == ["in/a.png"]
 
 
-def test_what_was_done_is_kept_when_interrupted(stand_in):
+def test_what_was_written_before_an_interruption_stays(stand_in):
     draw("in/a.png", "in/b.png")
     draw("in/c.png", width=7)
     assert main(["predict", "in", "--out", "out", "--batch-size", "1"]) == 130
@@ -248,7 +248,7 @@ def test_what_was_done_is_kept_when_interrupted(stand_in):
     assert not [name for name in files("out") if name.startswith(".")]
 
 
-def test_a_given_caption_is_explained(stand_in, capsys):
+def test_a_sentence_of_the_user_is_aligned(stand_in, capsys):
     draw("a.png")
     assert main(["predict", "a.png", "--caption", "a dog runs", "--out", "out", "--save", "none"]) == 0
     assert capsys.readouterr().out == "a.png\ta dog runs\n"
@@ -276,7 +276,7 @@ def annotated(*listed):
     return main(["predict", "in", "--recursive", "--annotations", "captions.json", "--out", "out", "--save", "none"])
 
 
-def given_ids():
+def result_ids():
     """image_id by image, as results.json has them."""
     ids = [entry["image_id"] for entry in json.loads(Path("out/results.json").read_text())]
     return ids
@@ -285,7 +285,7 @@ def given_ids():
 def test_a_photo_never_gets_the_id_of_another_folder_s_photo_of_the_same_name(stand_in, capsys):
     draw("in/cam1/0001.png", "in/cam2/0001.png")
     assert annotated((7, "cam1/0001.png")) == 1
-    assert given_ids() == [7]
+    assert result_ids() == [7]
     error = capsys.readouterr().err
     assert "in/cam2/0001.png: captioned, but --annotations lists 'cam1/0001.png', which is not the end of this path" in error
 
@@ -293,7 +293,7 @@ def test_a_photo_never_gets_the_id_of_another_folder_s_photo_of_the_same_name(st
 def test_a_name_that_fits_two_photos_gives_neither_an_id_and_names_both(stand_in, capsys):
     draw("in/cam1/0001.png", "in/cam2/0001.png", "in/b.png")
     assert annotated((7, "0001.png"), (8, "b.png")) == 1
-    assert given_ids() == [8]
+    assert result_ids() == [8]
     error = capsys.readouterr().err
     assert "in/cam1/0001.png: captioned, but --annotations lists '0001.png', which may be this file or in/cam2/0001.png" in error
     assert "in/cam2/0001.png: captioned, but --annotations lists '0001.png', which may be this file or in/cam1/0001.png" in error
@@ -302,7 +302,7 @@ def test_a_name_that_fits_two_photos_gives_neither_an_id_and_names_both(stand_in
 def test_a_photo_that_the_file_lists_twice_names_both(stand_in, capsys):
     draw("in/a.png")
     assert annotated((7, "a.png"), (8, "./a.png")) == 1
-    assert given_ids() == []
+    assert result_ids() == []
     assert "--annotations lists both 'a.png' (id 7) and './a.png' (id 8) for it" in capsys.readouterr().err
 
 
@@ -310,7 +310,7 @@ def test_results_give_ids_back_as_the_file_has_them_and_names_may_be_spelt_other
     draw("in/a.png", "in/b.png", "in/sub/c.png", "in/caf\u00e9.png")
     listed = [(15513034351195312651, "a.png"), ("0012", "in/b.png"), (3.0, "sub\\c.png"), ("n1", "cafe\u0301.png")]
     assert annotated(*listed, (5, "c.png"), (6, "elsewhere/a.png")) == 0
-    assert sorted(map(repr, given_ids())) == sorted(repr(image) for image, _ in listed)
+    assert sorted(map(repr, result_ids())) == sorted(repr(image) for image, _ in listed)
 
 
 def test_blank_and_rejected_captions_are_no_references_of_a_photo(stand_in):
@@ -330,7 +330,7 @@ def test_annotations_of_another_shape_are_refused_by_name(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("arguments", "message"),
     [
         (["a.png", "--save", "gallery"], "--out"),
         (["a.png", "--annotations", "x.json"], "--out"),
@@ -362,13 +362,13 @@ def test_annotations_of_another_shape_are_refused_by_name(tmp_path, content):
         (["a.png", "--attention-mode", "argmax"], "--attention-mode argmax: nothing to argmax"),
     ],
 )
-def test_usage_is_told_in_one_line(stand_in, capsys, arguments, named):
+def test_a_usage_error_is_one_line(stand_in, capsys, arguments, message):
     draw("a.png")
     before = Path("a.png").read_bytes()
     assert main(["predict", *arguments]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    assert named in err
+    assert message in err
     assert Path("a.png").read_bytes() == before
 
 
@@ -384,14 +384,14 @@ def test_usage_is_told_in_one_line(stand_in, capsys, arguments, named):
         ["a.png", "--no-repeat", "-1"],
     ],
 )
-def test_the_parser_s_own_complaints_leave_with_two_and_one_line(arguments, capsys):
+def test_errors_of_the_parser_are_one_line_and_exit_with_two(arguments, capsys):
     with pytest.raises(SystemExit) as left:
         predict.main(arguments)
     assert left.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_the_search_is_the_model_s_own_and_a_line_says_which(stand_in, capsys):
+def test_the_search_is_the_model_s_and_a_line_describes_it(stand_in, capsys):
     draw("a.png")
     assert main(["predict", "a.png"]) == 0
     assert stand_in.used.settings() == stand_in.search.settings()
@@ -401,7 +401,7 @@ def test_the_search_is_the_model_s_own_and_a_line_says_which(stand_in, capsys):
     assert capsys.readouterr().err == "captioner: captions are found by beam 5, alpha 0.7, require dog\n"
 
 
-def test_models_trained_with_different_searches_caption_by_the_first_s_which_is_said(stand_in, capsys):
+def test_models_trained_with_different_searches_caption_by_the_first_s_search_and_a_line_says_so(stand_in, capsys):
     draw("a.png")
     stand_in.members = [SimpleNamespace(search=search) for search in (stand_in.search, BeamSearch(4, alpha=0.7), BeamSearch(1))]
     models = [word for name in ("one", "two", "three") for word in ("--model", name)]
@@ -412,7 +412,7 @@ def test_models_trained_with_different_searches_caption_by_the_first_s_which_is_
     assert second.endswith("captions are found by beam 4, alpha 0.7")
 
 
-def test_a_given_caption_is_not_searched_for(stand_in, capsys):
+def test_a_sentence_of_the_user_needs_no_search(stand_in, capsys):
     draw("a.png")
     assert main(["predict", "a.png", "--caption", "a dog", "--beam", "2"]) == 2
     assert "--beam finds captions, but --caption gives the words" in capsys.readouterr().err
@@ -420,7 +420,7 @@ def test_a_given_caption_is_not_searched_for(stand_in, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_line_with_its_log_probability_is_printed_for_each_caption_asked_for(stand_in, capsys):
+def test_captions_prints_so_many_lines_each_with_its_log_probability(stand_in, capsys):
     draw("a.png")
     assert main(["predict", "a.png", "--captions", "2", "--out", "out", "--save", "none"]) == 0
     assert capsys.readouterr().out == "a.png\twidth 20\t-1.250\na.png\tanother\t-inf\n"
@@ -430,7 +430,7 @@ def test_a_line_with_its_log_probability_is_printed_for_each_caption_asked_for(s
     assert lines()[0]["alternatives"] == []
 
 
-def test_a_caption_that_could_not_meet_the_constraints_is_given_and_said_to_be_one(stand_in, capsys):
+def test_a_caption_that_does_not_meet_the_constraints_is_printed_and_marked(stand_in, capsys):
     draw("a.png", "b.png")
     stand_in.caption = lambda images, search, batch_size: [caption_of(image, ["un" * (n == 1) + "met"]) for n, image in enumerate(images)]
     assert main(["predict", "a.png", "b.png", "--out", "out", "--save", "none"]) == 0
@@ -448,16 +448,16 @@ def test_without_a_model_one_line_says_what_to_do(monkeypatch, tmp_path, capsys)
     assert "outputs/latest: no trained model here" in capsys.readouterr().err
     Path("outputs").mkdir()
     wrong = {"nowhere": "there is no such folder", "outputs": "give a run's folder, or its model/", "a.png": "this is a file"}
-    for model, told in wrong.items():
+    for model, message in wrong.items():
         assert main(["predict", "a.png", "--model", model]) == 2
         error = capsys.readouterr().err
         assert f"error: {model}: " in error
-        assert told in error
+        assert message in error
     assert main(["predict", "a.png", "--model", "nowhere", "--device", "warp"]) == 2
     assert "--device warp" in capsys.readouterr().err
 
 
-def test_folders_globs_and_lists_become_paths_in_the_order_asked_for_each_once(monkeypatch, tmp_path):
+def test_folders_globs_and_lists_become_paths_in_the_order_of_the_command_line_each_once(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     draw("in/b.png", "in/a.JPG.png", "in/below/c.png", "in/.hidden.png", "in/out/a.png", "x.png")
     Path("in/notes.txt").write_text("none")
@@ -474,7 +474,7 @@ def test_folders_globs_and_lists_become_paths_in_the_order_asked_for_each_once(m
     )
 
 
-def test_an_empty_list_on_standard_input_is_said():
+def test_an_empty_list_on_standard_input_is_reported():
     assert image_paths(["-"], ["\n"], False, None) == ([], ["-: standard input lists no file"], [])
 
 

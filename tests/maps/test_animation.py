@@ -33,7 +33,7 @@ def test_a_file_holds_one_frame_per_word_after_the_photo_and_repeats_for_ever(ki
         assert np.abs(np.asarray(frame, int) - np.asarray(expected, int)).mean() < 12
 
 
-def test_frames_that_are_alike_are_kept_apart():
+def test_frames_that_are_alike_stay_apart():
     picture = drawn()[0]
     for kind in FORMATS:
         assert encode_animation([picture, picture, drawn()[2]], kind)

@@ -108,7 +108,7 @@ def test_maps_come_back_to_a_255th_of_their_peak():
     assert np.abs(back - alphas).max() < 0.003
 
 
-def test_what_does_not_count_the_same_is_refused():
+def test_a_wrong_number_of_maps_or_probabilities_is_refused():
     with pytest.raises(ValueError, match="3 maps for 2 words"):
         map_record("attention", np.zeros((3, 5, 7)), 2)
     with pytest.raises(ValueError, match="probabilities hold 1 entries for 3 words"):
@@ -149,15 +149,15 @@ def test_the_page_can_be_written_again_as_more_comes(tmp_path):
         assert len(read(growing.write()).data["entries"]) == number
 
 
-@pytest.mark.parametrize(("size", "kept"), [((30, 20), (30, 20)), ((20, 100), (20, 40)), ((301, 10), (20, 10)), ((1, 1), (1, 1))])
-def test_a_thumbnail_shows_the_middle_of_a_very_long_picture(size, kept):
+@pytest.mark.parametrize(("size", "expected"), [((30, 20), (30, 20)), ((20, 100), (20, 40)), ((301, 10), (20, 10)), ((1, 1), (1, 1))])
+def test_a_thumbnail_shows_the_middle_of_a_very_long_picture(size, expected):
     picture = Image.linear_gradient("L").resize(size)
     trimmed = gallery.crop_to_thumbnail(picture)
-    assert trimmed.size == kept
+    assert trimmed.size == expected
     assert abs(np.asarray(trimmed).mean() - np.asarray(picture).mean()) < 2
 
 
-def test_an_alternative_is_looked_at_as_the_caption_itself():
+def test_an_alternative_has_maps_and_numbers_as_the_caption_itself():
     words = ["one", "two"]
     other = caption(words, log_probs=[math.log(0.5), math.log(0.25)])
     only_text = caption(["three"], alphas=np.zeros((0, 3, 5)))

@@ -26,11 +26,11 @@ def test_a_single_cell_is_hottest_at_its_centre_in_original_pixels(grid, size, b
     for row, col in [(0, 0), (rows - 1, 1), (2, cols - 2), (rows // 2, cols // 2), (rows - 1, cols - 1)]:
         alphas = np.zeros(grid, np.float32)
         alphas[row, col] = 1
-        found = heat_map(alphas, box, size)
+        heat = heat_map(alphas, box, size)
         centre = box[0] + (col + 0.5) * (box[2] - box[0]) / cols, box[1] + (row + 0.5) * (box[3] - box[1]) / rows
-        at = found[min(int(centre[1]), size[1] - 1), min(int(centre[0]), size[0] - 1)]
-        assert at >= found.max() * (1 - 0.02), "no pixel is hotter than the one the centre lies in, but for half a pixel's slope"
-        down, across = np.nonzero(found >= found.max() * (1 - 1e-6))
+        at = heat[min(int(centre[1]), size[1] - 1), min(int(centre[0]), size[0] - 1)]
+        assert at >= heat.max() * (1 - 0.02), "no pixel is hotter than the one the centre lies in, but for half a pixel's slope"
+        down, across = np.nonzero(heat >= heat.max() * (1 - 1e-6))
         assert across.min() - 0.5 <= centre[0] <= across.max() + 1.5
         assert down.min() - 0.5 <= centre[1] <= down.max() + 1.5
 
@@ -41,25 +41,25 @@ def test_the_centroid_of_an_inner_cell_is_its_centre_below_a_tenth_of_a_pixel(gr
     rows, cols = grid
     alphas = np.zeros(grid, np.float32)
     alphas[3, cols - 4] = 0.7
-    found = heat_map(alphas, box, size).astype(float)
-    across = (found.sum(0) * (np.arange(size[0]) + 0.5)).sum() / found.sum()
-    down = (found.sum(1) * (np.arange(size[1]) + 0.5)).sum() / found.sum()
+    heat = heat_map(alphas, box, size).astype(float)
+    across = (heat.sum(0) * (np.arange(size[0]) + 0.5)).sum() / heat.sum()
+    down = (heat.sum(1) * (np.arange(size[1]) + 0.5)).sum() / heat.sum()
     assert across == pytest.approx(box[0] + (cols - 3.5) * (box[2] - box[0]) / cols, abs=0.1)
     assert down == pytest.approx(box[1] + 3.5 * (box[3] - box[1]) / rows, abs=0.1)
 
 
-def test_an_even_map_is_flat_where_the_model_saw_and_zero_elsewhere():
+def test_a_uniform_map_is_flat_where_the_model_saw_and_zero_elsewhere():
     box, size = (13.0, 5.0, 90.0, 61.0), (101, 67)
-    found = heat_map(np.full((5, 7), 1 / 35, np.float32), box, size)
+    heat = heat_map(np.full((5, 7), 1 / 35, np.float32), box, size)
     inside = inside_box(box, size)
-    assert np.allclose(found[inside], 1 / 35, atol=1e-6)
-    assert not found[~inside].any()
+    assert np.allclose(heat[inside], 1 / 35, atol=1e-6)
+    assert not heat[~inside].any()
     assert inside.sum() == 77 * 56
 
 
-def test_a_straight_slope_is_kept_between_the_outermost_centres():
-    found = axis_weights(0, 80, 8, 80) @ np.arange(8.0)
-    assert np.allclose(found[15:65], (np.arange(15, 65) + 0.5) / 10 - 0.5, atol=1e-5)
+def test_a_straight_slope_stays_between_the_outermost_centres():
+    heat = axis_weights(0, 80, 8, 80) @ np.arange(8.0)
+    assert np.allclose(heat[15:65], (np.arange(15, 65) + 0.5) / 10 - 0.5, atol=1e-5)
 
 
 def test_a_map_of_one_cell_and_maps_of_one_row_are_drawn():

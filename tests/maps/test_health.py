@@ -29,7 +29,7 @@ def test_a_sentinel_s_share_changes_nothing():
     assert health(alphas * 0.2) == pytest.approx(health(alphas))
 
 
-def test_nothing_said_has_no_health_and_zeros_count_as_even():
+def test_no_words_have_no_health_and_zeros_count_as_uniform():
     assert all(math.isnan(number) for number in health(np.zeros((0, 2, 3))))
     assert health(np.zeros((2, 2, 3))).entropy == pytest.approx(1)
 

@@ -80,7 +80,7 @@ def centre(weights):
     return np.array([across, down]) / weights.sum()
 
 
-def said(path, size, fit, grid):
+def aligned_caption(path, size, fit, grid):
     model = Captioner(Brightness(*grid), Brightest(), Vocabulary(["dog"]), Transform(GRIDS[grid], fit, (0.0,) * 3, (1.0,) * 3))
     return model.align(open_image(path), "dog")
 
@@ -99,12 +99,12 @@ def test_what_the_model_looks_at_is_where_the_heat_lies_below_one_pixel(tmp_path
             top + (row + 1) * (bottom - top) / rows,
         )
         photo = stored(tmp_path / "a.jpg", size, part, orientation)
-        caption = said(tmp_path / "a.jpg", size, fit, grid)
+        caption = aligned_caption(tmp_path / "a.jpg", size, fit, grid)
         assert (caption.width, caption.height) == size
         assert np.unravel_index(caption.alphas[0].argmax(), grid) == (row, col)
-        found = heat_maps(caption.alphas, caption.box, size)[0].astype(float)
-        assert np.abs(centre(found) - centre(photo)).max() < 1
-        peak = np.argwhere(found >= found.max() * (1 - 1e-4))[:, ::-1].mean(0) + 0.5
+        heat = heat_maps(caption.alphas, caption.box, size)[0].astype(float)
+        assert np.abs(centre(heat) - centre(photo)).max() < 1
+        peak = np.argwhere(heat >= heat.max() * (1 - 1e-4))[:, ::-1].mean(0) + 0.5
         assert np.abs(peak - centre(photo)).max() < 1
         shown = (240, round(240 * size[1] / size[0]))
         small = heat_maps(caption.alphas, scaled_box(caption.box, size, shown), shown)[0].astype(float)
@@ -118,13 +118,13 @@ def test_a_cell_at_the_border_shines_in_its_own_corner_and_not_outside_what_the_
     left, top, right, bottom = Transform(GRIDS[grid], fit).box(*size)
     wide, high = (right - left) / grid[1], (bottom - top) / grid[0]
     stored(tmp_path / "a.jpg", size, (right - wide, top, right, top + high), 8)
-    caption = said(tmp_path / "a.jpg", size, fit, grid)
-    found = heat_maps(caption.alphas, caption.box, size)[0]
-    hottest = np.argwhere(found >= found.max() * 0.99)
+    caption = aligned_caption(tmp_path / "a.jpg", size, fit, grid)
+    heat = heat_maps(caption.alphas, caption.box, size)[0]
+    hottest = np.argwhere(heat >= heat.max() * 0.99)
     assert np.abs(hottest.max(0) - (top + high / 2, right - 0.5)).max() <= max(wide, high)
     assert hottest[:, 1].min() >= right - wide
     assert hottest[:, 0].max() <= top + high
-    assert not found[:, : int(left)].any()
-    assert not found[:, int(right) :].any()
-    assert not found[: int(top)].any()
-    assert not found[int(bottom) :].any()
+    assert not heat[:, : int(left)].any()
+    assert not heat[:, int(right) :].any()
+    assert not heat[: int(top)].any()
+    assert not heat[int(bottom) :].any()

@@ -80,14 +80,14 @@ def test_a_font_that_this_machine_has_is_found_by_its_letters_and_damaged_files_
     (tmp_path / "fonts").mkdir()
     for name in ("a.ttf", "odd.ttf"):
         (tmp_path / name).rename(tmp_path / "fonts" / name)
-    found = lettering.system_fonts.__wrapped__()
-    assert [path.rpartition("/")[2] for path in found][:2] == ["a.ttf", "odd.ttf"]
-    monkeypatch.setattr(lettering, "system_fonts", lambda: found)
-    assert lettering._font_with.__wrapped__("Z") == found[1]
+    fonts = lettering.system_fonts.__wrapped__()
+    assert [path.rpartition("/")[2] for path in fonts][:2] == ["a.ttf", "odd.ttf"]
+    monkeypatch.setattr(lettering, "system_fonts", lambda: fonts)
+    assert lettering._font_with.__wrapped__("Z") == fonts[1]
     assert lettering._font_with.__wrapped__("𐀀") is None
 
 
-def test_letters_that_no_font_holds_are_told_once_for_each_script(monkeypatch, caplog):
+def test_letters_that_no_font_holds_are_warned_of_once_for_each_script(monkeypatch, caplog):
     monkeypatch.setattr(lettering, "FALLBACKS", ())
     monkeypatch.setattr(lettering, "system_fonts", lambda: ())
     for cached in (lettering._font, lettering._font_with, lettering._warn_of_missing_script):
@@ -105,7 +105,7 @@ def test_file_names_keep_letters_with_their_marks():
     assert [file_name_part(word) for word in ("कुत्ता", "สุนัข", "שָׁלוֹם", "a/b", "كلب")] == ["कुत्ता", "สุนัข", "שָׁלוֹם", "a-b", "كلب"]
 
 
-def test_what_explains_a_matrix_is_not_cut_off_on_a_small_grid():
+def test_the_legend_of_a_matrix_is_not_cut_off_on_a_small_grid():
     small = alignment_matrix(WordMaps(Image.new("RGB", (30, 20)), ["a"], np.ones((1, 2, 3), np.float32), (0.0, 0.0, 30.0, 20.0)))
     last = np.asarray(small)[-40:, -24:]
     assert (last == last[0, 0]).all(), "the margin is empty"

@@ -1,6 +1,4 @@
-"""The alignment matrix and the sheet of heads: every weight in its place, everything readable, nothing off the page."""
-
-from dataclasses import replace
+"""The alignment matrix: every weight in its place, everything readable, nothing off the page."""
 
 import numpy as np
 import pytest
@@ -8,7 +6,6 @@ from PIL import Image
 
 from captioner.caption import WordMaps
 from captioner.maps.colours import THEMES, heat_colours
-from captioner.maps.heads import head_sheet
 from captioner.maps.matrix import MARGIN, _table, alignment_matrix, cell_steps
 
 PHOTO = Image.effect_noise((90, 70), 80).convert("RGB")
@@ -69,30 +66,8 @@ def test_the_row_of_the_grid_that_a_block_shows_is_lit_above_it():
         assert red.max() <= (row + 1) * table.thumbnail[1] / 3
 
 
-@pytest.mark.parametrize("size", [(200, 1000), (4000, 300), (31, 47)])
-@pytest.mark.parametrize("heads", [1, 8])
-def test_a_sheet_of_heads_has_one_row_per_word_and_one_column_per_head_and_for_the_mean(size, heads):
-    alphas = np.random.default_rng(0).dirichlet(np.ones(35), (3, heads)).reshape(3, heads, 5, 7)
-    box = (0.0, 0.0, float(size[0]), float(size[1]))
-    photo = Image.new("RGB", size, (90, 20, 200))
-    one = head_sheet(WordMaps(photo, ["a", "b", "c"], alphas.mean(1), box, [0.1, 0.2, 0.3], heads=alphas))
-    less = head_sheet(WordMaps(photo, ["a", "b"], alphas[:2].mean(1), box, heads=alphas[:2]))
-    wider = head_sheet(WordMaps(photo, ["a", "b", "c"], alphas.mean(1), box, heads=np.concatenate([alphas, alphas], 1)))
-    assert one.width < wider.width
-    assert less.height < one.height
-    if heads == 1:
-        page = np.asarray(one)
-        panel = max(round(size[0] * 132 / max(size)), 64) + 8
-        end = one.width - 24
-        mean, head = page[-60:-24, end - 2 * panel + 8 : end - panel + 8], page[-60:-24, end - panel + 8 : end + 8]
-        assert np.array_equal(mean[:, : panel - 8], head[:, : panel - 8]), "the mean of one head is that head"
-
-
 def test_what_cannot_be_drawn_is_refused_by_name():
     alphas = np.full((2, 3, 5), 1 / 15, np.float32)
     maps = WordMaps(PHOTO, ["a", "b"], alphas, BOX)
     with pytest.raises(ValueError, match="theme"):
         alignment_matrix(maps, theme="pink")
-    for heads in (None, alphas[:, None][:, :0]):
-        with pytest.raises(ValueError, match="maps have no heads"):
-            head_sheet(replace(maps, heads=heads))

@@ -4,7 +4,6 @@ from PIL import Image
 
 from captioner.caption import WordMaps
 from captioner.maps.lettering import replace_missing_letters, shorten, width_of, wrap
-from captioner.maps.panels import colour_steps, heat_panels
 from captioner.maps.sheet import _layout, contact_sheet, file_name_part, percent, word_images
 
 
@@ -52,26 +51,6 @@ def test_the_first_panel_is_the_photo_untouched():
     assert np.array_equal(shown, np.asarray(image, int)[8:152, 8:232])
 
 
-def test_the_hot_cell_is_the_warmest_and_the_margins_are_grey():
-    image = Image.new("RGB", (150, 100), (90, 140, 200))
-    panel = np.asarray(heat_panels(image, one_hot(1, 5, 5, 1, 3), (25.0, 0.0, 125.0, 100.0))[0], int)
-    warmth = panel[..., 0] - panel[..., 2]
-    row, col = np.unravel_index(warmth.argmax(), warmth.shape)
-    assert abs(row - 30) < 12
-    assert abs(col - 95) < 12
-    margins = np.concatenate([panel[:, :25], panel[:, 125:]], axis=1)
-    assert np.ptp(margins, axis=-1).max() <= 8
-    assert np.ptp(panel[:, 26:124], axis=-1).min() > 8
-
-
-def test_a_uniform_map_does_not_shine_and_each_word_has_its_own_scale():
-    uniform, sharp = np.full((1, 4, 5), 1 / 20), one_hot(1, 4, 5, 2, 2)
-    alphas = np.concatenate([uniform, sharp, sharp / 3]).astype(np.float32)
-    steps = colour_steps(alphas, 4 * 5)
-    assert set(np.unique(steps[0])) == {64}
-    assert steps[1].max() == steps[2].max() == 255
-
-
 def test_there_is_one_picture_per_word_with_a_name_that_any_system_takes():
     image = photo(300, 200)
     pictures = word_images(WordMaps(image, ["a", "<unk>", "../x y", "été"], one_hot(4, 3, 5, 1, 2), (0.0, 0.0, 300.0, 200.0)))
@@ -98,7 +77,7 @@ def test_percentages_neither_lie_nor_vanish():
     ]
 
 
-def test_text_fits_the_room_it_is_given():
+def test_text_fits_its_width():
     text = "a man riding a motorcycle down a dirt road"
     assert width_of(shorten(text, 20, 150), 20) <= 150
     lines = wrap(text, 20, 150, 3)

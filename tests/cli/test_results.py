@@ -47,14 +47,14 @@ def test_a_caption_has_the_scores_that_the_scorer_gives_it_among_all_references(
     assert references.scores("9.png", "a man") == references.scores("unknown.png", "a man") == {}
 
 
-def test_an_entry_of_the_gallery_has_all_that_is_known(references):
+def test_an_entry_of_the_gallery_has_maps_scores_references_and_alternatives(references):
     one = caption(alternatives=[other()], head_alphas=np.full((3, 2, 2, 3), 1 / 6, np.float32))
-    made = gallery_entry("x/3.png", one, {"attention": one.alphas, "gradcam": one.alphas}, references)
-    assert list(made.explanations) == ["attention", "gradcam", "head 1", "head 2"]
-    assert list(made.scores) == ["CIDEr", "ROUGE-L", "log p", "score"]
-    assert made.references == CAPTIONS[3]
-    assert made.caption.alternatives[0].probabilities == pytest.approx(np.exp([-1.0, -1.5]))
-    assert made.caption.alternatives[0].alphas.shape == (2, 2, 3)
+    result = gallery_entry("x/3.png", one, {"attention": one.alphas, "gradcam": one.alphas}, references)
+    assert list(result.explanations) == ["attention", "gradcam", "head 1", "head 2"]
+    assert list(result.scores) == ["CIDEr", "ROUGE-L", "log p", "score"]
+    assert result.references == CAPTIONS[3]
+    assert result.caption.alternatives[0].probabilities == pytest.approx(np.exp([-1.0, -1.5]))
+    assert result.caption.alternatives[0].alphas.shape == (2, 2, 3)
 
 
 def test_a_line_holds_an_alternative_without_its_arrays():
