@@ -88,12 +88,11 @@ def import_target(name: str, place: str) -> Any:
     module_name, _, attribute = name.rpartition(".")
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except ModuleNotFoundError as error:
-        if error.name and not module_name.startswith(error.name):
-            raise InputError(f"{at}{name} needs the package {error.name!r}, which is not installed") from error
-        raise InputError(f"{at}conf/ offers {name}, but there is no module {module_name}; install captioner again") from None
-    except AttributeError:
-        raise InputError(f"{at}conf/ offers {name}, but {module_name} has no {attribute!r}; install captioner again") from None
+    except (ModuleNotFoundError, AttributeError) as error:
+        package = error.name if isinstance(error, ModuleNotFoundError) else None
+        if package and not module_name.startswith(package):
+            raise InputError(f"{at}{name} needs the package {package!r}, which is not installed") from error
+        raise InputError(f"{at}conf/ offers {name}, but the package has no such thing; install captioner again") from None
 
 
 def _check_names(target: Any, arguments: Mapping[str, Any], partial: bool) -> None:

@@ -6,7 +6,7 @@ imported or built.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -163,17 +163,12 @@ def _check_section(config: Mapping[Any, Any], place: str) -> None:
         raise InputError(f"{at}_target_ {target!r} is refused: it has to be a dotted name, one that conf/ offers")
     allowed = offered().at(place)
     if target not in allowed:
-        raise InputError(f"{at}_target_ {target!r} is refused: {_choices(sorted(allowed))}")
+        offer = f"at this key conf/ offers {listed(sorted(allowed), 6)}" if allowed else "conf/ offers nothing that is built at this key"
+        raise InputError(f"{at}_target_ {target!r} is refused: {offer}")
     for key in config:
         late = key == "_partial_" and config[key] is True and offered().canonical(place) in LATE
         if not isinstance(key, str) or (key.startswith("_") and key != "_target_" and not late):
             raise InputError(f"{at}the key {key!r} of {target} means nothing; arguments are names without a leading underscore")
-
-
-def _choices(allowed: Sequence[str]) -> str:
-    if not allowed:
-        return "conf/ offers nothing that may be built at this key"
-    return f"at this key conf/ offers {listed(allowed, 6)}"
 
 
 def place_of(target: Any) -> str:

@@ -56,8 +56,7 @@ def compose_run(words: Sequence[str], folder: Path | None = None) -> DictConfig:
     trained = {} if model is None else _trained_parts(Path(str(model)), chosen)
     base = _with_parts(base, trained)
     for override in values:
-        check_value(override, base, [*choices, *keys_of(base)])
-        _check_whole(override, base)
+        check_value(override, base, [*choices, *keys_of(base)], whole=True)
     own = [override for override in overrides if override in values and override.key_or_group.split(".")[0] in trained]
     config = _with_parts(_compose(folder, [override for override in overrides if override not in own])[0], trained)
     for override in values:
@@ -164,39 +163,38 @@ def _defaults(path: Path) -> dict[str, str]:
     return {str(name): str(part) for entry in listed if not isinstance(entry, str) for name, part in entry.items()}
 
 
-def check_value(override: Override, base: DictConfig, names: Iterable[str]) -> None:
-    """Raises: InputError, there is no such key (`names` are suggested), or the value has another type than its default."""
+def check_value(override: Override, base: DictConfig, names: Iterable[str], whole: bool = False) -> None:
+    """Raises: InputError, there is no such key (`names` are suggested), or the value has another type than its default.
+
+    whole: a default that is a whole number asks for one (a recorded run may hold `1` where a fraction is as good).
+    """
     key = override.key_or_group
     if override.is_add() or override.is_force_add():
         return
     if not _exists(base, key):
         raise InputError(f"{key}: there is no such key{near(key, names)}; --cfg job shows all (+{key}=... adds one)")
-    _check_kind(key, _select(base, key), override.value())
+    expected = _other_type(key, _select(base, key), override.value(), whole)
+    if expected:
+        raise InputError(f"{key}={override.value()}: {key} is {expected}")
 
 
-def _check_kind(key: str, default: Any, value: Any) -> None:
-    if isinstance(default, DictConfig):
-        is_object = isinstance(value, dict) and "_target_" in value
-        if not is_object and (key in WHOLE or ("_target_" in default and isinstance(value, dict))):
-            raise InputError(f"{key}={value}: {key} is a section: give {key}.KEY=VALUE, where KEY is one of {', '.join(map(str, default))}")
+def _other_type(key: str, default: Any, value: Any, whole: bool) -> str:
+    """What the value should be, where it is something else; an empty text where it may take the place of the default."""
+    is_section = isinstance(default, DictConfig)
+    is_object = isinstance(value, dict) and "_target_" in value
+    if is_section and not is_object and (key in WHOLE or ("_target_" in default and isinstance(value, dict))):
+        return f"a section: give {key}.KEY=VALUE, where KEY is one of {', '.join(map(str, default))}"
     if value is None or default is None or (isinstance(value, str) and "${" in value) or key.startswith("trainer."):
-        return
+        return ""
     if isinstance(default, ListConfig) and not isinstance(value, list):
-        raise InputError(f"{key}={value}: {key} is a list, written [a,b] (now {default})")
-    if isinstance(default, DictConfig) and not isinstance(value, dict):
-        raise InputError(f"{key}={value}: {key} is a section with the keys {', '.join(map(str, default))}")
-    if isinstance(default, bool) and not isinstance(value, bool):
-        raise InputError(f"{key}={value}: {key} is true or false")
-    if isinstance(default, int | float) and not isinstance(default, bool) and (isinstance(value, bool | str | dict)):
-        raise InputError(f"{key}={value}: {key} is a number (now {default})")
-
-
-def _check_whole(override: Override, shipped: DictConfig) -> None:
-    """Where the shipped files have a whole number, the value is one too (a recorded run may hold `1` where a fraction is as good)."""
-    key, value = override.key_or_group, override.value()
-    default = None if override.is_add() or override.is_force_add() or key.startswith("trainer.") else _select(shipped, key)
-    if isinstance(default, int) and not isinstance(default, bool) and isinstance(value, float):
-        raise InputError(f"{key}={value}: {key} is a whole number (now {default})")
+        return f"a list, written [a,b] (now {default})"
+    if is_section and not isinstance(value, dict):
+        return f"a section with the keys {', '.join(map(str, default))}"
+    if isinstance(default, bool):
+        return "" if isinstance(value, bool) else "true or false"
+    if isinstance(default, int | float) and isinstance(value, bool | str | dict):
+        return f"a number (now {default})"
+    return f"a whole number (now {default})" if whole and isinstance(default, int) and isinstance(value, float) else ""
 
 
 def _exists(config: DictConfig, key: str) -> bool:

@@ -58,7 +58,8 @@ def claim_folder(composed: DictConfig, resume: Path | None) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         shared_name(folder.name)
         with locked_folder(folder, f"run_folder={folder}"):
-            check_folder(folder, resume)
+            if (folder / "config.yaml").exists() and (resume is None or run_of(resume) != folder.resolve()):
+                raise InputError(f"run_folder: {folder} holds a run already; choose another folder, or go on with that one by resume=")
             yield folder
     finally:
         with suppress(OSError):  # there is something in it
@@ -86,8 +87,7 @@ def _make_numbered(composed: DictConfig) -> Path:
 
 def _rename(composed: DictConfig, name: str) -> None:
     os.environ[STAMP] = name
-    recorded = OmegaConf.to_container(composed)
-    assert isinstance(recorded, dict)
+    recorded: Any = OmegaConf.to_container(composed)
     composed.run_folder = str(Path(str(recorded["run_folder"])).with_name(name))
 
 
@@ -102,12 +102,6 @@ def shared_name(name: str) -> str:
     if is_first_process():
         store.set(key, name)
     return store.get(key).decode()
-
-
-def check_folder(folder: Path, resume: Path | None) -> None:
-    """Raises: InputError, another run's files are there."""
-    if (folder / "config.yaml").exists() and (resume is None or run_of(resume) != folder.resolve()):
-        raise InputError(f"run_folder: {folder} holds a run already; choose another folder, or go on with that one by resume=")
 
 
 def run_of(checkpoint: Path) -> Path | None:
