@@ -1,4 +1,4 @@
-"""Gradients accumulated over batches are those of one batch of all their images, through the real module, data and trainer."""
+"""Gradients accumulated over batches equal those of one batch of all their images, with the real module, data and trainer."""
 
 import numpy as np
 import pytest
@@ -31,13 +31,13 @@ from captioner.training.data import CaptioningData
 from captioner.training.module import CaptioningModule
 from captioner.vocabulary import Vocabulary
 
-SAID = [["a b", "c b a c b a"], ["a"], ["c", "b b", "a c"], ["c"], ["b a c a b c a"], ["a c b", "c"], ["b c"]]
-"""Of seven images, which say more or fewer captions and words."""
+CAPTIONS = [["a b", "c b a c b a"], ["a"], ["c", "b b", "a c"], ["c"], ["b a c a b c a"], ["a c b", "c"], ["b c"]]
+"""Of seven images, with different numbers of captions and words."""
 WORDS = Vocabulary(list("abc"))
 
 
 class Patches(Encoder):
-    """Regions without batch norm, which would see every batch by itself."""
+    """Regions without batch norm, whose statistics would be those of each batch."""
 
     features, stride, receptive_field = 7, 8, 8
 
@@ -53,23 +53,25 @@ class Patches(Encoder):
 def captions(tmp_path_factory: pytest.TempPathFactory) -> CaptionSet:
     folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
-    for image in range(len(SAID)):
+    for image in range(len(CAPTIONS)):
         Image.fromarray(rng.integers(0, 256, (16, 24, 3), dtype=np.uint8)).save(folder / f"{image}.png")
-    return CaptionSet(folder, [f"{image}.png" for image in range(len(SAID))], list(range(len(SAID))), SAID)
+    return CaptionSet(folder, [f"{image}.png" for image in range(len(CAPTIONS))], list(range(len(CAPTIONS))), CAPTIONS)
 
 
 def boxes(captions: CaptionSet) -> WordBoxes:
-    """`b` names the object of each image, a box of which one is out of sight."""
-    things = {i: [Instance("b", (2.0 + i, 1.0, 9.0, 7.0) if i != 2 else (30.0, 0.0, 4.0, 4.0), False, None)] for i in range(len(SAID))}
+    """`b` names the object of each image; the box of one object is not visible."""
+    instances = {
+        i: [Instance("b", (2.0 + i, 1.0, 9.0, 7.0) if i != 2 else (30.0, 0.0, 4.0, 4.0), False, None)] for i in range(len(CAPTIONS))
+    }
 
-    def names(image, tokens):
+    def name_phrases(image, tokens):
         return [(place, place + 1, "b", [0]) for place, token in enumerate(tokens) if token == "b"]
 
-    return WordBoxes(captions, things, dict.fromkeys(range(len(SAID)), (24, 16)), names, Transform((16, 24), fit="squash"))
+    return WordBoxes(captions, instances, dict.fromkeys(range(len(CAPTIONS)), (24, 16)), name_phrases, Transform((16, 24), fit="squash"))
 
 
-def trained(captions: CaptionSet, batch_size: int, accumulate: int, **options) -> tuple[CaptioningModule, list[Batch]]:
-    """Two epochs of plain descent in float64, and the batches as the module was given them."""
+def train_two_epochs(captions: CaptionSet, batch_size: int, accumulate: int, **options) -> tuple[CaptioningModule, list[Batch]]:
+    """Two epochs of gradient descent in float64, and the batches that the module received."""
     torch.manual_seed(0)
     model = Captioner(Patches(), lstm(len(WORDS), dropout=0.0), WORDS, Transform((16, 24), fit="squash"))
     terms = {
@@ -109,7 +111,7 @@ def trained(captions: CaptionSet, batch_size: int, accumulate: int, **options) -
     return module, batches
 
 
-def apart(one: nn.Module, other: nn.Module) -> float:
+def largest_difference(one: nn.Module, other: nn.Module) -> float:
     pairs = zip(one.parameters(), other.parameters(), strict=True)
     return max(float((left - right).detach().abs().max()) for left, right in pairs)
 
@@ -117,17 +119,17 @@ def apart(one: nn.Module, other: nn.Module) -> float:
 @pytest.mark.parametrize(("batch_size", "accumulate"), [(2, 2), (1, 4), (2, 3)])
 def test_accumulated_batches_take_the_steps_of_one_large_batch(batch_size: int, accumulate: int, captions: CaptionSet) -> None:
     """Also where the last group of an epoch has fewer batches: 7 images are 4 and 3, or 6 and 1."""
-    large, _ = trained(captions, batch_size * accumulate, 1)
-    small, batches = trained(captions, batch_size, accumulate)
-    assert len(batches) == 2 * -(-len(SAID) // batch_size)
-    assert apart(large.captioner, small.captioner) < 1e-12
+    large, _ = train_two_epochs(captions, batch_size * accumulate, 1)
+    small, batches = train_two_epochs(captions, batch_size, accumulate)
+    assert len(batches) == 2 * -(-len(CAPTIONS) // batch_size)
+    assert largest_difference(large.captioner, small.captioner) < 1e-12
     torch.manual_seed(0)
-    assert apart(large.captioner, Captioner(Patches(), lstm(len(WORDS)), WORDS, Transform(16))) > 0.01
+    assert largest_difference(large.captioner, Captioner(Patches(), lstm(len(WORDS)), WORDS, Transform(16))) > 0.01
 
 
 def test_a_group_ends_where_the_epoch_is_cut(captions: CaptionSet) -> None:
-    """Five batches of one image each are groups of four and of one, whatever the loader has besides."""
-    _, batches = trained(captions, 1, 4, limit_train_batches=5)
+    """Five batches of one image each are groups of four and of one; the loader has more batches."""
+    _, batches = train_two_epochs(captions, 1, 4, limit_train_batches=5)
     assert [
         sum(batch.accumulation_shares.captions for batch in part) for part in (batches[:4], batches[4:5], batches[5:9], batches[9:])
     ] == [pytest.approx(total) for total in (1, batches[4].accumulation_shares.captions, 1, batches[9].accumulation_shares.captions)]
@@ -135,7 +137,7 @@ def test_a_group_ends_where_the_epoch_is_cut(captions: CaptionSet) -> None:
 
 
 def test_without_accumulation_a_batch_has_no_shares_and_its_loss_is_the_plain_sum(captions: CaptionSet) -> None:
-    _, batches = trained(captions, 3, 1)
+    _, batches = train_two_epochs(captions, 3, 1)
     assert [batch.accumulation_shares for batch in batches] == [None] * 6
 
 
@@ -159,7 +161,7 @@ def some_rollouts(box_targets: BoxTargets, samples: int) -> CollectedRollouts:
     return CollectedRollouts(rollout, samples, (-some() * mask)[:, ::samples], box_targets, cells)
 
 
-def part(collected: CollectedRollouts, images: slice) -> CollectedRollouts:
+def select_images(collected: CollectedRollouts, images: slice) -> CollectedRollouts:
     assert collected.box_targets is not None
     inside = (collected.box_targets.words[:, 0] >= images.start) & (collected.box_targets.words[:, 0] < images.stop)
     box_targets = BoxTargets(collected.box_targets.words[inside] - torch.tensor([images.start, 0, 0]), collected.box_targets.boxes[inside])
@@ -172,7 +174,7 @@ def part(collected: CollectedRollouts, images: slice) -> CollectedRollouts:
     )
 
 
-def moved(baseline: MovingAverage) -> MovingAverage:
+def started(baseline: MovingAverage) -> MovingAverage:
     baseline.value.fill_(-0.4)
     baseline.started.fill_(True)
     return baseline.eval()
@@ -183,28 +185,28 @@ TERMS = {
     "doubly stochastic": DoublyStochastic(0.5, share=True),
     "entropy": Entropy(0.3),
     "leave one out": Reinforce(LeaveOneOut(), reward_to_go=True),
-    "moving average": Reinforce(moved(MovingAverage())),
+    "moving average": Reinforce(started(MovingAverage())),
     "self-critical": Reinforce(SelfCritical()),
     "supervised": Supervised(),
 }
 
 
 @pytest.mark.parametrize("name", TERMS)
-def test_a_term_of_the_whole_is_the_sum_over_parts_weighed_by_their_shares(name: str) -> None:
+def test_a_term_of_the_whole_is_the_sum_over_parts_weighted_by_their_shares(name: str) -> None:
     term = TERMS[name].eval()
     words = torch.tensor([[0, 0, 0], [0, 0, 2], [0, 0, 2], [1, 1, 3], [2, 0, 1], [2, 1, 1], [4, 1, 3], [4, 0, 1], [3, 0, 0]])
     sides = torch.tensor([[0, 0, 1, 1], [0.2, 0, 0.9, 0.4], [0, 0.5, 0.3, 2], [-1, 0, 0.5, 1], [0, 0, 1, 0.5], [1, 0, 1.5, 1]]).double()
     collected = some_rollouts(BoxTargets(words, sides[torch.arange(9) % 6]), term.minimum_samples)
     captions = torch.nn.functional.pad(collected.rollout.mask[:, :: collected.samples].long(), (1, 0), value=1)
     slices = [slice(0, 2), slice(2, 3), slice(3, 5)]
-    parts = [part(collected, images) for images in slices]
+    parts = [select_images(collected, images) for images in slices]
     batches = [
-        Batch(torch.zeros(len(captions[i]), 3, 1, 1), captions[i], torch.arange(len(captions[i])), own.box_targets)
-        for i, own in zip(slices, parts, strict=True)
+        Batch(torch.zeros(len(captions[i]), 3, 1, 1), captions[i], torch.arange(len(captions[i])), part.box_targets)
+        for i, part in zip(slices, parts, strict=True)
     ]
     shares = [getattr(batch.accumulation_shares, term.mean_over) for batch in with_shares(batches)]
     assert len(set(shares)) > 1
-    total = sum(share * term(own) for share, own in zip(shares, parts, strict=True))
+    total = sum(share * term(part) for share, part in zip(shares, parts, strict=True))
     assert total.item() == pytest.approx(term(collected).item(), rel=1e-12)
 
 
@@ -233,5 +235,5 @@ def test_a_group_is_read_before_it_is_handed_out_and_no_further() -> None:
 def test_what_counts_batches_counts_groups(captions: CaptionSet) -> None:
     """So that all look by expectation for as many steps (`objective.expectation_batches`)."""
     for batch_size, accumulate in ((4, 1), (2, 2)):
-        module, _ = trained(captions, batch_size, accumulate)
+        module, _ = train_two_epochs(captions, batch_size, accumulate)
         assert int(module.objective.batches) == 4
