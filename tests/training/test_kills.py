@@ -12,6 +12,6 @@ def test_twenty_kills_at_random_moments_lose_nothing_and_end_bit_for_bit_as_no_k
     """`make kills` does it a thousand times."""
     command = [sys.executable, str(ROOT / "benchmarks" / "kills.py"), "--kills", "20", "--epochs", "2", "--seed", "3"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert "20 kills, 0 with something wrong" in found.stdout
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "20 kills, 0 with something wrong" in process.stdout

@@ -20,10 +20,10 @@ def captioner() -> nn.Module:
 def test_matrices_decay_vectors_do_not_and_the_encoder_has_its_own_rate() -> None:
     model = captioner()
     optimizer = build_optimizer(model, torch.optim.AdamW, lr=0.3, encoder_lr=0.1, weight_decay=0.2)
-    found = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
-    assert len(found) == len(list(model.parameters()))
+    groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    assert len(groups) == len(list(model.parameters()))
     for name, parameter in model.named_parameters():
-        group = found[id(parameter)]
+        group = groups[id(parameter)]
         assert group["lr"] == (0.1 if name.startswith("encoder") else 0.3)
         assert group["weight_decay"] == (0.2 if parameter.dim() > 1 else 0.0)
 
@@ -60,21 +60,21 @@ def test_rates_out_of_range_are_refused_by_name(values: dict[str, float]) -> Non
 def rates(schedule: object, steps: int) -> list[float]:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
     scheduler = schedule(optimizer)  # type: ignore[operator]
-    found = []
+    values = []
     for _ in range(steps):
-        found.append(optimizer.param_groups[0]["lr"])
+        values.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
-    return found
+    return values
 
 
 def test_warm_up_rises_in_a_line_and_the_cosine_falls_to_the_floor() -> None:
-    found = rates(partial(warmup_cosine, epoch_steps=10, epochs=4, warmup=0.1, floor=0.25), 45)
-    assert found[:4] == pytest.approx([0.5, 1.0, 1.5, 2.0])
-    assert found[22] == pytest.approx(2 * (0.25 + 0.75 * 0.5))  # half way down: (22 - 4) / 36
-    assert found[13] == pytest.approx(2 * (0.25 + 0.75 * 0.5 * (1 + math.cos(math.pi / 4))))
-    assert found[40:] == pytest.approx([0.5] * 5)
-    assert all(later <= earlier for earlier, later in itertools.pairwise(found[3:]))
+    values = rates(partial(warmup_cosine, epoch_steps=10, epochs=4, warmup=0.1, floor=0.25), 45)
+    assert values[:4] == pytest.approx([0.5, 1.0, 1.5, 2.0])
+    assert values[22] == pytest.approx(2 * (0.25 + 0.75 * 0.5))  # half way down: (22 - 4) / 36
+    assert values[13] == pytest.approx(2 * (0.25 + 0.75 * 0.5 * (1 + math.cos(math.pi / 4))))
+    assert values[40:] == pytest.approx([0.5] * 5)
+    assert all(later <= earlier for earlier, later in itertools.pairwise(values[3:]))
 
 
 def test_a_constant_stays_after_its_warm_up() -> None:
