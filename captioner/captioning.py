@@ -55,12 +55,7 @@ class DrawableCaption(Caption):
         return alignment_matrix(self.maps, **options)
 
     def heads(self, **options: Any) -> Image.Image:
-        """One row per word and one column per head; `options` are those of `maps.heads.head_sheet`.
-
-        Raises: ValueError, attention has one head.
-        """
-        if self.head_alphas is None:
-            raise ValueError("this model's attention has one head; overlay() shows it")
+        """One row per word and one column per head; `options` are those of `maps.heads.head_sheet`. Raises: ArgumentError, one head."""
         return head_sheet(self.maps, **options)
 
     def animation(self, path: str | Path, seconds: float = 0.9, **options: Any) -> None:

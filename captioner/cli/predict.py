@@ -14,7 +14,7 @@ from captioner.atomic_files import check_writable
 from captioner.cli.help import Formatter, Parser, texts, usage
 from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.references import References
-from captioner.cli.results import SAVE_KINDS, Results, name_of_two_images, overwritten_input
+from captioner.cli.results import SAVE_KINDS, Results, check_names
 from captioner.cli.searching import add_search, count, flags_given, in_words_of, kind_of, make_search, natural
 from captioner.data.image_batches import open_batches
 from captioner.errors import BrokenModelError, InputError, UnwritableError
@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for message in [*left_out, *missing]:
         print_error(message)
     names = result_names(paths)
-    check_results(paths, names, options)
+    if options.out:
+        check_names(paths, names, options.out, options.save, options.explain)
     references = References(options.annotations, paths) if options.annotations else None
     if not paths:
         return 1
@@ -141,18 +142,6 @@ def chosen_kinds(flag: str, text: str, offered: Collection[str]) -> list[str]:
     if unknown or not kinds:
         raise InputError(f"--{flag} {text}: {unknown[0] if unknown else ''!r} is not among {', '.join(offered)}")
     return kinds
-
-
-def check_results(paths: list[str], names: list[str], options: argparse.Namespace) -> None:
-    """Refuse results that would overwrite an input, or each other."""
-    if not options.out:
-        return
-    victim = overwritten_input(paths, names, options.out, options.save, options.explain)
-    if victim:
-        raise InputError(f"--out {options.out} would overwrite the input {victim}; choose another folder")
-    twice = name_of_two_images(names, options.explain, options.save)
-    if twice:
-        raise InputError(f"--explain or --save would write {twice}.png of two images; caption them one at a time, or rename one")
 
 
 def split_list(text: str) -> list[str]:

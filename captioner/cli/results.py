@@ -135,24 +135,23 @@ class Results:
             self.gallery.write()
 
 
-def overwritten_input(
-    inputs: list[str], names: list[str], folder: Path, save: frozenset[str], kinds: Sequence[str] = (ATTENTION,)
-) -> str | None:
-    """The first input that a result would overwrite, or None."""
+def check_names(inputs: list[str], names: list[str], folder: Path, save: frozenset[str], kinds: Sequence[str] = (ATTENTION,)) -> None:
+    """Raises: InputError, a result would overwrite an input, or a picture of another image (`a_gradcam` or `a_matrix`, beside `a`)."""
     originals = {os.path.realpath(path): path for path in inputs}  # unlike Path.resolve, it bears links that lead in a circle
     endings = [picture_stem("", kind) + end for kind in kinds for picture, end in PICTURE_ENDINGS.items() if picture in save]
-    endings += [".npz"] * ("arrays" in save)
-    root = os.path.realpath(folder)
-    results = (os.path.realpath(os.path.join(root, f"{name}{ending}")) for name in names for ending in endings)
-    return next((originals[result] for result in results if result in originals), None)
-
-
-def name_of_two_images(names: list[str], kinds: Sequence[str], save: frozenset[str] = frozenset()) -> str | None:
-    """The first name that a picture of another image would take (`a_gradcam` or `a_matrix`, beside `a`), or None."""
-    of_images = {name.casefold() for name in names}
-    added = [picture_stem("", kind) for kind in kinds if kind != ATTENTION] + ["_heads"] * ("heads" in save)
-    added += [f"{picture_stem('', kind)}_matrix" for kind in kinds if "matrix" in save]
-    return next((name + end for name in names for end in added if (name + end).casefold() in of_images), None)
+    root, of_images = os.path.realpath(folder), {name.casefold() for name in names}
+    stems = [picture_stem("", kind) for kind in kinds if kind != ATTENTION] + ["_heads"] * ("heads" in save)
+    stems += [f"{picture_stem('', kind)}_matrix" for kind in kinds if "matrix" in save]
+    for name in names:
+        for ending in endings + [".npz"] * ("arrays" in save):
+            if (victim := originals.get(os.path.realpath(os.path.join(root, name + ending)))) is not None:
+                raise InputError(f"--out {folder} would overwrite the input {victim}; choose another folder")
+    for name in names:
+        for stem in stems:
+            if (name + stem).casefold() in of_images:
+                raise InputError(
+                    f"--explain or --save would write {name}{stem}.png of two images; caption them one at a time, or rename one"
+                )
 
 
 def picture_stem(name: str, kind: str) -> str:

@@ -23,7 +23,7 @@ def head_sheet(maps: WordMaps, *, theme: str = "light", panel_width: int = 132) 
     """
     colours = find_theme(theme)
     if maps.heads is None or not maps.heads.shape[1]:
-        raise ArgumentError("maps", "have no heads")
+        raise ArgumentError("maps", "have no heads: attention has one head, which the contact sheet shows")
     image, words, columns = maps.image, maps.words, 1 + maps.heads.shape[1]
     scale = panel_width / max(image.size)
     panel = max(round(image.width * scale), 16), max(round(image.height * scale), 16)

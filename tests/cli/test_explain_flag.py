@@ -11,7 +11,7 @@ from PIL import Image
 
 from captioner.cli import predict
 from captioner.cli.main import main
-from captioner.cli.results import name_of_two_images
+from captioner.cli.results import check_names
 from captioner.explain.kinds import KINDS, explain
 from captioner.model import Captioner
 from captioner.vocabulary import Vocabulary
@@ -80,7 +80,7 @@ def test_two_images_never_write_one_file(here, capsys):
     assert "photo_gradcam.png of two images" in capsys.readouterr().err
     assert run("photo.png", "photo_gradcam.png", "--explain", "gradcam", "--out", ".", "--save", "overlay") == 2
     assert "would overwrite the input photo_gradcam.png" in capsys.readouterr().err
-    assert name_of_two_images(["a", "a_jacobian"], ["attention", "gradcam"]) is None
+    check_names([], ["a", "a_jacobian"], Path("out"), frozenset(), ["attention", "gradcam"])
 
 
 def test_an_explanation_that_fails_is_named_and_everything_else_is_done(here, capsys, monkeypatch):
