@@ -50,10 +50,10 @@ def main() -> int:
 
 def arguments(folder: Path, record: Path, limit: int) -> list[str]:
     """The command line of `captioner explain`."""
-    from captioner.cli.demo import drawn
+    from captioner.cli.demo import scenes_source
     from captioner.cli.train import configure
 
-    root = Path(drawn(configure(["experiment=scenes"])[0]).root)
+    root = Path(scenes_source(configure(["experiment=scenes"])[0]).root)
 
     def files_of(split: str, prefix: str) -> list[str]:
         kinds = {"annotations": "instances", "captions": "captions", "scenes": "scenes"}

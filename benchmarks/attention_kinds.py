@@ -150,12 +150,15 @@ def run_python(command: Sequence[str], folder: Path, parallel: int) -> None:
 
 def score_run(folder: Path) -> int:
     """Caption the validation scenes with a beam of 3, and compare captions and maps with what was drawn."""
-    from captioner.cli.demo import drawn, held_to_truth
+    from captioner.cli.demo import scenes_source
     from captioner.cli.train import configure
+    from captioner.cli.searching import with_beam
     from captioner.model import Captioner
+    from captioner.scenes.scoring import score_split
 
-    source = drawn(configure(["experiment=scenes"])[0])
-    scored = held_to_truth(Captioner.load(folder), source.splits()["val"], source.scenes["val"], beam=3)
+    source = scenes_source(configure(["experiment=scenes"])[0])
+    captioner = Captioner.load(folder)
+    scored = score_split(captioner, source.splits()["val"], source.scenes["val"], with_beam(captioner.search, 3))
     numbers = {
         **scored.corpus,
         "true": scored.truth["true"],

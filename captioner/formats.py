@@ -9,7 +9,10 @@ KEYS = {"at_rest": "eval_mode"}
 """Keys that an earlier format spells in another way."""
 VALUES = {"eval_mode": {"expect": "expectation", "peak": "argmax", "draw": "sample"}}
 """Values of a key that an earlier format spells in another way."""
-TARGETS = {"captioner.data.files.CaptionFiles": "captioner.data.caption_files.CaptionFiles"}
+TARGETS = {
+    "captioner.data.files.CaptionFiles": "captioner.data.caption_files.CaptionFiles",
+    "captioner.data.scenes.scenes.Scenes": "captioner.scenes.scenes.Scenes",
+}
 """Classes that an earlier format finds in another module."""
 DOT, BILINEAR = "captioner.attention.score.Dot", "captioner.attention.score.Bilinear"
 """A dot product of two sizes, which an earlier format allows, has the matrix of a bilinear score."""

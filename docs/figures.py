@@ -33,7 +33,7 @@ from attention_kinds import finished_run, recipe_hash, train  # noqa: E402
 from captioner.atomic_files import atomic_file  # noqa: E402
 from captioner.box import Box, scaled_box  # noqa: E402
 from captioner.caption import WordMaps  # noqa: E402
-from captioner.cli.demo import drawn  # noqa: E402
+from captioner.cli.demo import scenes_source  # noqa: E402
 from captioner.cli.train import configure, set_up_logging  # noqa: E402
 from captioner.errors import InputError  # noqa: E402
 from captioner.maps.colours import find_theme  # noqa: E402
@@ -165,7 +165,7 @@ def finished(folder: Path) -> bool:
 
 
 def chosen_scene(options: argparse.Namespace) -> Scene:
-    source = drawn(configure(["experiment=scenes", *options.words.split()])[0])
+    source = scenes_source(configure(["experiment=scenes", *options.words.split()])[0])
     scenes = source.splits()["val"]
     if not 0 <= options.scene < len(scenes):
         raise InputError(f"--scene: there are {len(scenes)} validation scenes, from 0 on, and no {options.scene}")

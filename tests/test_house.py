@@ -20,7 +20,7 @@ FLOORS = {
         *("kinds", "processor", "progress", "devices", "caption"),
     ],
     1: ["build", "bundle", "attention", "objectives", "search", "metrics", "maps", "data"],
-    2: ["encoders", "decoders", "captioning", "saved_models"],
+    2: ["scenes", "encoders", "decoders", "captioning", "saved_models"],
     3: ["model"],
     4: ["ensemble", "explain", "training"],
     5: ["cli"],
@@ -34,7 +34,7 @@ def name(path):
 
 
 def room(module):
-    """captioner.data.scenes.draw -> data; captioner -> the door, which has no room."""
+    """captioner.maps.sheet -> maps; captioner -> the door, which has no room."""
     return module.split(".")[1] if "." in module else ""
 
 
@@ -85,7 +85,7 @@ def test_no_floor_climbs_and_no_rooms_meet(path):
         ("captioner.records", "captioner.model", "floor 0 climbs to floor 3"),
         ("captioner.search.beam", "captioner.attention.score", "rooms on one floor"),
         ("captioner.encoders.trunk", "captioner.decoders.lstm", "rooms on one floor"),
-        ("captioner.explain.pointing", "captioner.training.module", "rooms on one floor"),
+        ("captioner.explain.grounding", "captioner.training.module", "rooms on one floor"),
         ("captioner.search.beam", "captioner.search.hypotheses", None),
         ("captioner.data.captions", "captioner.tokenizer", None),
         ("captioner.atomic_files", "captioner.errors", None),

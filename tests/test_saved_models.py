@@ -23,7 +23,7 @@ def test_a_checkpoint_is_loaded_without_unpickling_anything_but_tensors(tmp_path
         Captioner.load(tmp_path / "evil.ckpt")
 
 
-@pytest.mark.parametrize("target", ["os.system", "captioner.atomic_files.write_atomically", "captioner.data.scenes.scenes.Scenes"])
+@pytest.mark.parametrize("target", ["os.system", "captioner.atomic_files.write_atomically", "captioner.scenes.scenes.Scenes"])
 def test_a_model_folder_builds_nothing_but_parts_of_a_model(tmp_path, target):
     model = small()
     hostile = {**model.config, "encoder": {"_target_": target, "path": str(tmp_path / "owned"), "data": "x"}}

@@ -21,8 +21,8 @@ from captioner.data.instances import Instance, fit_to_photo, read_instances_and_
 from captioner.data.object_words import PhraseFinder, category_phrases
 from captioner.errors import InputError
 from captioner.ids import ImageKey
-from captioner.metrics.truth import names_in_scenes, read_scenes
 from captioner.progress import progress
+from captioner.scenes.truth import names_in_scenes, read_scenes
 from captioner.tokenizer import tokenize
 
 CAPTIONS = ("generated", "references")

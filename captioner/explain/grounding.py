@@ -12,7 +12,7 @@ from captioner.box import Box
 from captioner.data.instances import Instance
 from captioner.errors import ArgumentError, InputError
 from captioner.explain.components import largest_boxes
-from captioner.explain.pointing import inside
+from captioner.maps.pointing import inside
 from captioner.metrics.bootstrap import intervals
 from captioner.metrics.statistics import ImageStatistics
 from captioner.progress import progress

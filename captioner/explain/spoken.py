@@ -12,7 +12,7 @@ from torch import Tensor
 from captioner.data.object_words import PhraseFinder
 from captioner.explain.explanation import Explanation
 from captioner.explain.grounding import Place, Word
-from captioner.explain.pointing import inside
+from captioner.maps.pointing import inside
 from captioner.model import Captioner
 from captioner.records import AttentionMode, grid_size
 from captioner.vocabulary import Vocabulary

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from captioner import kinds
 from captioner.bundle import read_checkpoint
 from captioner.errors import InputError
+from captioner.formats import upgraded
 from captioner.training.configuration import WHOLE, check_value, choose, groups, keys_of, lookups, plain, settle
 from captioner.training.overrides import first_line, parse_overrides
 from captioner.training.run_folder import run_of
@@ -85,7 +86,12 @@ def recorded_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def checked_record(config: Any, file: Path) -> dict[str, Any]:
-    """The record, its classes compared with what conf offers before anything else is done with it. Raises: InputError, names `file`."""
+    """The record, with today's names.
+
+    Its classes are compared with what conf offers before anything else is done with it.
+    Raises: InputError, names `file`.
+    """
+    config = upgraded(config)
     missing = [name for name in SECTIONS if not isinstance(config, dict) or not isinstance(config.get(name), dict)]
     if missing:
         raise InputError(f"{file}: not a run's configuration (it has no {missing[0]})")
@@ -180,8 +186,8 @@ def _written(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _drawn(data: Mapping[str, Any]) -> bool:
     """Whether these very scenes lie there already, so that none is drawn."""
-    from captioner.data.scenes.scenes import FINGERPRINT
     from captioner.json_files import read_json
+    from captioner.scenes.scenes import FINGERPRINT
 
     file = Path(str(data["root"])) / FINGERPRINT
     record = read_json(file, "fingerprint of drawn scenes") if file.is_file() else {}

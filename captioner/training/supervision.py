@@ -9,7 +9,7 @@ from captioner.data.object_words import category_phrases
 from captioner.data.source import DataSource
 from captioner.data.transforms import Transform
 from captioner.errors import InputError
-from captioner.metrics.truth import names_in_scenes
+from captioner.scenes.truth import names_in_scenes
 
 log = logging.getLogger(__name__)
 

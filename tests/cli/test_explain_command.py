@@ -9,9 +9,9 @@ from kinds import attention, part
 from PIL import Image
 
 from captioner.cli.main import main
-from captioner.data.scenes.scenes import Scenes
 from captioner.explain.grounding import MEASURES, METHODS
 from captioner.model import Captioner
+from captioner.scenes.scenes import Scenes
 from captioner.vocabulary import Vocabulary
 
 

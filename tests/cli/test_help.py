@@ -13,7 +13,7 @@ from PIL import Image
 
 from captioner.cli.help import NARROWEST, WIDEST
 from captioner.cli.main import COMMANDS, main
-from captioner.data.scenes.scenes import Scenes
+from captioner.scenes.scenes import Scenes
 
 WIDTHS = (60, 80, 120)
 LITTLE = ["data.minimum_count=1", "trainer.accelerator=cpu", "trainer.max_epochs=1", "data.batch_size=8", "data.num_workers=0"]

@@ -14,8 +14,8 @@ from pycocoevalcap.meteor.meteor import Meteor
 from pycocoevalcap.rouge.rouge import Rouge
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from captioner.data.scenes.layout import unseen_combinations
-from captioner.data.scenes.scenes import told
+from captioner.scenes.example import sample_captioned_scene
+from captioner.scenes.layout import unseen_combinations
 
 HERE = Path(__file__).parent
 
@@ -38,7 +38,7 @@ def corpus(scenes: int, seed: int) -> tuple[dict[int, str], dict[int, list[str]]
     unseen = unseen_combinations(0)
     said, texts, before = {}, {}, "a red circle"
     for image in range(scenes):
-        captions = told(rng, "train", unseen, 96)[1]
+        captions = sample_captioned_scene(rng, "train", unseen, 96)[1]
         texts[image] = captions[1:]
         chosen = before if image % 3 == 0 else captions[0]
         said[image] = " ".join(word for word in chosen.split() if rng.random() > 0.1)

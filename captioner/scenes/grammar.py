@@ -1,14 +1,14 @@
-"""Sentences about a scene, all of them true and clear, and the lexicon that says what their words mean.
+"""True and clear sentences about a scene, and the lexicon that says what their words mean.
 
-A caption names one to three objects by colour and kind, some by size, and says one thing more: where an only object lies, how
-two objects lie to each other, or how many there are. What is near a threshold is never said.
+A caption names one to three objects by colour and kind, some by size, and adds one more fact: the position of a single object,
+the relation of two objects, or how many there are. A fact that is near a threshold is never used.
 """
 
 import random
 from collections.abc import Callable
 from typing import Any
 
-from captioner.data.scenes.layout import COLOURS, Scene, Thing
+from captioner.scenes.layout import COLOURS, Scene, SceneObject
 
 KIND_WORDS = {
     "circle": (("circle", 7), ("disc", 3)),
@@ -18,7 +18,7 @@ KIND_WORDS = {
     "heart": (("heart", 1),),
     "cross": (("cross", 7), ("plus", 3)),
 }
-"""The words for a kind and how often each is taken."""
+"""The words for a kind, each with its weight."""
 
 SIZE_WORDS = {"small": (("small", 5), ("little", 3), ("tiny", 2)), "large": (("large", 5), ("big", 3), ("huge", 2))}
 
@@ -48,20 +48,20 @@ POSITION_WORDS = {
 }
 
 CLEAR_DISTANCE, TRUE_DISTANCE = 12.0, 5.0
-"""Centres this far apart (pixels) are said to lie left or above; a checker accepts it from the lesser distance on."""
+"""A caption says left or above when centres are this many pixels apart; the checker accepts it from the smaller distance on."""
 
 CLEAR_SLANT = 1.25
-"""And the distance named is so many times the other one."""
+"""The distance along the named axis is at least so many times the other one."""
 
 CLEAR_PLACE, TRUE_PLACE = 0.1, 0.0
-"""An object is said to lie left or at the top from this share of the image off its middle line; accepted from the lesser on."""
+"""A caption says that an object is on the left or at the top when it is this share of the image away from the middle line; the
+checker accepts it from the smaller share on."""
 
 CLEAR_MIDDLE, TRUE_MIDDLE = 0.1, 0.2
-"""`In the middle` is said within this share of the image from its middle, on both axes; accepted within the greater."""
+"""A caption says `in the middle` within this share of the image from its middle, on both axes; the checker accepts the larger."""
 
-
-TRIES = 50
-"""Frames drawn before a scene is given up as one that cannot be described clearly."""
+ATTEMPTS = 50
+"""Sentence frames drawn before a scene is given up, as one that cannot be described clearly."""
 
 
 def plural(noun: str) -> str:
@@ -69,7 +69,7 @@ def plural(noun: str) -> str:
 
 
 def lexicon() -> dict[str, Any]:
-    """What a reader of captions needs: words and phrases by what they mean, and the distances from which relations hold."""
+    """What a reader of captions needs: the meaning of each word and phrase, and the distances from which relations hold."""
     kinds = {word: kind for kind, words in KIND_WORDS.items() for word, _ in words}
     return {
         "kinds": kinds,
@@ -91,33 +91,33 @@ def lexicon() -> dict[str, Any]:
     }
 
 
-def pick(rng: random.Random, choices: tuple[tuple[str, int], ...]) -> str:
+def choose_word(rng: random.Random, choices: tuple[tuple[str, int], ...]) -> str:
     return rng.choices([word for word, _ in choices], [weight for _, weight in choices])[0]
 
 
-def name(rng: random.Random, thing: Thing, sized: bool, article: str = "a") -> str:
+def object_phrase(rng: random.Random, item: SceneObject, sized: bool, article: str = "a") -> str:
     """A singular phrase: `a small red circle`."""
-    words = [thing.colour, pick(rng, KIND_WORDS[thing.kind])]
+    words = [item.colour, choose_word(rng, KIND_WORDS[item.kind])]
     if sized:
-        words.insert(0, pick(rng, SIZE_WORDS[thing.size]))
+        words.insert(0, choose_word(rng, SIZE_WORDS[item.size]))
     if article == "a" and words[0][0] in "aeiou":
         article = "an"
     return " ".join([article, *words])
 
 
-def pair_names(rng: random.Random, one: Thing, other: Thing, sized: tuple[bool, bool]) -> tuple[str, str]:
-    """Phrases for two objects; where both phrases mean the same, the second says `another`."""
+def pair_phrases(rng: random.Random, one: SceneObject, other: SceneObject, sized: tuple[bool, bool]) -> tuple[str, str]:
+    """Phrases for two objects; where both have the same meaning, the second begins with `another`."""
 
-    def meaning(thing: Thing, with_size: bool) -> tuple[str, ...]:
-        return (thing.kind, thing.colour, thing.size) if with_size else (thing.kind, thing.colour)
+    def meaning(item: SceneObject, with_size: bool) -> tuple[str, ...]:
+        return (item.kind, item.colour, item.size) if with_size else (item.kind, item.colour)
 
     same = meaning(one, sized[0]) == meaning(other, sized[1]) or meaning(one, False) == meaning(other, sized[1])
-    return name(rng, one, sized[0]), name(rng, other, sized[1], "another" if same else "a")
+    return object_phrase(rng, one, sized[0]), object_phrase(rng, other, sized[1], "another" if same else "a")
 
 
-def place(thing: Thing, image_size: int) -> str | None:
-    """The clear position of an object in the image; None where there is none."""
-    across, down = thing.x / image_size - 0.5, thing.y / image_size - 0.5
+def clear_position(item: SceneObject, image_size: int) -> str:
+    """The position of an object in the image; the four sides are used where no corner is clear."""
+    across, down = item.x / image_size - 0.5, item.y / image_size - 0.5
     if max(abs(across), abs(down)) <= CLEAR_MIDDLE:
         return "middle"
     if min(abs(across), abs(down)) >= CLEAR_PLACE:
@@ -127,13 +127,13 @@ def place(thing: Thing, image_size: int) -> str | None:
     return "top" if down < 0 else "bottom"
 
 
-def relation(rng: random.Random, scene: Scene, i: int, j: int) -> str | None:
+def clear_relation(scene: Scene, i: int, j: int) -> str | None:
     """A clear relation of object i to object j; None where there is none."""
     if (i, j) in scene.in_front:
         return "front"
     if (j, i) in scene.in_front:
         return "behind"
-    dx, dy = scene.things[j].x - scene.things[i].x, scene.things[j].y - scene.things[i].y
+    dx, dy = scene.objects[j].x - scene.objects[i].x, scene.objects[j].y - scene.objects[i].y
     if abs(dx) >= CLEAR_DISTANCE and abs(dx) >= CLEAR_SLANT * abs(dy):
         return "left" if dx > 0 else "right"
     if abs(dy) >= CLEAR_DISTANCE and abs(dy) >= CLEAR_SLANT * abs(dx):
@@ -141,74 +141,74 @@ def relation(rng: random.Random, scene: Scene, i: int, j: int) -> str | None:
     return None
 
 
-def order(rng: random.Random, scene: Scene) -> list[int]:
-    """The objects in an order in which someone might name them: large ones sooner."""
-    return sorted(range(len(scene.things)), key=lambda i: rng.random() - (0.5 if scene.things[i].size == "large" else 0.0))
+def naming_order(rng: random.Random, scene: Scene) -> list[int]:
+    """The objects in an order in which a person might name them: large ones tend to come first."""
+    return sorted(range(len(scene.objects)), key=lambda i: rng.random() - (0.5 if scene.objects[i].size == "large" else 0.0))
 
 
-def caption(rng: random.Random, scene: Scene, image_size: int) -> str | None:
-    """One sentence; the frame is drawn anew until the scene allows it. None where no frame seems to fit."""
-    if len(scene.things) == 1:
-        return _alone(rng, scene, image_size) + " ."
-    frames: list[Callable[[random.Random, Scene], str | None]] = [_related, _listed, _counted]
-    for _ in range(TRIES):
+def write_caption(rng: random.Random, scene: Scene, image_size: int) -> str | None:
+    """One sentence; frames are drawn until the scene allows one. None where no frame seems to fit."""
+    if len(scene.objects) == 1:
+        return _single_object_caption(rng, scene, image_size) + " ."
+    frames: list[Callable[[random.Random, Scene], str | None]] = [_relation_caption, _list_caption, _count_caption]
+    for _ in range(ATTEMPTS):
         sentence = rng.choices(frames, (60, 20, 20))[0](rng, scene)
         if sentence is not None:
             return sentence + " ."
     return None
 
 
-def _alone(rng: random.Random, scene: Scene, image_size: int) -> str:
-    thing = scene.things[0]
-    noun = name(rng, thing, sized=True)
-    where = pick(rng, POSITION_WORDS[place(thing, image_size) or "middle"])
+def _single_object_caption(rng: random.Random, scene: Scene, image_size: int) -> str:
+    item = scene.objects[0]
+    noun = object_phrase(rng, item, sized=True)
+    where = choose_word(rng, POSITION_WORDS[clear_position(item, image_size)])
     frames = ("{noun} {where}", "there is {noun} {where}", "{noun} is {where}", "{where} there is {noun}", "{where} is {noun}")
     return rng.choices(frames, (4, 4, 3, 2, 1))[0].format(noun=noun, where=where)
 
 
-def _related(rng: random.Random, scene: Scene) -> str | None:
-    i, j = order(rng, scene)[:2]
-    how = relation(rng, scene, i, j)
-    if how is None:
+def _relation_caption(rng: random.Random, scene: Scene) -> str | None:
+    i, j = naming_order(rng, scene)[:2]
+    relation = clear_relation(scene, i, j)
+    if relation is None:
         return None
-    one, other = pair_names(rng, scene.things[i], scene.things[j], (rng.random() < 0.5, rng.random() < 0.25))
+    one, other = pair_phrases(rng, scene.objects[i], scene.objects[j], (rng.random() < 0.5, rng.random() < 0.25))
     frames = ["{one} {how} {other}", "{one} is {how} {other}", "there is {one} {how} {other}"]
     weights = [4, 4, 4]
-    if how not in ("front", "behind"):
+    if relation not in ("front", "behind"):
         frames += ["{one} {verb} {how} {other}", *(["{how} {other} is {one}"] if "another" not in other else [])]
         weights += [1] * (len(frames) - len(weights))
     frame = rng.choices(frames, weights)[0]
-    return frame.format(one=one, other=other, how=pick(rng, RELATION_WORDS[how]), verb=rng.choice(("sits", "lies")))
+    return frame.format(one=one, other=other, how=choose_word(rng, RELATION_WORDS[relation]), verb=rng.choice(("sits", "lies")))
 
 
-def _listed(rng: random.Random, scene: Scene) -> str | None:
-    chosen = order(rng, scene)[:3]
-    things = [scene.things[i] for i in chosen]
+def _list_caption(rng: random.Random, scene: Scene) -> str | None:
+    chosen = naming_order(rng, scene)[:3]
+    objects = [scene.objects[i] for i in chosen]
     opening = "there is " if rng.random() < 0.4 else ""
-    if len(things) == 2:
-        return opening + "{} and {}".format(*pair_names(rng, things[0], things[1], (True, True)))
-    if len({(thing.kind, thing.colour) for thing in things}) < 3:
+    if len(objects) == 2:
+        return opening + "{} and {}".format(*pair_phrases(rng, objects[0], objects[1], (True, True)))
+    if len({(item.kind, item.colour) for item in objects}) < 3:
         return None
-    names = [name(rng, thing, sized=False) for thing in things]
+    names = [object_phrase(rng, item, sized=False) for item in objects]
     return opening + "{} , {} and {}".format(*names)
 
 
-def _counted(rng: random.Random, scene: Scene) -> str | None:
-    """How many there are of some kind, of some colour, of both, or in all, and an object or two by name."""
-    things = scene.things
-    first = things[order(rng, scene)[0]]
+def _count_caption(rng: random.Random, scene: Scene) -> str | None:
+    """How many objects there are of some kind, of some colour, of both or in total, with one or two of them named."""
+    objects = scene.objects
+    first = objects[naming_order(rng, scene)[0]]
     by = rng.choices(("kind and colour", "kind", "colour", "all"), (5, 3, 2, 3))[0]
-    group = [t for t in things if (t.kind == first.kind or "kind" not in by) and (t.colour == first.colour or "colour" not in by)]
-    others = [t for t in things if t not in group]
+    group = [o for o in objects if (o.kind == first.kind or "kind" not in by) and (o.colour == first.colour or "colour" not in by)]
+    others = [o for o in objects if o not in group]
     if len(group) < 2 or (by != "all" and not others):
         return None
-    noun = pick(rng, KIND_WORDS[first.kind]) if "kind" in by else rng.choice(GENERIC)
+    noun = choose_word(rng, KIND_WORDS[first.kind]) if "kind" in by else rng.choice(GENERIC)
     number = next(word for word, value in NUMBERS.items() if value == len(group))
     count = " ".join([number, *([first.colour] if "colour" in by else []), plural(noun)])
     opening = "there are " if rng.random() < 0.5 else ""
     if by != "all":
-        return f"{opening}{count} and {name(rng, rng.choice(others), sized=rng.random() < 0.7)}"
-    if len(things) == 2:
-        return f"{opening}{count} , one of them {name(rng, first, sized=True)}"
-    one, other = pair_names(rng, first, rng.choice([t for t in things if t is not first]), (False, False))
+        return f"{opening}{count} and {object_phrase(rng, rng.choice(others), sized=rng.random() < 0.7)}"
+    if len(objects) == 2:
+        return f"{opening}{count} , one of them {object_phrase(rng, first, sized=True)}"
+    one, other = pair_phrases(rng, first, rng.choice([o for o in objects if o is not first]), (False, False))
     return f"{opening}{count} including {one} and {other}"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captioner.explain.pointing import PointingRecord, pointing
+from captioner.maps.pointing import PointingRecord, pointing
 
 BOX = (10.0, 20.0, 50.0, 50.0)  # 40 x 30 pixels; with 3 rows and 4 columns each cell is 10 x 10
 

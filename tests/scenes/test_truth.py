@@ -9,15 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captioner.data.scenes.grammar import caption as write_caption
-from captioner.data.scenes.grammar import lexicon as write_lexicon
-from captioner.data.scenes.grammar import plural
-from captioner.data.scenes.layout import sample_scene, unseen_combinations
 from captioner.errors import InputError
-from captioner.metrics.truth import caption_truth, read_scenes, truth_share
+from captioner.scenes.grammar import lexicon, plural, write_caption
+from captioner.scenes.layout import sample_scene, unseen_combinations
+from captioner.scenes.truth import caption_truth, read_scenes, truth_share
 from captioner.tokenizer import tokenize
 
-LEXICON = write_lexicon()
+LEXICON = lexicon()
 
 
 def thing(kind: str, colour: str, size: str, x: float, y: float) -> dict:
@@ -279,7 +277,7 @@ def test_drawn_references_are_all_true_and_shuffled_ones_seldom() -> None:
     shown, said = {}, {}
     for image_id in range(150):
         drawn = sample_scene(rng, "train" if image_id % 2 else "test", unseen, 96)
-        found = [t._asdict() for t in drawn.things]
+        found = [t._asdict() for t in drawn.objects]
         shown[image_id] = {"width": 96, "height": 96, "objects": found, "in_front": [list(pair) for pair in drawn.in_front]}
         said[image_id] = [write_caption(rng, drawn, 96) for _ in range(5)]
     shares = [truth_share({i: captions[k] for i, captions in said.items()}, shown, LEXICON) for k in range(5)]
@@ -287,7 +285,7 @@ def test_drawn_references_are_all_true_and_shuffled_ones_seldom() -> None:
     assert all(4 <= share["claims"] <= 6.5 for share in shares)
     shuffled = truth_share({i: said[(i + 1) % 150][0] for i in said}, shown, LEXICON)
     assert shuffled["true"] <= 0.2
-    print(f"references {shares[0]['true']:.1%} true with {shares[0]['claims']:.2f} claims a caption, shuffled {shuffled['true']:.1%}")  # noqa: T201
+    print(f"references {shares[0]['true']:.1%} true with {shares[0]['claims']:.2f} claims per caption, shuffled {shuffled['true']:.1%}")  # noqa: T201
 
 
 def test_shares_are_means_over_captions_and_over_claims() -> None:
@@ -301,8 +299,8 @@ def test_scenes_files_are_read_or_refused(tmp_path: Path) -> None:
     good, bad = tmp_path / "good.json", tmp_path / "bad.json"
     good.write_text(json.dumps({"lexicon": LEXICON, "scenes": {"12": SCENE}}))
     bad.write_text("[]")
-    lexicon, found = read_scenes(good)
-    assert caption_truth("a blue star", found[12], lexicon).true
+    words, found = read_scenes(good)
+    assert caption_truth("a blue star", found[12], words).true
     for path, what in ((bad, "bad.json"), (tmp_path / "none.json", "not found")):
         with pytest.raises(InputError, match=what):
             read_scenes(path)

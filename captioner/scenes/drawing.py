@@ -1,4 +1,4 @@
-"""A scene's pixels: a muted, textured ground; shaded shapes with a darker rim and a soft shadow."""
+"""A scene's pixels: a muted, textured background; shaded shapes with a darker rim and a soft shadow."""
 
 import colorsys
 import random
@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from captioner.data.scenes.layout import Scene, Thing, overlap, window
-from captioner.data.scenes.shapes import coverage
+from captioner.scenes.layout import Scene, SceneObject, drawing_square, overlap
+from captioner.scenes.shapes import coverage
 
-PAINTS = {
+COLOUR_VALUES = {
     "red": (214, 34, 40),
     "orange": (255, 136, 20),
     "yellow": (255, 226, 40),
@@ -21,43 +21,43 @@ PAINTS = {
     "white": (248, 248, 246),
     "black": (26, 26, 30),
 }
-"""RGB, 0 to 255; shades vary by a few steps about it."""
+"""RGB, 0 to 255; an object's shade differs from it by a few steps."""
 
 SHADE, RIM, RIM_DARKNESS, SHADOW = 9, 0.84, 0.7, 0.3
-"""Largest change of an object's shade (of 255); its face's share of its side; the rim's brightness; the shadow's strength."""
+"""The largest change of an object's shade (of 255); the share of its side that is its face; the rim's brightness; the shadow's strength."""
 
 TEXTURES = ("noise", "stripes", "checks", "gradient", "dots", "weave")
 
 
 def draw_scene(scene: Scene, rng: random.Random, image_size: int) -> UInt8[np.ndarray, "height width 3"]:
-    pixels = ground(rng, image_size)
-    for thing in scene.things:
-        _paint(pixels, thing, rng)
+    pixels = background(rng, image_size)
+    for item in scene.objects:
+        _draw_object(pixels, item, rng)
     return np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
 
 
-def _paint(pixels: Float[np.ndarray, "height width 3"], thing: Thing, rng: random.Random) -> None:
-    left, top, side = window(thing, pixels.shape[0])
-    whole = coverage(thing.kind, side, thing.x - left, thing.y - top, thing.side, thing.tilt)
-    face = coverage(thing.kind, side, thing.x - left, thing.y - top, thing.side * RIM, thing.tilt)
-    paint = np.array(PAINTS[thing.colour], np.float32) + rng.uniform(-SHADE, SHADE)
-    light = (RIM_DARKNESS + (1.02 - RIM_DARKNESS) * face) * _slope(side)
-    there, here = overlap(pixels.shape[0], side, left, top)
+def _draw_object(pixels: Float[np.ndarray, "height width 3"], item: SceneObject, rng: random.Random) -> None:
+    left, top, side = drawing_square(item, pixels.shape[0])
+    whole = coverage(item.kind, side, item.x - left, item.y - top, item.side, item.tilt)
+    face = coverage(item.kind, side, item.x - left, item.y - top, item.side * RIM, item.tilt)
+    colour = np.array(COLOUR_VALUES[item.colour], np.float32) + rng.uniform(-SHADE, SHADE)
+    light = (RIM_DARKNESS + (1.02 - RIM_DARKNESS) * face) * _lighting(side)
+    on_image, on_patch = overlap(pixels.shape[0], side, left, top)
     shadow = np.zeros_like(whole)
     shadow[2:, 1:] = SHADOW * whole[:-2, :-1]
-    part, alpha = pixels[there], whole[here][..., None]
-    part *= 1 - shadow[here][..., None]
-    part += alpha * (paint * light[here][..., None] - part)
+    part, alpha = pixels[on_image], whole[on_patch][..., None]
+    part *= 1 - shadow[on_patch][..., None]
+    part += alpha * (colour * light[on_patch][..., None] - part)
 
 
 @cache
-def _slope(side: int) -> Float[np.ndarray, "rows cols"]:
-    """Light from the upper left: a few percent brighter there, darker opposite."""
+def _lighting(side: int) -> Float[np.ndarray, "rows cols"]:
+    """Light from the upper left: a few percent brighter there, and darker on the opposite side."""
     line = np.linspace(0.04, -0.04, side, dtype=np.float32)
     return 1 + line[:, None] + line[None]
 
 
-def ground(rng: random.Random, image_size: int) -> Float[np.ndarray, "height width 3"]:
+def background(rng: random.Random, image_size: int) -> Float[np.ndarray, "height width 3"]:
     """Two tones of one muted hue in a random texture, with a fine grain; luminance between black's and white's."""
     hue, saturation, middle, contrast = rng.random(), rng.uniform(0.04, 0.2), rng.uniform(0.48, 0.66), rng.uniform(0.03, 0.09)
     dark, bright = (

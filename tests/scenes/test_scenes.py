@@ -14,13 +14,14 @@ from nltk.translate.bleu_score import corpus_bleu
 from PIL import Image
 from pycocotools.coco import COCO
 
-from captioner.data.scenes.draw import PAINTS
-from captioner.data.scenes.grammar import caption
-from captioner.data.scenes.layout import COLOURS, KINDS, Scene, Thing, sample_scene, unseen_combinations
-from captioner.data.scenes.scenes import Scenes, different
-from captioner.data.scenes.shapes import coverage, outline
-from captioner.data.scenes.summary import leave_one_out_bleu
 from captioner.errors import InputError
+from captioner.scenes.drawing import COLOUR_VALUES
+from captioner.scenes.example import write_captions
+from captioner.scenes.grammar import write_caption
+from captioner.scenes.layout import COLOURS, KINDS, Scene, SceneObject, sample_scene, unseen_combinations
+from captioner.scenes.scenes import Scenes
+from captioner.scenes.shapes import coverage, outline
+from captioner.scenes.summary import leave_one_out_bleu
 from captioner.tokenizer import tokenize
 
 SIZES = {"train": 263, "val": 31, "test": 47}  # train is more than one chunk of work
@@ -79,8 +80,8 @@ def test_splits_are_captions_in_coco_layout(drawn: Scenes) -> None:
     for captions in splits.values():
         assert all(len(set(said)) == 5 for said in captions.references.values())
     for split in ("val", "test"):
-        sixth = json.loads(drawn.sixth[split].read_text())
-        assert {entry["image_id"] for entry in sixth} == set(splits[split].references)
+        extra = json.loads(drawn.extra_captions[split].read_text())
+        assert {entry["image_id"] for entry in extra} == set(splits[split].references)
 
 
 @pytest.mark.parametrize("split", SIZES)
@@ -108,7 +109,7 @@ def test_truth_and_instances_tell_of_the_same_objects(drawn: Scenes) -> None:
 
 def test_an_object_shows_its_colour_at_its_visible_pixels(drawn: Scenes) -> None:
     coco = instances(drawn, "train")
-    names, paints = list(PAINTS), np.array(list(PAINTS.values()), float)
+    names, paints = list(COLOUR_VALUES), np.array(list(COLOUR_VALUES.values()), float)
     for image in coco.loadImgs(coco.getImgIds()[:150]):
         pixels = np.asarray(Image.open(drawn.root / "train" / image["file_name"]), float)
         assert pixels.shape == (96, 96, 3)
@@ -126,7 +127,7 @@ def test_the_mask_outlines_the_object_and_not_its_ground(drawn: Scenes) -> None:
         annotations = coco.loadAnns(coco.getAnnIds(image["id"]))
         everything = np.sum([coco.annToMask(annotation) for annotation in annotations], 0) > 0
         for annotation in annotations:
-            distance = np.abs(pixels - np.array(PAINTS[annotation["attributes"]["colour"]])).sum(-1)
+            distance = np.abs(pixels - np.array(COLOUR_VALUES[annotation["attributes"]["colour"]])).sum(-1)
             left, top, width, height = annotation["bbox"]
             around = np.zeros((96, 96), bool)
             around[max(top - 4, 0) : top + height + 4, max(left - 4, 0) : left + width + 4] = True
@@ -256,20 +257,22 @@ def test_a_shape_fills_its_box_and_covers_its_polygons_area(kind: str) -> None:
 
 
 def test_a_scene_of_which_too_little_can_be_said_is_given_up() -> None:
-    stars = [Thing("star", "red", "large", at, at, 23.0, 0.0) for at in (20.0, 48.0, 76.0)]  # alike, and on a slant that no relation names
+    stars = [
+        SceneObject("star", "red", "large", at, at, 23.0, 0.0) for at in (20.0, 48.0, 76.0)
+    ]  # alike, and on a slant that no relation names
     scene = Scene(stars, np.zeros((3, 96, 96), bool), [])
-    assert different(random.Random(0), scene, 96) is None
+    assert write_captions(random.Random(0), scene, 96) is None
 
 
 def test_captions_of_a_larger_image_are_drawn_too() -> None:
     rng = random.Random(5)
     scene = sample_scene(rng, "val", unseen_combinations(0), 160)
-    assert scene.masks.shape == (len(scene.things), 160, 160)
-    assert 5 <= len(tokenize(caption(rng, scene, 160))) <= 16
+    assert scene.masks.shape == (len(scene.objects), 160, 160)
+    assert 5 <= len(tokenize(write_caption(rng, scene, 160))) <= 16
 
 
 def test_scenes_that_a_process_uses_are_not_drawn_otherwise_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("captioner.data.scenes.scenes.PATIENCE", 0.2)
+    monkeypatch.setattr("captioner.scenes.scenes.PATIENCE", 0.2)
     sizes = {"train": 2, "val": 1, "test": 1, "workers": 1}
     used, same, other = (Scenes(tmp_path / "scenes", seed=seed, **sizes) for seed in (0, 0, 1))
     with used.in_use():
