@@ -151,8 +151,8 @@ def run_python(command: Sequence[str], folder: Path, parallel: int) -> None:
 def score_run(folder: Path) -> int:
     """Caption the validation scenes with a beam of 3, and compare captions and maps with what was drawn."""
     from captioner.cli.demo import scenes_source
-    from captioner.cli.train import configure
     from captioner.cli.searching import with_beam
+    from captioner.cli.train import configure
     from captioner.model import Captioner
     from captioner.scenes.scoring import score_split
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioner.formats import FORMAT, upgraded
+from captioner import kinds
+from captioner.formats import FORMAT, TARGETS, upgraded
 from captioner.model import Captioner
 
 FOLDERS = sorted((Path(__file__).parent / "formats").glob("format_*"))
@@ -41,3 +42,10 @@ def test_a_dot_product_of_two_sizes_is_the_bilinear_score_that_it_was() -> None:
     score = {"_target_": "captioner.attention.score.Dot", "features": 7, "hidden_size": 6, "heads": 1}
     assert upgraded({"decoder": {"score": score}}) == {"decoder": {"score": {**score, "_target_": "captioner.attention.score.Bilinear"}}}
     assert upgraded({**score, "features": 6}) == {**score, "features": 6}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_class_that_moved_is_found_where_conf_offers_it_now(target: str) -> None:
+    config = upgraded({"_target_": target})
+    assert config == {"_target_": TARGETS[target]}
+    kinds.check(config, kinds.place_of(TARGETS[target]))

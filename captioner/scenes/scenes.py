@@ -118,7 +118,9 @@ class Scenes(DataSource):
                 self._draw()
                 lock.release()
             elif time.monotonic() > deadline + ORPHAN_SECONDS * lock.orphaned():
-                raise LockedError(f"{self.root}: {lock.holder()} uses other scenes there; wait until it is done, or give another data.root=")
+                raise LockedError(
+                    f"{self.root}: {lock.holder()} uses other scenes there; wait until it is done, or give another data.root="
+                )
             else:
                 time.sleep(0.1)
 

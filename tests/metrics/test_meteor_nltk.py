@@ -47,6 +47,6 @@ def test_it_stands_in_for_meteor_under_its_own_name_only_where_meteor_cannot_be_
     monkeypatch.setitem(scores.PROGRAMS, "meteor", ("METEOR", none))
     captions, references = {1: "a dog runs"}, {1: ["a hound runs"]}
     assert scores.score(captions, references, ["meteor"]) == pytest.approx({"METEOR-nltk": by_hand(3, 3, 3, 1), "images": 1})
-    monkeypatch.setitem(scores.PROGRAMS, "meteor", ("METEOR", lambda c, r: scores.mean_of("METEOR", scores.rouge_l(c, r))))
+    monkeypatch.setitem(scores.PROGRAMS, "meteor", ("METEOR", lambda c, r: scores.mean_statistics("METEOR", scores.rouge_l(c, r))))
     assert list(scores.score(captions, references, ["meteor"])) == ["METEOR", "images"]
     assert list(scores.score(captions, references, ["meteor-nltk", "meteor"])) == ["METEOR", "METEOR-nltk", "images"]
