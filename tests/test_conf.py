@@ -62,7 +62,7 @@ def test_every_encoder_takes_its_keys_and_states_its_features(kind: str) -> None
 
 @pytest.mark.parametrize("kind", GROUPS["data"])
 def test_every_data_kind_takes_its_keys_beside_those_of_loading(kind: str) -> None:
-    from captioner.training.build import LOADING, PREPARING
+    from captioner.training.run_parts import LOADING, PREPARING
 
     data = composed(f"data={kind}")["data"]
     assert set(data) >= {*LOADING, *PREPARING}

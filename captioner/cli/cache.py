@@ -36,11 +36,11 @@ def main(arguments: Sequence[str]) -> int:
         raise InputError("resume= goes on with a run, which has its regions already; give the words that began it")
     import torch
 
-    from captioner.training.build import build_parts
     from captioner.training.configuration import plain
     from captioner.training.image_checks import check_images
     from captioner.training.initial_model import make_captioner
     from captioner.training.run import clear_errors
+    from captioner.training.run_parts import build_parts
     from captioner.training.splits import cached_features, read_splits
 
     with clear_errors():

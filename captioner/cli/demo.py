@@ -88,8 +88,8 @@ def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 def scenes_source(config: Any) -> Any:
     """The data source of a composed configuration. Raises: InputError, it is not drawn scenes."""
     from captioner.scenes.scenes import Scenes
-    from captioner.training.build import build_source
     from captioner.training.configuration import plain
+    from captioner.training.run_parts import build_source
 
     source = build_source(plain(config))
     if not isinstance(source, Scenes):

@@ -15,8 +15,8 @@ from captioner.encoders.encoder import backbone_config, portable_config
 from captioner.errors import listed
 from captioner.model import Captioner
 from captioner.saved_models import read_model_of_checkpoint
-from captioner.training.build import Parts
 from captioner.training.image_checks import TRAINED_ON, warn_of_other_pictures
+from captioner.training.run_parts import Parts
 from captioner.vocabulary import Vocabulary, count_tokens
 
 log = logging.getLogger(__name__)

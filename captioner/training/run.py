@@ -17,7 +17,6 @@ from captioner.metrics.metric import CorpusScores
 from captioner.model import Captioner
 from captioner.processes import is_first_process
 from captioner.processor import set_threads
-from captioner.training.build import Parts, build_parts, build_trainer
 from captioner.training.configuration import plain
 from captioner.training.data import CaptioningData
 from captioner.training.finish import finish
@@ -27,6 +26,7 @@ from captioner.training.interruption import ProcessWatcher, watch_processes, wha
 from captioner.training.module import CaptioningModule
 from captioner.training.recorded import history
 from captioner.training.run_folder import begin_folder, claim_folder
+from captioner.training.run_parts import Parts, build_parts, build_trainer
 from captioner.training.splits import cached_features, read_splits
 from captioner.training.supervision import training_boxes
 

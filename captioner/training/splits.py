@@ -13,7 +13,7 @@ from captioner.data.image_check import readable_images
 from captioner.encoders.encoder import backbone_config
 from captioner.errors import InputError, listed
 from captioner.model import Captioner
-from captioner.training.build import NOT_FROZEN, Parts
+from captioner.training.run_parts import NOT_FROZEN, Parts
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ from captioner.cli.main import main
 from captioner.encoders.trunk import Trunk
 from captioner.errors import InputError
 from captioner.model import Captioner
-from captioner.training.build import build_parts
 from captioner.training.configuration import compose_run, plain
 from captioner.training.image_checks import TRAINED_ON, check_images, warn_of_other_pictures
 from captioner.training.initial_model import make_captioner
+from captioner.training.run_parts import build_parts
 from captioner.training.splits import read_splits
 from captioner.vocabulary import Vocabulary
 

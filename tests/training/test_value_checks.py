@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from captioner.errors import InputError
-from captioner.training.build import build_parts, build_trainer
 from captioner.training.configuration import compose_run, keys_of, plain
 from captioner.training.recorded import override_run
 from captioner.training.run import clear_errors
+from captioner.training.run_parts import build_parts, build_trainer
 from captioner.training.value_checks import check_values
 
 
