@@ -63,7 +63,7 @@ class DrawableCaption(Caption):
         write_animation(path, frames(self.maps, **options), seconds)
 
 
-class Start(NamedTuple):
+class SearchStart(NamedTuple):
     """Where a search over prepared images begins."""
 
     step: Say
@@ -73,7 +73,7 @@ class Start(NamedTuple):
     """The grid that the maps lie on."""
 
 
-class TeacherForced(NamedTuple):
+class TeacherForcedCaption(NamedTuple):
     """One sentence run over one image."""
 
     log_probs: Float[Tensor, " steps"]
@@ -99,11 +99,11 @@ class BaseCaptioner(ABC):
         """What `generate` takes of RGB images, and the pixels that their grids cover."""
 
     @abstractmethod
-    def start(self, images: Any) -> Start:
+    def start(self, images: Any) -> SearchStart:
         """Encode prepared images."""
 
     @abstractmethod
-    def teacher_force(self, images: Any, tokens: Sequence[str]) -> TeacherForced:
+    def teacher_force(self, images: Any, tokens: Sequence[str]) -> TeacherForcedCaption:
         """Run one sentence over one prepared image."""
 
     @torch.no_grad()
@@ -112,11 +112,12 @@ class BaseCaptioner(ABC):
 
         Raises: BrokenModelError, an image has no caption, or one without a probability.
         """
-        start, words, search = self.start(images), self.vocabulary, search or self.search
+        start, vocabulary, search = self.start(images), self.vocabulary, search or self.search
         if isinstance(search, Search):
-            search = search.within(words)
-        never = [words.pad, words.start, words.unknown]
-        return captions_from_result(search(start.step, start.state, start.images, words.start, words.end, never), words, start.cells)
+            search = search.within(vocabulary)
+        forbidden = [vocabulary.pad, vocabulary.start, vocabulary.unknown]
+        result = search(start.step, start.state, start.images, vocabulary.start, vocabulary.end, forbidden)
+        return captions_from_result(result, vocabulary, start.cells)
 
     @overload
     def caption(  # type: ignore[overload-overlap]  # a path is a string, which is an iterable of strings
@@ -187,7 +188,7 @@ class BaseCaptioner(ABC):
             member.eval()
 
 
-def aligned_caption(tokens: Sequence[str], forced: TeacherForced) -> DrawableCaption:
+def aligned_caption(tokens: Sequence[str], forced: TeacherForcedCaption) -> DrawableCaption:
     """Raises: BrokenModelError, the model gives the words no probability."""
     *log_probs, end_log_prob = values = forced.log_probs.tolist()
     if any(map(math.isnan, values)):

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from captioner.box import Box
-from captioner.captioning import BaseCaptioner, Start, TeacherForced
+from captioner.captioning import BaseCaptioner, SearchStart, TeacherForcedCaption
 from captioner.data.transforms import Transform
 from captioner.errors import ArgumentError, InputError
 from captioner.model import Captioner
@@ -55,16 +55,16 @@ class Ensemble(BaseCaptioner):
         prepared, boxes = zip(*(member.prepare(images) for member in self.members), strict=True)
         return list(prepared), boxes[0]
 
-    def start(self, images: Sequence[Any]) -> Start:
+    def start(self, images: Sequence[Any]) -> SearchStart:
         """`images`: what each member has prepared for itself, pixels or regions."""
         starts = [member.start(prepared) for member, prepared in zip(self.members, images, strict=True)]
         step = JointStep([start.step for start in starts], self.ids, self._members_with_maps([start.cells for start in starts]))
-        return Start(step, tuple(start.state for start in starts), starts[0].images, starts[0].cells)
+        return SearchStart(step, tuple(start.state for start in starts), starts[0].images, starts[0].cells)
 
-    def teacher_force(self, images: Sequence[Any], tokens: Sequence[str]) -> TeacherForced:
+    def teacher_force(self, images: Sequence[Any], tokens: Sequence[str]) -> TeacherForcedCaption:
         forced = [member.teacher_force(prepared, tokens) for member, prepared in zip(self.members, images, strict=True)]
         record = mean_record([forced[m].record for m in self._members_with_maps([one.cells for one in forced])])
-        return TeacherForced(log_mean([one.log_probs for one in forced]), record, forced[0].cells)
+        return TeacherForcedCaption(log_mean([one.log_probs for one in forced]), record, forced[0].cells)
 
     def _members_with_maps(self, cells: Sequence[Float[Tensor, "_ 2"]]) -> list[int]:
         """The members whose grid lies over the same pixels as the first's."""

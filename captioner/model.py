@@ -15,7 +15,7 @@ from captioner import bundle
 from captioner.attention.readout import HardReadout
 from captioner.box import Box
 from captioner.build import build
-from captioner.captioning import BaseCaptioner, Start, TeacherForced
+from captioner.captioning import BaseCaptioner, SearchStart, TeacherForcedCaption
 from captioner.data.transforms import Transform
 from captioner.decoders.decoder import Decoder
 from captioner.devices import resolve_device
@@ -83,17 +83,17 @@ class Captioner(BaseCaptioner, nn.Module):
             mode = torch.full(batch.captions.shape[:2], AttentionMode.SAMPLE, device=batch.captions.device)
         return self.decoder.rollout(self.encode(batch.images), batch.captions, mode)
 
-    def start(self, images: Float[Tensor, "images 3 height width"] | Regions) -> Start:
+    def start(self, images: Float[Tensor, "images 3 height width"] | Regions) -> SearchStart:
         regions = self.encode(images)
         memory, state = self.decoder.start(regions)
-        return Start(DecoderStep(self.decoder.step, memory), state, len(regions.features), regions.cells)
+        return SearchStart(DecoderStep(self.decoder.step, memory), state, len(regions.features), regions.cells)
 
     @torch.no_grad()
-    def teacher_force(self, images: Float[Tensor, "1 3 height width"] | Regions, tokens: Sequence[str]) -> TeacherForced:
+    def teacher_force(self, images: Float[Tensor, "1 3 height width"] | Regions, tokens: Sequence[str]) -> TeacherForcedCaption:
         regions = self.encode(images)
         ids = torch.tensor([[self.vocabulary.encode(tokens)]], device=self.device)
         rollout = self.decoder.rollout(regions, ids, torch.full_like(ids[..., 0], AttentionMode.SAMPLE))
-        return TeacherForced(rollout.log_probs[0, 0], map_tensors(lambda leaf: leaf[0, 0], rollout.record), regions.cells)
+        return TeacherForcedCaption(rollout.log_probs[0, 0], map_tensors(lambda leaf: leaf[0, 0], rollout.record), regions.cells)
 
     @torch.no_grad()
     def prepare(self, images: Sequence[Image.Image]) -> tuple[Regions, tuple[Box, ...]]:

@@ -17,7 +17,7 @@ from captioner.cli.references import References
 from captioner.cli.results import SAVE_KINDS, Results, check_names
 from captioner.cli.searching import add_search, count, flags_given, in_words_of, kind_of, make_search, natural
 from captioner.data.image_batches import open_batches
-from captioner.errors import BrokenModelError, InputError, UnwritableError
+from captioner.errors import BrokenModelError, InputError, UnwritableError, one_line
 from captioner.explain.names import EXPLANATIONS
 from captioner.maps.gallery import ATTENTION
 from captioner.processor import set_threads
@@ -204,7 +204,7 @@ def caption_all(
         batch = [(path, name, image) for (path, name), image in opened.items()]
         for path, name, image, caption in caption_batch(captioner, search, batch, options):
             if isinstance(caption, Exception):
-                failed += print_error(f"{path}: {' '.join(str(caption).split()) or type(caption).__name__}")
+                failed += print_error(f"{path}: {one_line(caption)}")
                 continue
             print_caption(path, caption, options.captions)
             try:
@@ -257,7 +257,7 @@ def explain_words(captioner: Any, path: str, image: Image.Image, caption: Any, k
         try:
             maps |= explain(captioner, image, caption.words, others)
         except RuntimeError as error:
-            raise InputError(f"{path}: --explain {','.join(others)}: {' '.join(str(error).split())}") from None
+            raise InputError(f"{path}: --explain {','.join(others)}: {one_line(error)}") from None
     return maps
 
 
