@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from captioner.data.scenes.scenes import Scenes
 
 from captioner.errors import InputError
+from captioner.scenes.scenes import Scenes
 from captioner.training.configuration import compose_run, plain
 from captioner.training.run_parts import Parts, build_parts
 from captioner.training.splits import read_splits
