@@ -1,7 +1,7 @@
-"""Writes docs/commands.md: every command and every flag, as the commands' own parsers have them.
+"""Writes docs/commands.md, every command and every flag, from the parsers of the commands.
 
 python docs/commands.py            writes the page
-python docs/commands.py --check    exits with 1 where the page is not what the parsers say
+python docs/commands.py --check    exits with 1 if the page differs from the parsers
 """
 
 import argparse
@@ -18,9 +18,9 @@ from captioner.cli.main import COMMANDS
 PAGE = Path(__file__).resolve().parent / "commands.md"
 PARSERS = {"predict": predict.parser, "evaluate": evaluate.make_parser, "explain": explain.parser, "demo": demo.parser}
 TEXTS = {"train": train.usage, "cache": cache.usage}
-"""Commands that take Hydra's overrides, and no flags."""
+"""Commands that take Hydra's overrides and no flags."""
 WIDTH = 112
-"""Columns of a terminal in which help texts are as wide as they get."""
+"""Columns of the terminal for which help texts are formatted."""
 
 BEGINNING = """# Commands
 
@@ -42,41 +42,41 @@ def page() -> str:
 
 
 def section(name: str) -> str:
-    """What is said of one command."""
+    """The text of one command."""
     if name in TEXTS:
         return f"```text\n{TEXTS[name]().strip()}\n```\n"
     parser = PARSERS[name]()
-    said = f"{cell(parser.description or '')}\n\n| flag | meaning |\n| --- | --- |\n" + "".join(flags(parser))
-    return said + (f"\n```text\n{parser.epilog.strip()}\n```\n" if parser.epilog else "")
+    text = f"{cell(parser.description or '')}\n\n| flag | meaning |\n| --- | --- |\n" + "".join(flags(parser))
+    return text + (f"\n```text\n{parser.epilog.strip()}\n```\n" if parser.epilog else "")
 
 
 def flags(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """A row of a table for each argument, in the order of the help text."""
+    """One row of a table per argument, in the order of the help text."""
     for action in parser._actions:
         if action.help == argparse.SUPPRESS or isinstance(action, argparse._HelpAction):
             continue
         choices = "|".join(map(str, action.choices)) if action.choices else None
         value = action.metavar or choices or action.dest.upper()
         names = ", ".join(action.option_strings)
-        shown = str(value) if not names else names if action.nargs == 0 else f"{names} {value}"
+        usage = str(value) if not names else names if action.nargs == 0 else f"{names} {value}"
         help_text = (action.help or "") % {**vars(action), "prog": parser.prog}
-        yield f"| `{shown.replace('|', ' or ')}` | {cell(help_text)} |\n"
+        yield f"| `{usage.replace('|', ' or ')}` | {cell(help_text)} |\n"
 
 
 def cell(text: str) -> str:
-    """A text in one line that no table takes for a border."""
+    """A text in one line without the characters that have a meaning in a table."""
     return re.sub(r"\s+", " ", text).replace("|", r"\|").replace("<", "&lt;").strip()
 
 
 def main() -> int:
-    given = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    given.add_argument("--check", action="store_true")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
     written = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else ""
-    made = page()
-    if given.parse_args().check:
-        return int(written != made)
-    PAGE.write_text(made, encoding="utf-8")
-    print(f"{PAGE.name}: {'as it was' if written == made else 'written'}")
+    current = page()
+    if parser.parse_args().check:
+        return int(written != current)
+    PAGE.write_text(current, encoding="utf-8")
+    print(f"{PAGE.name}: {'as it was' if written == current else 'written'}")
     return 0
 
 
