@@ -1,4 +1,5 @@
-"""Do maps lie on what the words name, and do the words depend on what the maps show? Kinds of attention on the drawn scenes.
+"""Do maps lie on what the words name, and do the words depend on what the maps show? Kinds of
+attention on the drawn scenes.
 
 python benchmarks/attention_grounding.py [--kinds soft,hard,local,sparse,multi_head] [--seed 0]
                                          [--limit 200] [--out outputs/kinds]
@@ -6,9 +7,9 @@ python benchmarks/attention_grounding.py [--kinds soft,hard,local,sparse,multi_h
 Trains the runs that are missing, in the folders of benchmarks/attention_kinds.py. Then `captioner
 explain` compares the maps of generated captions with the boxes of the first `--limit` validation
 scenes: highest cell in the box; share of the map in the box (best word of a phrase); IoU of the box
-around the cells above a share of the map's maximum, which is chosen for each class on training scenes;
-areas under the word's probability while the pixels attended most are removed (deletion, low is good)
-or added (insertion). Areas are not x 100. Baselines stand below.
+around the cells above a share of the map's maximum, which is chosen for each class on training
+scenes; areas under the word's probability while the pixels attended most are removed (deletion, low
+is good) or added (insertion). Areas are not x 100. Baselines stand below.
 """
 
 import argparse

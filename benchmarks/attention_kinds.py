@@ -1,11 +1,12 @@
-"""Kinds of attention on the drawn scenes: the demo's recipe with one thing changed; mean and standard deviation over seeds.
+"""Kinds of attention on the drawn scenes: the demo's recipe with one thing changed; mean and
+standard deviation over seeds.
 
 python benchmarks/attention_kinds.py [--kinds soft,hard,local,sparse,multi_head] [--seeds 0,1,2]
                                      [--out outputs/kinds] [--parallel 1]
 
-A run's folder is named after the kind, the seed and a hash of the recipe. Finished runs are kept, and a
-stopped run goes on from its last epoch, so the command can be stopped and started again. The soft run
-of seed 0 is the demo's.
+A run's folder is named after the kind, the seed and a hash of the recipe. Finished runs are kept,
+and a stopped run goes on from its last epoch, so the command can be stopped and started again. The
+soft run of seed 0 is the demo's.
 """
 
 import argparse
@@ -101,7 +102,8 @@ def overrides(kind: str, seed: int) -> list[str]:
 
 
 def recipe_hash(words: Sequence[str]) -> str:
-    """Of everything that decides what is learnt, so that a run of another recipe is never used for this one."""
+    """Of everything that decides what is learnt, so that a run of another recipe is never used for
+    this one."""
     from captioner.training.configuration import compose_run, plain
 
     config = plain(compose_run(words))
@@ -135,13 +137,15 @@ def train_and_score(kind: str, seed: int, folder: Path, parallel: int, lock: thr
 
 
 def train(words: Sequence[str], folder: Path, parallel: int) -> None:
-    """Train the run of these overrides in `folder`, or go on from its last epoch, on this process's share of the cores."""
+    """Train the run of these overrides in `folder`, or go on from its last epoch, on this process's
+    share of the cores."""
     command = [f"resume={folder / LAST}"] if (folder / LAST).is_file() else [*words, f"run_folder={folder}", "callbacks.writer.latest=null"]
     run_python(["-m", "captioner.cli.main", "train", *command], folder, parallel)
 
 
 def run_python(command: Sequence[str], folder: Path, parallel: int) -> None:
-    """Run Python with these arguments; its output goes to a log beside `folder`. Raises: CalledProcessError, it failed."""
+    """Run Python with these arguments; its output goes to a log beside `folder`. Raises:
+    CalledProcessError, it failed."""
     settings = {**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // parallel))}
     folder.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f"{folder.name}.log").open("a") as output:
@@ -149,7 +153,8 @@ def run_python(command: Sequence[str], folder: Path, parallel: int) -> None:
 
 
 def score_run(folder: Path) -> int:
-    """Caption the validation scenes with a beam of 3, and compare captions and maps with what was drawn."""
+    """Caption the validation scenes with a beam of 3, and compare captions and maps with what was
+    drawn."""
     from captioner.cli.demo import scenes_source
     from captioner.cli.searching import with_beam
     from captioner.cli.train import configure
@@ -175,7 +180,8 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
 
 
 def table(kinds: Sequence[str], seeds: Sequence[int], numbers: Mapping[tuple[str, int], Mapping[str, Any]]) -> str:
-    """One row per kind: mean and sample standard deviation over seeds, x 100, except the seconds."""
+    """One row per kind: mean and sample standard deviation over seeds, x 100, except the
+    seconds."""
     lines = [f"\nval, beam 3, mean ± standard deviation over {len(seeds)} seeds (x 100, except the seconds)"]
     lines.append(f"{'kind':<12}" + "".join(f"{column:>16}" for column in COLUMNS))
     for kind in kinds:

@@ -1,4 +1,5 @@
-"""Seconds until a gallery of a thousand images is open, and milliseconds per frame while it scrolls, in a headless Chromium.
+"""Seconds until a gallery of a thousand images is open, and milliseconds per frame while it
+scrolls, in a headless Chromium.
 
 Photos are random (smooth colours and a little noise, 640 x 480); pictures and maps lie beside the
 page. Ratio: to 2 seconds and to 60 frames per second. Headless Chromium draws on the CPU: a screen

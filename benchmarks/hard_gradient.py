@@ -1,15 +1,17 @@
-"""Variance of the gradient of hard attention for each baseline in conf, and for none, at an equal number of samples per image.
+"""Variance of the gradient of hard attention for each baseline in conf, and for none, at an equal
+number of samples per image.
 
 Each is measured twice: where a sampled region is rewarded for the whole caption, and where it is
 rewarded for the words from its step on (reward-to-go).
 
-Images are drawn: a grid of regions, some of which hold an object, with more or less noise; the caption
-names the objects in reading order. A small captioner is trained on them by objective=hard for some
-steps. Then its weights stay fixed, and the gradient of likelihood and REINFORCE together (all captions
-sampled, no other term) is computed repeatedly from new samples. Printed is its variance, summed over
-the elements of the gradient. All baselines have the same mean gradient, so a lower variance is the only
-possible gain. Leave-one-out gains where captions differ more than the samples of one caption do; right
-after batches by expectation (as many --expectation-batches as --steps) they do not.
+Images are drawn: a grid of regions, some of which hold an object, with more or less noise; the
+caption names the objects in reading order. A small captioner is trained on them by objective=hard
+for some steps. Then its weights stay fixed, and the gradient of likelihood and REINFORCE together
+(all captions sampled, no other term) is computed repeatedly from new samples. Printed is its
+variance, summed over the elements of the gradient. All baselines have the same mean gradient, so a
+lower variance is the only possible gain. Leave-one-out gains where captions differ more than the
+samples of one caption do; right after batches by expectation (as many --expectation-batches as
+--steps) they do not.
 
 python benchmarks/hard_gradient.py [--images 16] [--regions 9] [--objects 3] [--samples 4]
     [--steps 20 200 600] [--expectation-batches 0] [--repeats 100] [--seed 0]
@@ -116,7 +118,8 @@ def train(captioner: DecoderOnly, objective: Objective, draw: Callable[[], Batch
 
 
 def gradient_variance(captioner: DecoderOnly, objective: Objective, batch: Batch, repeats: int) -> tuple[float, float, float]:
-    """(variance over the attention's parameters, over all parameters, milliseconds per gradient)."""
+    """(variance over the attention's parameters, over all parameters, milliseconds per
+    gradient)."""
     inside = {id(parameter) for parameter in captioner.decoder.attention.parameters()}  # type: ignore[union-attr]
     parameters = sorted(captioner.parameters(), key=lambda parameter: id(parameter) not in inside)
     first = sum(parameter.numel() for parameter in parameters if id(parameter) in inside)
@@ -157,7 +160,8 @@ def main() -> None:
 
 
 def report(captioner: DecoderOnly, batch: Batch, options: argparse.Namespace, title: str) -> None:
-    """One line per baseline; the unit of variance is that of the moving average with whole captions."""
+    """One line per baseline; the unit of variance is that of the moving average with whole
+    captions."""
     measured = {}
     kinds = ["none", *sorted(groups(conf_folder())["objective/baseline"], key=lambda name: name != "moving_average")]
     for kind, reward_to_go in itertools.product(kinds, (False, True)):

@@ -1,18 +1,19 @@
-"""Kill a small training at random moments, check what is left, go on, and compare with the run that was never killed.
+"""Kill a small training at random moments, check what is left, go on, and compare with the run that
+was never killed.
 
     python benchmarks/kills.py --kills 1000
 
-Each trial is a fork of this process, which has imported everything: it draws scenes, computes features,
-and trains three epochs. SIGKILL comes at a random moment. Every second trial has its temporary folder
-on another file system (/dev/shm). Then:
+Each trial is a fork of this process, which has imported everything: it draws scenes, computes
+features, and trains three epochs. SIGKILL comes at a random moment. Every second trial has its
+temporary folder on another file system (/dev/shm). Then:
 
-- what had been written is still there: checkpoints of that epoch or a later one, the model, every row
-  of metrics.csv
-- every file with a final name is whole: checkpoints and the model agree with their checksums, JSON and
-  YAML can be read
-- the run that goes on (by resume= if there is a checkpoint, else by the same overrides again) ends bit
-  for bit as the run that was never killed: weights, moments of the optimizer, model, captions, scores,
-  rows except their times
+- what had been written is still there: checkpoints of that epoch or a later one, the model, every
+  row of metrics.csv
+- every file with a final name is whole: checkpoints and the model agree with their checksums, JSON
+  and YAML can be read
+- the run that goes on (by resume= if there is a checkpoint, else by the same overrides again) ends
+  bit for bit as the run that was never killed: weights, moments of the optimizer, model, captions,
+  scores, rows except their times
 - no temporary file is left after it
 
 The exit code is 1 if one of these does not hold.
@@ -114,7 +115,8 @@ def compute_features() -> None:
 
 
 def new_run(composed: DictConfig) -> Callable[[], int]:
-    """A run from its beginning. The command line is parsed once for all runs, which takes as long as a run."""
+    """A run from its beginning. The command line is parsed once for all runs, which takes as long
+    as a run."""
 
     def work() -> int:
         os.environ[STAMP] = composed.run_folder.rpartition("/")[2]

@@ -1,4 +1,5 @@
-"""Photos for benchmarks, 640 x 480: smooth colours and a little noise, so that files weigh what photos' weigh; and a caption."""
+"""Photos for benchmarks, 640 x 480: smooth colours and a little noise, so that files weigh what
+photos' weigh; and a caption."""
 
 import numpy as np
 from PIL import Image

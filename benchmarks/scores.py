@@ -1,8 +1,9 @@
-"""Seconds to score captions, and the same of pycocoevalcap if it and Java are installed: one process, one thread, medians.
+"""Seconds to score captions, and the same of pycocoevalcap if it and Java are installed: one
+process, one thread, medians.
 
 python benchmarks/scores.py [--images 5000] [--references 4] [--repeats 3]
-Captions are those of Flickr8k if CAPTIONER_DATA is set (a candidate is a fifth caption); else they are
-random, with 4 to 18 words by Zipf's law.
+Captions are those of Flickr8k if CAPTIONER_DATA is set (a candidate is a fifth caption); else they
+are random, with 4 to 18 words by Zipf's law.
 """
 
 import argparse
@@ -67,7 +68,8 @@ def random_captions(images: int, references: int, seed: int = 0) -> tuple[dict[i
 
 @contextmanager
 def without_stderr() -> Iterator[None]:
-    """Discard standard error, also that of child processes: the Java tokenizer writes its speed there."""
+    """Discard standard error, also that of child processes: the Java tokenizer writes its speed
+    there."""
     stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
@@ -83,7 +85,8 @@ def median(function: Callable[[], Any], repeats: int) -> float:
 
 
 def medians(functions: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
-    """Median seconds of each; they run alternately, so that other load on the machine affects all of them."""
+    """Median seconds of each; they run alternately, so that other load on the machine affects all
+    of them."""
     seconds: list[list[float]] = [[] for _ in functions]
     for _ in range(repeats):
         for function, measured in zip(functions, seconds, strict=True):
@@ -95,7 +98,8 @@ def medians(functions: Sequence[Callable[[], Any]], repeats: int) -> list[float]
 
 
 def ours(captions: Mapping[int, str], texts: Texts) -> dict[str, Callable[[], Any]]:
-    """Each score alone, which counts the references every time; and all of them from raw text, which counts them once."""
+    """Each score alone, which counts the references every time; and all of them from raw text,
+    which counts them once."""
     candidates = [tokenize(caption) for caption in captions.values()]
     references = [[tokenize(text) for text in of] for of in texts.values()]
     return {

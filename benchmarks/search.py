@@ -1,12 +1,13 @@
-"""Captions per second of beam search, compared with decoder steps alone and with the search of tutorials (tools/tutorial_search.py).
+"""Captions per second of beam search, compared with decoder steps alone and with the search of
+tutorials (tools/tutorial_search.py).
 
-The decoder is the paper's, with random weights: vocabulary 9,490; hidden state, attention and embedding
-512; float32 on the CPU, no gradients. <end> is never likely, so that all captions of both searches have
-the same number of words. If lengths differ, a batch goes on until its last caption has ended, and the
-gain is smaller by about the mean length over the longest. Captions per second include what is computed
-once per image. Ratio: the time of a search, with the memory computed before, to that of its `step`
-calls alone on the same shapes. Runs alternate; medians are printed. With one thread, seconds are those
-of the process, which depend less on other load.
+The decoder is the paper's, with random weights: vocabulary 9,490; hidden state, attention and
+embedding 512; float32 on the CPU, no gradients. <end> is never likely, so that all captions of both
+searches have the same number of words. If lengths differ, a batch goes on until its last caption
+has ended, and the gain is smaller by about the mean length over the longest. Captions per second
+include what is computed once per image. Ratio: the time of a search, with the memory computed
+before, to that of its `step` calls alone on the same shapes. Runs alternate; medians are printed.
+With one thread, seconds are those of the process, which depend less on other load.
 
 python benchmarks/search.py [--quick] [--regions 49x1280 ...] [--batches 50] [--beams 3]
                             [--repeats 5] [--words 12] [--threads 1]
@@ -77,7 +78,8 @@ class Times(NamedTuple):
 
 @torch.no_grad()
 def measure(case: Case, batch: int, beams: int, repeats: int) -> tuple[Times, Any]:
-    """Median seconds of `start`, of the search, and of its `step` calls; and the result of the search."""
+    """Median seconds of `start`, of the search, and of its `step` calls; and the result of the
+    search."""
     regions = Regions(case.regions.features[:batch].contiguous(), case.regions.cells)
     search, clock = BeamSearch(beams, case.words, "none"), case.clock
     calls: list[Tensor] = []
@@ -106,7 +108,8 @@ def measure(case: Case, batch: int, beams: int, repeats: int) -> tuple[Times, An
 
 
 def compare(case: Case, batch: int, beams: int, repeats: int, images: int) -> tuple[float, float, int]:
-    """Captions per second of our search and of the tutorials' (on the first `images`), and how many of their captions are equal."""
+    """Captions per second of our search and of the tutorials' (on the first `images`), and how many
+    of their captions are equal."""
     tutorial = TutorialDecoder(case.decoder)
 
     def theirs() -> list[Caption]:

@@ -1,12 +1,13 @@
 """Contact sheets per second, and the time that arrays and JSON lines add to prediction.
 
-Sheets: 12 words, panels 240 pixels wide, maps of 14 x 14 over random photos of 640 x 480, drawn by one
-process per core (two at most) with one thread each; first only drawn, then also written as PNG. Ratio:
-to 20 per second.
-Prediction: JPEGs of 640 x 480, from the file to a caption of 12 words by beam search, random weights,
-one thread; and the time that `captions.jsonl` and `NAME.npz` take in addition. With MobileNetV2 at
-224 x 224 pixels, the smallest shipped recipe for photos, and with the scenes' small trunk at 96 x 96,
-the worst case, since the time of writing hardly depends on the model. Ratio: the added time to 5 %.
+Sheets: 12 words, panels 240 pixels wide, maps of 14 x 14 over random photos of 640 x 480, drawn by
+one process per core (two at most) with one thread each; first only drawn, then also written as PNG.
+Ratio: to 20 per second.
+Prediction: JPEGs of 640 x 480, from the file to a caption of 12 words by beam search, random
+weights, one thread; and the time that `captions.jsonl` and `NAME.npz` take in addition. With
+MobileNetV2 at 224 x 224 pixels, the smallest shipped recipe for photos, and with the scenes' small
+trunk at 96 x 96, the worst case, since the time of writing hardly depends on the model. Ratio: the
+added time to 5 %.
 
 python benchmarks/sheets.py [--sheets 100] [--images 128] [--repeats 5]
 """

@@ -1,8 +1,11 @@
-"""Milliseconds of a training step of a small decoder: OpenMP threads that spin while they wait, or sleep, on free and on busy cores.
+"""Milliseconds of a training step of a small decoder: OpenMP threads that spin while they wait, or
+sleep, on free and on busy cores.
 
-Every row is a process of its own, because OpenMP reads OMP_WAIT_POLICY once, when torch is loaded. "busy" is the number of other programs
-that compute without a pause while the row is measured; "chosen" is the number of threads that `captioner.processor` chooses then.
-The step is that of the drawn scenes' recipe: 32 images, 144 regions of 106 features, three captions per image, hidden size 192. Medians.
+Every row is a process of its own, because OpenMP reads OMP_WAIT_POLICY once, when torch is loaded.
+"busy" is the number of other programs that compute without a pause while the row is measured;
+"chosen" is the number of threads that `captioner.processor` chooses then. The step is that of the
+drawn scenes' recipe: 32 images, 144 regions of 106 features, three captions per image, hidden size
+192. Medians.
 
 python benchmarks/threads.py [--steps 30] [--busy 0 1 2]
 """

@@ -1,4 +1,5 @@
-"""The pictures of docs/attention_kinds.md and of the README: the same scene and the same caption for every kind of attention.
+"""The pictures of docs/attention_kinds.md and of the README: the same scene and the same caption
+for every kind of attention.
 
 python docs/figures.py maps [--only sparsemax,transformer] [--epochs 1] [--parallel 2]
                             [--out outputs/figures]
@@ -7,8 +8,8 @@ python docs/figures.py readme [--soft RUN --hard RUN --local RUN --sparse RUN]
 `maps` trains the runs that are missing, one short run per kind on the drawn scenes, and draws
 docs/maps/NAME.png. Finished runs are kept, and a stopped run goes on from its last epoch, so the
 command can be stopped and started again. `readme` draws docs/kinds.png, docs/explanations.png and
-docs/alignment.png, from the runs of seed 0 of benchmarks/attention_kinds.py. The caption is the same for
-all models, so that maps can be compared.
+docs/alignment.png, from the runs of seed 0 of benchmarks/attention_kinds.py. The caption is the
+same for all models, so that maps can be compared.
 """
 
 import argparse
@@ -70,7 +71,8 @@ PICTURES: Mapping[str, Sequence[str]] = {
     "convolutional": ["decoder=convolutional", *ALL_AT_ONCE],
     "transformer": ["decoder=transformer", *ALL_AT_ONCE],
 }
-"""A picture's name -> overrides of the recipe. The same overrides are one run: `peak` is the soft run with another readout."""
+"""A picture's name -> overrides of the recipe. The same overrides are one run: `peak` is the soft
+run with another readout."""
 FUNCTION_WORDS = frozenset(
     re.findall(r"\w+", "a an the of and or is are to in on at with by it its there one them another some this that from")
 )
@@ -149,7 +151,8 @@ def draw_maps(options: argparse.Namespace) -> int:
 
 
 def recipe(name: str, epochs: int, more: Sequence[str]) -> list[str]:
-    """The run's overrides; in the first third of hard attention, as in its recipe, all batches use the expectation."""
+    """The run's overrides; in the first third of hard attention, as in its recipe, all batches use
+    the expectation."""
     from captioner.training.configuration import compose_run
 
     words = ["experiment=scenes", *PICTURES[name], f"trainer.max_epochs={epochs}", *more]
@@ -174,7 +177,8 @@ def chosen_scene(options: argparse.Namespace) -> Scene:
 
 
 def picture(name: str, folder: Path, scene: Scene) -> Image.Image:
-    """The strip of one kind; with several heads the maps of one word, with a sentinel also its weights."""
+    """The strip of one kind; with several heads the maps of one word, with a sentinel also its
+    weights."""
     from captioner.attention.readout import Peak
     from captioner.model import Captioner
 
@@ -190,7 +194,8 @@ def picture(name: str, folder: Path, scene: Scene) -> Image.Image:
 
 
 def words_strip(scene: Scene, caption: Any, label: str) -> Image.Image:
-    """Maps of content words; with a sentinel those of the first words, since function words show what it does."""
+    """Maps of content words; with a sentinel those of the first words, since function words show
+    what it does."""
     places = content_words(caption.words) if caption.sentinel is None else list(range(len(caption.words)))[: MAXIMUM_WORDS - 1]
     notes = None if caption.sentinel is None else [f"sentinel {caption.sentinel[word]:.2f}" for word in places]
     return strip(scene.image, caption.box, label, caption.alphas[places], [caption.words[word] for word in places], notes)

@@ -1,4 +1,5 @@
-"""A headless Chromium driven over a pipe by the DevTools protocol, for tests of pages: no package is needed beyond the browser itself."""
+"""A headless Chromium driven over a pipe by the DevTools protocol, for tests of pages: no package
+is needed beyond the browser itself."""
 
 import base64
 import json
@@ -40,13 +41,15 @@ def chromium() -> str | None:
 
 
 class Browser:
-    """A context: one process, ended on leaving. Raises: TimeoutError, the browser does not answer in `patience` seconds."""
+    """A context: one process, ended on leaving. Raises: TimeoutError, the browser does not answer
+    in `patience` seconds."""
 
     def __init__(self, profile: Path, patience: float = 60.0) -> None:
         self.patience = patience
         inward, self._out = os.pipe()
         self._in, outward = os.pipe()
-        # The browser reads commands at descriptor 3 and writes answers to 4; bash moves our pipes there.
+        # The browser reads commands at descriptor 3 and writes answers to 4; bash moves our pipes
+        # there.
         line = f'exec "$@" 3<&{inward} 4>&{outward}'
         command = ["bash", "-c", line, "bash", str(chromium()), *FLAGS, f"--user-data-dir={profile}", "about:blank"]
         self._process = subprocess.Popen(
@@ -75,7 +78,8 @@ class Browser:
         os.close(self._out)
 
     def call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
-        """A command's result; events that come meanwhile are kept in `events`. Raises: RuntimeError, it is refused; TimeoutError."""
+        """A command's result; events that come meanwhile are kept in `events`. Raises:
+        RuntimeError, it is refused; TimeoutError."""
         self._asked += 1
         message = {"id": self._asked, "method": method, "params": params, **({"sessionId": session} if session else {})}
         os.write(self._out, json.dumps(message).encode() + b"\0")
@@ -89,7 +93,8 @@ class Browser:
             self.events.append(answer)
 
     def read(self, deadline: float) -> dict[str, Any]:
-        """The next message. Raises: TimeoutError, none by `deadline`; ConnectionError, the browser has gone."""
+        """The next message. Raises: TimeoutError, none by `deadline`; ConnectionError, the browser
+        has gone."""
         while b"\0" not in self._rest:
             if not select.select([self._in], [], [], max(deadline - time.monotonic(), 0))[0]:
                 raise TimeoutError(f"Chromium did not answer in {self.patience:g} seconds")

@@ -1,10 +1,10 @@
 """The beam search of tutorials: the peer in benchmarks/search.py, and an oracle in the tests.
 
-It takes one image at a time, copies the regions for each of the k beams, gathers the copies again after
-every step, and projects the keys again at every step. Source: caption.py and models.py of
+It takes one image at a time, copies the regions for each of the k beams, gathers the copies again
+after every step, and projects the keys again at every step. Source: caption.py and models.py of
 sgrvinod/a-PyTorch-Tutorial-to-Image-Captioning, rewritten. Departures: the paper's deep output and
-scalar gate (there: the hidden state alone, and a vector), so that the weights of an `LSTMDecoder` fit;
-k does not shrink, and the search ends by the rule of `BeamSearch`.
+scalar gate (there: the hidden state alone, and a vector), so that the weights of an `LSTMDecoder`
+fit; k does not shrink, and the search ends by the rule of `BeamSearch`.
 """
 
 from typing import Any, NamedTuple
@@ -24,7 +24,8 @@ class Caption(NamedTuple):
 
 
 class TutorialDecoder(nn.Module):
-    """The weights of an `LSTMDecoder` (additive attention, scalar gate, query "previous") around torch's own LSTM cell."""
+    """The weights of an `LSTMDecoder` (additive attention, scalar gate, query "previous") around
+    torch's own LSTM cell."""
 
     def __init__(self, decoder: Any) -> None:
         super().__init__()
@@ -61,7 +62,8 @@ class TutorialDecoder(nn.Module):
 
 
 def torch_gate_order(gates: Tensor) -> Tensor:
-    """Rows of `LSTMDecoder` (input, forget, output, candidate) in the order of `nn.LSTMCell`, where the last two are swapped."""
+    """Rows of `LSTMDecoder` (input, forget, output, candidate) in the order of `nn.LSTMCell`, where
+    the last two are swapped."""
     input_, forget, output, candidate = gates.chunk(4)
     return torch.cat([input_, forget, candidate, output])
 
@@ -88,7 +90,8 @@ def caption_image(
             complete += [Caption(seqs[i, 1:].tolist(), scores[i, end].item(), seqs_alpha[i]) for i in range(k)]
             break
 
-        # All k beams are alike at first. Of 2 k continuations at most k say <end>, so k others are left to go on with.
+        # All k beams are alike at first. Of 2 k continuations at most k say <end>, so k others are
+        # left to go on with.
         choices = scores[0] if step == 0 else scores.view(-1)
         ranked, flat = choices.topk(2 * k)
         beams, nexts = flat // scores.shape[1], flat % scores.shape[1]

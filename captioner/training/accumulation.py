@@ -1,4 +1,4 @@
-"""Gradients of several batches are accumulated, so that one step is the step of one large batch of all their images."""
+"""Accumulated gradients: a step of several batches equals the step of one large batch."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -11,14 +11,15 @@ from captioner.vocabulary import Vocabulary
 
 
 class GroupedBatches:
-    """The loader's batches, each with its shares of the group whose gradients are accumulated (`Batch.accumulation_shares`).
+    """The loader's batches, each with its shares of the group whose gradients are accumulated
+    (`Batch.accumulation_shares`).
 
     A mean over the words of a group is the sum of its batches' means, each weighted by the batch's
-    share of the words: the same number of images may have more or fewer words, and the last group of an
-    epoch has fewer batches. So a whole group is read before its first batch is returned, and waits in
-    memory. sizes: returns (batches per group, batches per epoch); called when an epoch begins.
-    What depends on a batch as a whole still sees each batch alone: the statistics of batch norm, a
-    baseline that moves after every batch.
+    share of the words: the same number of images may have more or fewer words, and the last group
+    of an epoch has fewer batches. So a whole group is read before its first batch is returned, and
+    waits in memory. sizes: returns (batches per group, batches per epoch); called when an epoch
+    begins. What depends on a batch as a whole still sees each batch alone: the statistics of batch
+    norm, a baseline that moves after every batch.
     """
 
     def __init__(self, loader: DataLoader[Batch], sizes: Callable[[], tuple[int, int]]) -> None:

@@ -1,4 +1,5 @@
-"""The checkpoints of a run: the best one and the last one, and when a new best one is looked for."""
+"""The checkpoints of a run: the best one and the last one, and when a new best one is looked
+for."""
 
 import logging
 import shutil
@@ -19,10 +20,11 @@ log = logging.getLogger(__name__)
 
 
 class Checkpoints(ModelCheckpoint):
-    """Writes `best.ckpt`, by a validation score, and `last.ckpt` after every epoch; with `keep_epochs`, also a checkpoint per epoch.
+    """Writes `best.ckpt`, by a validation score, and `last.ckpt`, after every epoch.
 
-    A run that is resumed in another folder copies the best checkpoint so far, unless a later epoch has
-    replaced it.
+    keep_epochs: write a checkpoint per epoch too.
+    A run that is resumed in another folder copies the best checkpoint so far, unless a later epoch
+    has replaced it.
     """
 
     def __init__(self, folder: str, monitor: str = "val/CIDEr", mode: str = "max", keep_epochs: bool = False) -> None:
@@ -68,10 +70,10 @@ class Checkpoints(ModelCheckpoint):
 
 
 class SamplingStart(Callback):
-    """Resets the best score when hard attention begins to sample, after `objective.expectation_batches`.
+    """Resets the best score when hard attention begins to sample.
 
-    The best model before is one of soft attention: it may score higher for a while, but it is not the
-    model that the run is meant to train.
+    That is after `objective.expectation_batches`. The best model before is one of soft attention:
+    it may score higher for a while, but it is not the model that the run is meant to train.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The Lightning data module. The order and the random crops of its loaders depend only on seed and epoch."""
+"""The Lightning data module: order and random crops depend only on seed and epoch."""
 
 import itertools
 import os
@@ -30,8 +30,9 @@ MEMORY_BYTES = 2**30
 class EpochSampler(Sampler[int]):
     """Yields the tickets of one epoch, `epoch * items + index`, shuffled by (seed, epoch).
 
-    A ticket tells a worker process the epoch as well as the item. Every process yields its share; all
-    shares are made equally long by repetition. first: the number of items, the first ones; None, all.
+    A ticket tells a worker process the epoch as well as the item. Every process yields its share;
+    all shares are made equally long by repetition. first: the number of items, the first ones;
+    None, all.
     """
 
     def __init__(self, items: int, seed: int, shuffle: bool, epoch: int = 0, first: int | None = None) -> None:
@@ -54,7 +55,8 @@ class EpochSampler(Sampler[int]):
 
 
 class SeededBatches(Dataset[Batch]):
-    """A data set indexed by tickets: a batch's random numbers depend on seed, epoch and its first item, in whichever process."""
+    """A data set indexed by tickets: a batch's random numbers depend on seed and first ticket
+    only."""
 
     def __init__(self, items: CaptionDataset, seed: int) -> None:
         self.items, self.seed = items, seed
@@ -69,7 +71,7 @@ class SeededBatches(Dataset[Batch]):
 
 @contextmanager
 def _random_numbers(seed: str) -> Iterator[None]:
-    """Inside, torch's random numbers on the CPU follow `seed`; outside, they go on as if none had been drawn."""
+    """Inside, torch's random numbers on the CPU follow `seed`; outside, they go on unchanged."""
     generator = torch.default_generator
     state = generator.get_state()
     generator.manual_seed(random.Random(seed).getrandbits(63))
@@ -90,12 +92,13 @@ class CaptioningData(LightningDataModule):
     """The loaders of the splits `train` and `val`.
 
     features: regions computed beforehand, by split.
-    batch_size: images, each with all its captions (or `captions_per_image` of them, sampled again each
-        epoch).
+    batch_size: images, each with all its captions (or `captions_per_image` of them, sampled again
+        each epoch).
     evaluation_batch_size: images; None, as batch_size.
-    num_workers: processes that read images; None, one per core but one, and none for data in memory.
-    hold_in_memory: images in eight bits at the model's size; None, if that takes less than a gibibyte
-        and no crops are cut.
+    num_workers: processes that read images; None, one per core but one, and none for data in
+        memory.
+    hold_in_memory: images in eight bits at the model's size; None, if that takes less than a
+        gibibyte and no crops are cut.
     validation_images: the number of images that are validated, the first ones; None, all.
     boxes: of the training captions' words, for the batches' `box_targets`.
     Raises: ArgumentError, a size below 1.
@@ -183,6 +186,5 @@ class CaptioningData(LightningDataModule):
 
 
 def _exit_on_sigterm(_: int) -> None:
-    """A signal to the whole process group ends a worker too, which torch would report as a failure before
-    the run reports why it ends."""
+    """A signal to the process group ends workers too; torch would report that as a failure."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

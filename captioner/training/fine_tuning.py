@@ -12,11 +12,12 @@ log = logging.getLogger(__name__)
 
 
 class FineTuning(Callback):
-    """Unfreezes the encoder at `epoch` (the first is 0; None: never), from `stage` (None: the lowest) upwards.
+    """Unfreezes the encoder at `epoch` (the first is 0; None: never), from `stage` (None: the
+    lowest) upwards.
 
     Its parameters are in the optimizer from the start, with the rate `encoder_lr`. Lightning's
-    BaseFinetuning (2.6) adds them as new parameter groups when they are unfrozen, and a LambdaLR that was
-    built before cannot step with these (ValueError).
+    BaseFinetuning (2.6) adds them as new parameter groups when they are unfrozen, and a LambdaLR
+    that was built before cannot step with these (ValueError).
     Raises: InputError, several devices (their gradients would not be shared), or an encoder without
     stages.
     """

@@ -1,4 +1,4 @@
-"""Does the model look at different places, and tell images apart? The health of its maps, beside the loss."""
+"""The health of a model's maps: does it attend to different places, and tell images apart?"""
 
 import logging
 from collections import Counter
@@ -22,10 +22,11 @@ MINIMUM_IMAGES = 5
 class MapHealth(Callback):
     """Logs the health of the maps of a validation's captions, and warns where attention is dead.
 
-    flat: mean entropy (as a share of a uniform map's) from which on attention is dead. still: mean
-    change between words (0 to 1) up to which it is dead. Each is warned about once per run. A word's
-    map counts as dead by the same limits. There is also a warning when all captions of a validation
-    are the same; it comes again only after they differed.
+    flat: mean entropy (as a share of a uniform map's) from which on attention is dead.
+    still: mean change between words (0 to 1) up to which it is dead.
+    Each is warned about once per run; a word's map counts as dead by the same limits. There is also
+    a warning when all captions of a validation are the same; it comes again only after they
+    differed.
     Raises: ArgumentError, a limit outside [0, 1].
     """
 
@@ -88,7 +89,8 @@ class MapHealth(Callback):
 
 
 def rollout_health(rollout: Rollout) -> dict[str, float]:
-    """Mean entropy, change and peak of the maps of teacher-forced captions, as `map_entropy` and so on."""
+    """Mean entropy, change and peak of teacher-forced captions' maps, as `map_entropy` and so
+    on."""
     alphas = rollout.record.alphas.detach().float().cpu().numpy()
     lengths = rollout.mask.sum(-1).cpu().numpy()
     captions: Iterable[tuple[int, ...]] = zip(*np.nonzero(lengths), strict=True)

@@ -15,13 +15,13 @@ FIRST = ("epoch", "step")
 
 
 class MetricsFile(Logger):
-    """`metrics.csv` in `folder`: one row per logged step; new columns are added when they first occur.
+    """`metrics.csv` in `folder`: one row per logged step, and new columns as they occur.
 
     A step's row is in the file as soon as the step is over. Numbers of the same step that arrive
     later are added to its row. Rows that are in the file already stay: a resumed run goes on below
     them.
-    Lightning's CSVLogger (2.6) deletes a metrics.csv that it finds, writes a row for every call instead
-    of every step, and rewrites the file in place, so that a kill can destroy it.
+    Lightning's CSVLogger (2.6) deletes a metrics.csv that it finds, writes a row for every call
+    instead of every step, and rewrites the file in place, so that a kill can destroy it.
     """
 
     def __init__(self, folder: str) -> None:
@@ -95,8 +95,7 @@ class MetricsFile(Logger):
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics file, none if there is no file. A last row that was cut short by a kill
-    or a full disk is left out."""
+    """The rows of a file, if there is one, without a last row that a kill cut short."""
     if not path.is_file():
         return []
     lines, end, _ = path.read_bytes().rpartition(b"\n")

@@ -25,7 +25,8 @@ class CaptioningModule(LightningModule):
     """Trains by an objective, and validates by free search.
 
     make_optimizer: captioner -> optimizer.
-    make_scheduler: (optimizer, epoch_steps) -> scheduler, which is stepped after every optimizer step.
+    make_scheduler: (optimizer, epoch_steps) -> scheduler, which is stepped after every optimizer
+        step.
     configuration: of the run; it is stored in every checkpoint as a JSON string.
     """
 
@@ -48,11 +49,11 @@ class CaptioningModule(LightningModule):
         self.configuration = configuration
 
     def on_fit_start(self) -> None:
-        """Lightning would keep evaluation mode, which a loaded model has. Frozen parts stay in it."""
+        """A loaded model is in evaluation mode, which Lightning would keep."""
         self.train()
 
     def training_step(self, batch: Batch, _: int) -> dict[str, Float[Tensor, ""]]:
-        """`mean`: the batch's loss. `loss`: the same, or where gradients are accumulated, its part of the group's."""
+        """`mean`: the batch's loss. `loss`: the same, or its part of the loss of its group."""
         collected = self.objective.collect(self.captioner, batch)
         images = len(batch.indices)
         if self.is_logging_step():
@@ -67,11 +68,12 @@ class CaptioningModule(LightningModule):
     def group_loss(
         self, terms: Mapping[str, Float[Tensor, ""]], shares: AccumulationShares | None, loss: Float[Tensor, ""]
     ) -> Float[Tensor, ""]:
-        """The batch's part of its group's loss. Lightning divides every loss by the size of a full group, so it is multiplied first."""
+        """Of the loss of the batch's group, the part of the batch, times what Lightning divides
+        by."""
         return loss if shares is None else self.objective.accumulated_loss(terms, shares) * self.trainer.accumulate_grad_batches
 
     def is_logging_step(self) -> bool:
-        """Whether this step's numbers are logged; statistics that cost time are computed only then."""
+        """Whether this step is logged; statistics that cost time are computed only then."""
         every = getattr(self.trainer, "log_every_n_steps", 0)
         return every > 0 and (self.global_step + 1) % every == 0
 
@@ -93,14 +95,16 @@ class CaptioningModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def epoch_steps(self) -> int:
-        """Optimizer steps per epoch. Lightning's estimate would start the loader's workers before a resumed run knows its epoch."""
+        """Per epoch. Lightning's estimate would start the workers before a resumed run has its
+        epoch."""
         trainer: Any = self.trainer
         batches, limit = trainer.datamodule.train_batches(), trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
         return max(1, math.ceil(batches / trainer.accumulate_grad_batches))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what `Captioner.load` and `resume=` need, as JSON strings: only plain values and tensors are pickled."""
+        """Add what `Captioner.load` and `resume=` need, as JSON strings: only plain values and
+        tensors are pickled."""
         record = {"config": self.captioner.config, "vocabulary": self.captioner.vocabulary.to_json()}
         checkpoint["captioner"] = {name: json.dumps(value) for name, value in record.items()}
         checkpoint["configuration"] = json.dumps(self.configuration)

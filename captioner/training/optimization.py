@@ -18,10 +18,11 @@ MAXIMUM_LR = 1e36
 def build_optimizer(
     captioner: nn.Module, optimizer: Callable[..., Optimizer], lr: float, encoder_lr: float, weight_decay: float = 0.0
 ) -> Optimizer:
-    """An optimizer over four groups: the encoder's parameters and all others, each as matrices, which decay, and vectors, which do not.
+    """An optimizer over four groups: matrices (which decay) and vectors, of the encoder and of the
+    rest.
 
-    Only an encoder's `backbone` counts as the encoder: layers on top of it, which are trained from random
-    weights, learn as the decoder does.
+    Only an encoder's `backbone` counts as the encoder: layers on top of it, which are trained from
+    random weights, learn as the decoder does.
 
     `optimizer` is called with the groups; `lr` and `encoder_lr` are the highest learning rates. A
     frozen parameter is in its group, gets no gradient, and may be unfrozen later.
@@ -44,12 +45,13 @@ def build_optimizer(
 
 
 def warmup_cosine(optimizer: Optimizer, epoch_steps: int, epochs: int, warmup: float = 0.05, floor: float = 0.01) -> LambdaLR:
-    """Linear from zero over the first `warmup` (share of all steps), then half a cosine down to `floor` (share of the highest rate).
+    """Linear from zero over the first `warmup` steps, then half a cosine down to `floor`.
 
-    `epochs` is the horizon: a run that will be resumed needs its final number of epochs from the start.
-    With a floor of 1 the rate is constant after its warm-up.
-    Source: Loshchilov and Hutter 2017, eq. 5, without restarts. Raises: ArgumentError, a share outside
-    [0, 1] or a horizon below one step.
+    `warmup` is a share of all steps, `floor` a share of the highest rate. `epochs` is the horizon:
+    a run that will be resumed needs its final number of epochs from the start. With a floor of 1
+    the rate is constant after its warm-up.
+    Source: Loshchilov and Hutter 2017, eq. 5, without restarts. Raises: ArgumentError, a share
+    outside [0, 1] or a horizon below one step.
     """
     for name, value in (("epoch_steps", epoch_steps), ("epochs", epochs)):
         if value < 1:
@@ -70,7 +72,7 @@ def warmup_cosine(optimizer: Optimizer, epoch_steps: int, epochs: int, warmup: f
 
 
 def set_param_groups(optimizer: Optimizer, schedule: LambdaLR, configured: Sequence[Mapping[str, Any]]) -> None:
-    """Give the optimizer's groups the `configured` numbers, with the rates of the schedule's present step.
+    """Give the groups the `configured` numbers, and the rates of the schedule's present step.
 
     lr = highest rate * schedule's factor at `last_epoch`
     """

@@ -1,4 +1,4 @@
-"""What a run reports while it trains: a progress bar or logged lines, rates, and one line per epoch."""
+"""What a run reports while it trains: a progress bar or logged lines, and rates."""
 
 import logging
 import sys
@@ -60,7 +60,8 @@ class ProgressDisplay(TQDMProgressBar):
             self._validation.step()
 
     def _make_log(self, what: str, batches: float) -> ProgressLog | None:
-        """None on a terminal, where the bar is shown. The first one of a run logs its first line soon."""
+        """None on a terminal, which has the bar. The first one of a run logs its first line
+        soon."""
         first, self._first = self._first, False
         return ProgressLog(what, int(batches), "batch", self.clock, not first) if self.logs_lines else None
 
@@ -70,10 +71,11 @@ class ProgressDisplay(TQDMProgressBar):
 
 
 class TrainingLog(Callback):
-    """Logs words per second and the learning rate, and one line per epoch; ends the run when the loss is not a finite number.
+    """Logs words per second and the learning rate, and one line per epoch.
 
-    Words are those that the loss counts, with `<end>`. Seconds are those of training batches, without
-    validation. every: steps between two reports. Raises: ArgumentError, every is less than 1.
+    It ends the run when the loss is not a finite number. Words are those that the loss counts, with
+    `<end>`. Seconds are those of training batches, without validation. every: steps between two
+    reports. Raises: ArgumentError, every is less than 1.
     """
 
     def __init__(self, every: int = 20) -> None:

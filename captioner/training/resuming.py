@@ -1,4 +1,4 @@
-"""What makes a resumed run go on as if it had never stopped, and what a new value given to it changes."""
+"""A resumed run: it goes on as if it had never stopped, except for the new values it gets."""
 
 import random
 from typing import Any
@@ -12,7 +12,7 @@ from captioner.training.optimization import set_param_groups
 
 
 class RandomStates(Callback):
-    """Stores the states of all random generators in every checkpoint, as tensors, and restores them."""
+    """Stores the states of all random generators in checkpoints, as tensors, and restores them."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] | None = None
@@ -50,11 +50,12 @@ def restore_random_states(state: dict[str, Any]) -> None:
 
 
 class ResumeOverrides(Callback):
-    """Applies the values given beside `resume=`, after the checkpoint has restored the earlier ones.
+    """Applies the values given beside `resume=`, after the checkpoint has restored the earlier
+    ones.
 
-    These are the optimizer's rates, decay and betas, the schedule, and the patience of early stopping.
-    If an epoch has another number of steps than before, the schedule keeps its place in epochs. If no
-    value changed, nothing changes, to the bit.
+    These are the optimizer's rates, decay and betas, the schedule, and the patience of early
+    stopping. If an epoch has another number of steps than before, the schedule keeps its place in
+    epochs. If no value changed, nothing changes, to the bit.
     """
 
     def __init__(self) -> None:

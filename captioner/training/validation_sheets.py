@@ -1,4 +1,4 @@
-"""Contact sheets of the same validation images after every validation, so that one can watch attention form."""
+"""Contact sheets of the same validation images after every validation: attention as it forms."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -16,9 +16,9 @@ from captioner.errors import ArgumentError
 
 
 class ValidationSheets(Callback):
-    """Captions the first `images` validation images with the validation's search, and gives their sheets to the loggers that take images.
+    """Captions the first `images` validation images, and gives their sheets to TensorBoard and W&B.
 
-    These loggers are TensorBoard's and W&B's; if there is none and no folder, nothing is captioned.
+    The search is that of the validation; without such a logger and a folder, nothing is captioned.
     folder: `epoch_01_1.png` (epoch, image) are written there too; None, they are not. The random
     numbers of training go on as if nothing had been drawn. Raises: ArgumentError, a number below 0.
     """
@@ -57,7 +57,7 @@ def takes_images(logger: Any) -> bool:
 
 
 def log_image(logger: Any, name: str, sheet: Image.Image, text: str, step: int) -> None:
-    """W&B's logger has `log_image`; TensorBoard's writer has `add_image`, which takes arrays (height, width, 3)."""
+    """W&B's logger takes images, TensorBoard's writer arrays (height, width, 3)."""
     if hasattr(logger, "log_image"):
         logger.log_image(key=name, images=[sheet], step=step, caption=[text])
     else:

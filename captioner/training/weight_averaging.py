@@ -1,4 +1,4 @@
-"""A running average of the weights, which is validated, saved and shipped in place of the last ones."""
+"""A running average of the weights, which is validated and saved in place of the last ones."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ class WeightAverage(Callback):
 
         a <- d a + (1 - d) w,    d = min(decay, (1 + n) / (10 + n)) after n steps
 
-    w are the parameters that get gradients, and the running means and variances of those batch norms
-    that are in training mode: averaged weights produce other activations than the last weights, and
-    need the statistics of these. Frozen parts and counters are not averaged. decay 0 switches the
-    average off. Validation uses the average. A checkpoint's `state_dict` is the average too; the
-    weights in training lie beside it.
-    Lightning's WeightAveraging (2.6) cannot leave out frozen parts and counters: it copies and averages
-    every tensor of the module, or no buffer at all. It also puts the trained weights back before
-    `ModelWriter` saves the model.
+    w are the parameters that get gradients, and the running means and variances of those batch
+    norms that are in training mode: averaged weights produce other activations than the last
+    weights, and need the statistics of these. Frozen parts and counters are not averaged. decay 0
+    switches the average off. Validation uses the average. A checkpoint's `state_dict` is the
+    average too; the weights in training lie beside it.
+    Lightning's WeightAveraging (2.6) cannot leave out frozen parts and counters: it copies and
+    averages every tensor of the module, or no buffer at all. It also puts the trained weights back
+    before `ModelWriter` saves the model.
     Source: the warm-up of d is that of TensorFlow's ExponentialMovingAverage.
     Raises: ArgumentError, decay is outside [0, 1).
     """

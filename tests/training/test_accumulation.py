@@ -1,4 +1,5 @@
-"""Gradients accumulated over batches equal those of one batch of all their images, with the real module, data and trainer."""
+"""Gradients accumulated over batches equal those of one batch of all their images, with the real
+module, data and trainer."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""A training that is killed at any moment loses nothing, and the run that goes on ends bit for bit as the one that never stopped."""
+"""A training that is killed at any moment loses nothing, and the run that goes on ends bit for bit
+as the one that never stopped."""
 
 import os
 import subprocess

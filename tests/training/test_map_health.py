@@ -1,4 +1,5 @@
-"""The health of the maps of a validation, the warnings where attention is dead, and the health of a rollout's maps."""
+"""The health of the maps of a validation, the warnings where attention is dead, and the health of a
+rollout's maps."""
 
 import itertools
 import logging

@@ -1,4 +1,5 @@
-"""Contact sheets of the same validation images after every validation, for the loggers that take images."""
+"""Contact sheets of the same validation images after every validation, for the loggers that take
+images."""
 
 from contextlib import nullcontext
 from types import SimpleNamespace

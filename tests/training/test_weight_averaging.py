@@ -1,4 +1,5 @@
-"""The running average of the weights and of the statistics of batch norms, and its way through checkpoints."""
+"""The running average of the weights and of the statistics of batch norms, and its way through
+checkpoints."""
 
 import copy
 
@@ -43,7 +44,8 @@ def test_an_average_with_decay_0_changes_nothing() -> None:
 
 
 class Normed(LightningModule):
-    """One stage that learns, one that is frozen as a trunk is, and one that learns while its statistics are held."""
+    """One stage that learns, one that is frozen as a trunk is, and one that learns while its
+    statistics are held."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +84,8 @@ def test_statistics_of_batch_norms_that_see_training_batches_are_averaged_as_the
 
 @pytest.mark.parametrize("during_validation", [False, True])
 def test_a_checkpoint_holds_the_average_and_gives_back_what_was_in_training(during_validation: bool, tmp_path) -> None:
-    """Also a checkpoint that is written while the module holds the average; it is read as plain tensors."""
+    """Also a checkpoint that is written while the module holds the average; it is read as plain
+    tensors."""
     module, averaging = Normed(), WeightAverage(decay=0.7)
     for step in range(3):
         module.learns(torch.randn(5, 3, 2, 2) + step)
