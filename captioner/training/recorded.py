@@ -18,6 +18,8 @@ from captioner import kinds
 from captioner.bundle import read_checkpoint
 from captioner.errors import InputError
 from captioner.formats import upgraded
+from captioner.json_files import read_json
+from captioner.scenes.scenes import FINGERPRINT
 from captioner.training.configuration import WHOLE, check_value, choose, groups, keys_of, lookups, plain, settle
 from captioner.training.overrides import first_line, parse_overrides
 from captioner.training.run_folder import run_of
@@ -186,9 +188,6 @@ def _written(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _drawn(data: Mapping[str, Any]) -> bool:
     """Whether these very scenes lie there already, so that none is drawn."""
-    from captioner.json_files import read_json
-    from captioner.scenes.scenes import FINGERPRINT
-
     file = Path(str(data["root"])) / FINGERPRINT
     record = read_json(file, "fingerprint of drawn scenes") if file.is_file() else {}
     fingerprint = record.get("fingerprint") if isinstance(record, dict) else None
