@@ -3,25 +3,19 @@
 import io
 import json
 import os
-import random
 from collections import Counter
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
-from nltk.translate.bleu_score import corpus_bleu
 from PIL import Image
 from pycocotools.coco import COCO
 
 from captioner.errors import InputError
 from captioner.scenes.drawing import COLOUR_VALUES
-from captioner.scenes.example import write_captions
-from captioner.scenes.grammar import write_caption
-from captioner.scenes.layout import COLOURS, KINDS, Scene, SceneObject, sample_scene, unseen_combinations
+from captioner.scenes.layout import COLOURS, KINDS, unseen_combinations
 from captioner.scenes.scenes import Scenes
-from captioner.scenes.shapes import coverage, outline
-from captioner.scenes.summary import leave_one_out_bleu
 from captioner.tokenizer import tokenize
 
 SIZES = {"train": 263, "val": 31, "test": 47}  # train is more than one chunk of work
@@ -200,14 +194,6 @@ def test_references_vary_and_boxes_leave_most_of_the_image(drawn: Scenes) -> Non
     assert np.mean(covered) == pytest.approx(summary["covered"], abs=1e-4)
 
 
-def test_leave_one_out_bleu_is_nltks_over_all_captions(drawn: Scenes) -> None:
-    references = list(drawn.splits()["val"].references.values())
-    tokens = [[tokenize(text) for text in said] for said in references]
-    others = [said[:i] + said[i + 1 :] for said in tokens for i in range(5)]
-    assert leave_one_out_bleu(references) == pytest.approx(corpus_bleu(others, [text for said in tokens for text in said]), abs=1e-12)
-    assert leave_one_out_bleu([["a b", "c d"]]) == 0.0
-
-
 def test_a_drawn_folder_is_kept_and_one_drawn_otherwise_is_replaced(tmp_path: Path) -> None:
     sizes = {"train": 2, "val": 1, "test": 1, "workers": 1}
     Scenes(tmp_path / "s", **sizes).draw()
@@ -242,33 +228,6 @@ def test_what_was_not_drawn_is_never_deleted(tmp_path: Path) -> None:
 def test_bad_values_are_refused_by_name(tmp_path: Path, bad: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         Scenes(tmp_path, **bad)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_shape_fills_its_box_and_covers_its_polygons_area(kind: str) -> None:
-    corners = np.array(outline(kind))
-    following = np.roll(corners, -1, 0)
-    area = abs((corners[:, 0] * following[:, 1] - corners[:, 1] * following[:, 0]).sum()) / 2  # the shoelace formula
-    shape = coverage(kind, 60, 31.0, 27.0, 40.0, 0.0)
-    assert shape.sum() == pytest.approx(area * 1600, rel=0.06)
-    assert 0.88 * 40 <= np.ptp(np.flatnonzero((shape > 0.5).any(0))) + 1 <= 41
-    with pytest.raises(ValueError, match="blob"):
-        outline("blob")
-
-
-def test_a_scene_of_which_too_little_can_be_said_is_given_up() -> None:
-    stars = [
-        SceneObject("star", "red", "large", at, at, 23.0, 0.0) for at in (20.0, 48.0, 76.0)
-    ]  # alike, and on a slant that no relation names
-    scene = Scene(stars, np.zeros((3, 96, 96), bool), [])
-    assert write_captions(random.Random(0), scene, 96) is None
-
-
-def test_captions_of_a_larger_image_are_drawn_too() -> None:
-    rng = random.Random(5)
-    scene = sample_scene(rng, "val", unseen_combinations(0), 160)
-    assert scene.masks.shape == (len(scene.objects), 160, 160)
-    assert 5 <= len(tokenize(write_caption(rng, scene, 160))) <= 16
 
 
 def test_scenes_that_a_process_uses_are_not_drawn_otherwise_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
