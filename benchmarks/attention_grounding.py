@@ -20,7 +20,7 @@ from typing import Any
 
 from attention_kinds import KINDS, finished_run, parse_kinds
 
-from captioner.cli.explain import main as explain
+from captioner.cli.ground import main as ground
 from captioner.json_files import read_json
 
 GROUNDING = {"pointing_box": "peak in box", "correctness": "share in box", "iou": "IoU", "localised": "IoU >= 0.5"}
@@ -41,7 +41,7 @@ def main() -> int:
         folder = finished_run(kind, options.seed, options.out)
         record = folder / f"grounding_{options.limit}.json"
         if not record.is_file():
-            code = explain(arguments(folder, record, options.limit))
+            code = ground(arguments(folder, record, options.limit))
             if code:
                 return code
         records[kind] = read_json(record, "a model's grounding")
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def arguments(folder: Path, record: Path, limit: int) -> list[str]:
-    """The command line of `captioner explain`."""
+    """The command line of `captioner ground`."""
     from captioner.cli.demo import scenes_source
     from captioner.cli.train import configure
 

@@ -20,7 +20,7 @@ COMMANDS = {
     "train": "train a captioner: Hydra overrides, e.g. data.batch_size=32",
     "predict": "caption images, and see where every word looked",
     "evaluate": "score captions against references: BLEU, ROUGE-L, CIDEr",
-    "explain": "hold the maps of object words against boxes and masks",
+    "ground": "compare the maps of words that name objects with boxes and masks",
     "cache": "compute region features once, for a frozen encoder",
     "demo": "draw scenes, train on them, score, caption, write the gallery",
 }
@@ -36,7 +36,7 @@ EXAMPLES = [
         "caption images by a model, then score",
     ),
     (
-        "captioner explain outputs/latest/model --annotations instances_val2017.json --captions captions_val2017.json --images val2017",
+        "captioner ground outputs/latest/model --annotations instances_val2017.json --captions captions_val2017.json --images val2017",
         "measure whether the maps lie on the objects",
     ),
 ]
@@ -98,7 +98,8 @@ def run(given: list[str]) -> int:
         return DONE
     command, arguments = given[0], given[1:]
     if command not in COMMANDS:
-        raise InputError(f"there is no command {command!r}; the commands are {', '.join(COMMANDS)}")
+        hint = "; captioner ground measures maps, captioner predict --explain shows explanations" if command == "explain" else ""
+        raise InputError(f"there is no command {command!r}; the commands are {', '.join(COMMANDS)}{hint}")
     processor.set_environment()
     speak_up(command)
     return int(import_module(f"captioner.cli.{command}").main(arguments) or DONE)

@@ -56,10 +56,10 @@ class Attention(Explanation):
     ) -> Float[Tensor, "words rows cols"]:
         with torch.no_grad():
             regions = captioner.encode(image[None])
-            return on_grid(said(captioner, regions, ids[None]).record.alphas[0, 0, :-1], regions)
+            return on_grid(teacher_forced_rollout(captioner, regions, ids[None]).record.alphas[0, 0, :-1], regions)
 
 
-def said(
+def teacher_forced_rollout(
     captioner: Captioner,
     images: Float[Tensor, "images 3 height width"] | Regions,
     captions: Int[Tensor, "captions ids"],

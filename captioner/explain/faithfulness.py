@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional
 
 from captioner.data.pixels import to_rgb
 from captioner.errors import ArgumentError
-from captioner.explain.explanation import prefixes, said
+from captioner.explain.explanation import prefixes, teacher_forced_rollout
 from captioner.maps.geometry import heat_maps
 from captioner.metrics.bootstrap import intervals
 from captioner.metrics.statistics import ImageStatistics, mean
@@ -25,7 +25,7 @@ RANDOM = "random"
 """The name of the baseline."""
 
 
-class Faith(NamedTuple):
+class Faithfulness(NamedTuple):
     """What was measured of a map, a number a word."""
 
     deletion: Float[np.ndarray, " words"]
@@ -49,7 +49,7 @@ class Estimate(NamedTuple):
     words: int
 
 
-class Trial(NamedTuple):
+class Probe(NamedTuple):
     """One image and caption that maps are tried on."""
 
     captioner: Captioner
@@ -76,7 +76,7 @@ def faithfulness(
     blur: float = 0.05,
     seed: int = 0,
     batch_size: int = 64,
-) -> dict[str, Faith]:
+) -> dict[str, Faithfulness]:
     """Of each of `maps`, by name (as `explain` gives them: a map a word, over the transform's box), and of "random", noise on the first's
     grid.
 
@@ -93,13 +93,13 @@ def faithfulness(
     shorter = min(prepared.shape[1:])
     soft = functional.gaussian_blur(prepared, [2 * round(3 * blur * shorter) + 1] * 2, [blur * shorter] * 2)
     ids = torch.tensor(captioner.vocabulary.encode(list(words)), device=captioner.device)
-    trial = Trial(captioner, prepared, soft, ids, steps, max(1, round(window * shorter)), batch_size)
+    probe = Probe(captioner, prepared, soft, ids, steps, max(1, round(window * shorter)), batch_size)
     scored = list(range(len(words)) if only is None else only)
     rng = np.random.default_rng(seed)
     first = next(iter(maps.values()))
     noise = rng.random((len(words), *first.shape[1:]))
-    chance = hidden_anywhere(trial, chances, rng)
-    return {name: tried(trial, found, first, noise, chance, scored) for name, found in {**maps, RANDOM: noise}.items()}
+    chance = hidden_anywhere(probe, chances, rng)
+    return {name: tried(probe, found, first, noise, chance, scored) for name, found in {**maps, RANDOM: noise}.items()}
 
 
 def check(words: Sequence[str], maps: Mapping[str, np.ndarray], *, steps: int, chances: int, window: float, blur: float) -> None:
@@ -115,76 +115,78 @@ def check(words: Sequence[str], maps: Mapping[str, np.ndarray], *, steps: int, c
 
 
 def tried(
-    trial: Trial,
+    probe: Probe,
     maps: Float[np.ndarray, "_ rows cols"],
     first: Float[np.ndarray, "_ rows2 cols2"],
     noise: Float[np.ndarray, "_ rows2 cols2"],
     chance: Float[np.ndarray, " _"],
     scored: Sequence[int],
-) -> Faith:
+) -> Faithfulness:
     """The scores of one kind of map, at the words `scored`."""
-    found, ties = on_pixels(maps[scored], trial), on_pixels(noise[scored], trial)
+    found, ties = on_pixels(maps[scored], probe), on_pixels(noise[scored], probe)
     order = [np.lexsort((tie.ravel(), one.ravel()))[::-1] for one, tie in zip(found, ties, strict=True)]
-    areas = np.array([curves(trial, highest, word).mean(1) for highest, word in zip(order, scored, strict=True)]).reshape(-1, 2)
-    hidden = hidden_peak(trial, found, ties, scored)
+    areas = np.array([curves(probe, highest, word).mean(1) for highest, word in zip(order, scored, strict=True)]).reshape(-1, 2)
+    hidden = hidden_peak(probe, found, ties, scored)
     agreement = np.array([spearman(resized(maps[word], (first.shape[1], first.shape[2])), first[word]) for word in scored])
-    return Faith(areas[:, 0], areas[:, 1], hidden, chance[scored], agreement)
+    return Faithfulness(areas[:, 0], areas[:, 1], hidden, chance[scored], agreement)
 
 
-def on_pixels(maps: Float[np.ndarray, "words rows cols"], trial: Trial) -> Float[np.ndarray, "words height width"]:
+def on_pixels(maps: Float[np.ndarray, "words rows cols"], probe: Probe) -> Float[np.ndarray, "words height width"]:
     """Maps over the prepared image, as shares of their peaks; what differs by less than 10^-5 of it counts as equal."""
-    height, width = trial.image.shape[1:]
+    height, width = probe.image.shape[1:]
     found = heat_maps(maps, (0.0, 0.0, float(width), float(height)), (width, height))
     peaks = np.abs(found).max(axis=(1, 2), keepdims=True, initial=0.0)
     return np.round(found / np.where(peaks > 0, peaks, 1), 5)
 
 
-def curves(trial: Trial, order: Int[np.ndarray, " pixels"], word: int) -> Float[np.ndarray, "2 steps"]:
+def curves(probe: Probe, order: Int[np.ndarray, " pixels"], word: int) -> Float[np.ndarray, "2 steps"]:
     """p(word) in the middle of each step (the mean of its ends), under deletion and under insertion of pixels in this order."""
     rank = np.empty(order.size, int)
     rank[order] = np.arange(order.size)
-    counts = torch.arange(trial.steps + 1).double() / trial.steps * order.size
-    gone = (torch.from_numpy(rank)[None] < counts[:, None]).view(-1, 1, *trial.image.shape[1:]).to(trial.image.device)
-    deleted = trial.image.masked_fill(gone, 0.0)
-    inserted = torch.where(gone, trial.image, trial.blurred)
-    probabilities = log_prob(trial, torch.cat([deleted, inserted]), word).exp().view(2, -1).double().cpu().numpy()
+    counts = torch.arange(probe.steps + 1).double() / probe.steps * order.size
+    gone = (torch.from_numpy(rank)[None] < counts[:, None]).view(-1, 1, *probe.image.shape[1:]).to(probe.image.device)
+    deleted = probe.image.masked_fill(gone, 0.0)
+    inserted = torch.where(gone, probe.image, probe.blurred)
+    probabilities = log_prob(probe, torch.cat([deleted, inserted]), word).exp().view(2, -1).double().cpu().numpy()
     return (probabilities[:, 1:] + probabilities[:, :-1]) / 2
 
 
-def log_prob(trial: Trial, images: Float[Tensor, "images 3 height width"], word: int) -> Float[Tensor, " images"]:
+def log_prob(probe: Probe, images: Float[Tensor, "images 3 height width"], word: int) -> Float[Tensor, " images"]:
     """log p of one word, given those before it."""
-    caption = prefixes(trial.ids)[word : word + 1, : word + 2]
-    return torch.cat([said(trial.captioner, some, caption).log_probs[:, 0, word] for some in images.split(trial.batch_size)])
+    caption = prefixes(probe.ids)[word : word + 1, : word + 2]
+    return torch.cat(
+        [teacher_forced_rollout(probe.captioner, some, caption).log_probs[:, 0, word] for some in images.split(probe.batch_size)]
+    )
 
 
-def log_probs(trial: Trial, images: Float[Tensor, "images 3 height width"]) -> Float[np.ndarray, "images words"]:
-    found = [said(trial.captioner, some, trial.ids[None]).log_probs[:, 0, :-1] for some in images.split(trial.batch_size)]
+def log_probs(probe: Probe, images: Float[Tensor, "images 3 height width"]) -> Float[np.ndarray, "images words"]:
+    found = [teacher_forced_rollout(probe.captioner, some, probe.ids[None]).log_probs[:, 0, :-1] for some in images.split(probe.batch_size)]
     return torch.cat(found).double().cpu().numpy()
 
 
-def hidden_anywhere(trial: Trial, chances: int, rng: np.random.Generator) -> Float[np.ndarray, " words"]:
+def hidden_anywhere(probe: Probe, chances: int, rng: np.random.Generator) -> Float[np.ndarray, " words"]:
     """What each word's log p loses by a grey square, the mean over squares drawn anywhere inside the image."""
-    height, width = trial.image.shape[1:]
-    tops, lefts = rng.integers(height - trial.side + 1, size=chances), rng.integers(width - trial.side + 1, size=chances)
-    return log_probs(trial, trial.image[None])[0] - log_probs(trial, with_squares(trial, tops, lefts)).mean(0)
+    height, width = probe.image.shape[1:]
+    tops, lefts = rng.integers(height - probe.side + 1, size=chances), rng.integers(width - probe.side + 1, size=chances)
+    return log_probs(probe, probe.image[None])[0] - log_probs(probe, with_squares(probe, tops, lefts)).mean(0)
 
 
 def hidden_peak(
-    trial: Trial,
+    probe: Probe,
     maps: Float[np.ndarray, "words height width"],
     ties: Float[np.ndarray, "words height width"],
     scored: Sequence[int],
 ) -> Float[np.ndarray, " words"]:
     """What each word's log p loses by a grey square on the most of its own map; of equal squares, that with the most of `ties`."""
     corners = []
-    for one, tie in zip(square_sums(maps, trial.side), square_sums(ties, trial.side), strict=True):
+    for one, tie in zip(square_sums(maps, probe.side), square_sums(ties, probe.side), strict=True):
         most = np.where(one >= one.max() - 1e-4 * abs(one.max()), tie, -np.inf).argmax()
         corners.append(np.unravel_index(most, one.shape))
     if not corners:
         return np.zeros(0)
     tops, lefts = np.array(corners).T
-    left = log_probs(trial, with_squares(trial, tops, lefts))
-    return (log_probs(trial, trial.image[None]) - left)[np.arange(len(scored)), scored]
+    left = log_probs(probe, with_squares(probe, tops, lefts))
+    return (log_probs(probe, probe.image[None]) - left)[np.arange(len(scored)), scored]
 
 
 def square_sums(maps: Float[np.ndarray, "words height width"], side: int) -> Float[np.ndarray, "words tops lefts"]:
@@ -194,10 +196,10 @@ def square_sums(maps: Float[np.ndarray, "words height width"], side: int) -> Flo
 
 
 def with_squares(
-    trial: Trial, tops: Int[np.ndarray, " squares"], lefts: Int[np.ndarray, " squares"]
+    probe: Probe, tops: Int[np.ndarray, " squares"], lefts: Int[np.ndarray, " squares"]
 ) -> Float[Tensor, "squares 3 height width"]:
-    down, across = (inside(starts, trial.side, size) for starts, size in zip((tops, lefts), trial.image.shape[1:], strict=True))
-    return trial.image.masked_fill(torch.from_numpy(down[:, None, :, None] & across[:, None, None, :]).to(trial.image.device), 0.0)
+    down, across = (inside(starts, probe.side, size) for starts, size in zip((tops, lefts), probe.image.shape[1:], strict=True))
+    return probe.image.masked_fill(torch.from_numpy(down[:, None, :, None] & across[:, None, None, :]).to(probe.image.device), 0.0)
 
 
 def inside(starts: Int[np.ndarray, " squares"], side: int, pixels: int) -> Bool[np.ndarray, "squares pixels"]:
@@ -222,16 +224,16 @@ def ranks(values: Float[np.ndarray, " values"]) -> Float[np.ndarray, " values"]:
     return (counts.cumsum() - (counts - 1) / 2)[which]
 
 
-def rows_of(found: Sequence[Mapping[str, Faith]], kind: str) -> list[ImageStatistics]:
+def rows_of(found: Sequence[Mapping[str, Faithfulness]], kind: str) -> list[ImageStatistics]:
     """What each image adds to the means over words of one kind of map; also "gain", hidden less chance. nan counts for nothing."""
     parts = []
-    for name in (*Faith._fields, "gain"):
+    for name in (*Faithfulness._fields, "gain"):
         values = [one[kind].hidden - one[kind].chance if name == "gain" else getattr(one[kind], name) for one in found]
         parts.append(ImageStatistics((name,), np.array([[np.nansum(value), np.sum(~np.isnan(value))] for value in values]), mean))
     return parts
 
 
-def summary(found: Sequence[Mapping[str, Faith]], resamples: int = 1000, seed: int = 0) -> dict[str, dict[str, Estimate]]:
+def summary(found: Sequence[Mapping[str, Faithfulness]], resamples: int = 1000, seed: int = 0) -> dict[str, dict[str, Estimate]]:
     """Kind of map -> measure -> its mean over the words of all images, with a 95 % bootstrap interval over images; nan where no
     word counts.
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from captioner.explain.explanation import Explanation, on_grid, prefixes, said
+from captioner.explain.explanation import Explanation, on_grid, prefixes, teacher_forced_rollout
 from captioner.model import Captioner
 from captioner.records import Regions
 
@@ -47,7 +47,7 @@ def region_gradients(captioner: Captioner, regions: Regions, ids: Int[Tensor, " 
     images = len(regions.features)
     last = torch.arange(words, device=ids.device).repeat_interleave(images)
     with torch.enable_grad():
-        rollout = said(captioner, Regions(copies, regions.cells, mask), prefixes(ids).repeat_interleave(images, 0))
+        rollout = teacher_forced_rollout(captioner, Regions(copies, regions.cells, mask), prefixes(ids).repeat_interleave(images, 0))
         total = rollout.log_probs[torch.arange(len(last), device=ids.device), 0, last].sum()
         (gradients,) = torch.autograd.grad(total, copies)
     return gradients.unflatten(0, (words, images))

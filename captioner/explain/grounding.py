@@ -19,15 +19,15 @@ from captioner.progress import progress
 
 MEASURES = ("pointing_box", "pointing_mask", "correctness", "correctness_noun", "iou", "localised")
 METHODS = ("map", "uniform", "centre", "shuffled")
-THRESHOLDS = np.array([0.01, 0.02, 0.03, *np.linspace(0.05, 0.95, 19)])
-FINEST = 128
+CANDIDATES = np.array([0.01, 0.02, 0.03, *np.linspace(0.05, 0.95, 19)])
+FINEST_SIDE = 128
 """Most pixels a side at which components are sought; a photo's box is exact to one part in so many of its longer side."""
-SEVERAL = 5
+MINIMUM_WORDS = 5
 """Training words from which a class chooses its own threshold."""
 
 
 class Word(NamedTuple):
-    """A phrase of a caption that names objects of the image, and the maps it was said with."""
+    """A phrase of a caption that names objects of the image, and the maps of its words."""
 
     image: Any
     category: str
@@ -66,17 +66,17 @@ class Target(NamedTuple):
     """(left, top, right, bottom) of the whole objects, from the corner of what is seen."""
 
 
-class Cuts(NamedTuple):
-    """Where a map is cut for localisation, as shares of its highest pixel: a class's own, or that of all."""
+class Thresholds(NamedTuple):
+    """The shares of a map's highest pixel at which it is cut for localisation: a class's own, or that of all."""
 
-    own: Mapping[str, float]
+    by_class: Mapping[str, float]
     common: float
 
     def of(self, category: str) -> float:
-        return self.own.get(category, self.common)
+        return self.by_class.get(category, self.common)
 
 
-def target(place: Place, objects: Sequence[int]) -> Target:
+def target_of(place: Place, objects: Sequence[int]) -> Target:
     """Pixels count by their centres."""
     left, top, right, bottom = (round(edge) for edge in place.box)
     things = [place.things[index] for index in objects]
@@ -88,8 +88,8 @@ def target(place: Place, objects: Sequence[int]) -> Target:
     return Target(inside(x, y, [thing.box for thing in things]), in_mask, corners.reshape(-1, 4).astype(float))
 
 
-def scored(
-    words: Sequence[Word], places: Mapping[Any, Place], cuts: Cuts, centre_cuts: Cuts, seed: int = 0
+def score_words(
+    words: Sequence[Word], places: Mapping[Any, Place], thresholds: Thresholds, centre_thresholds: Thresholds, seed: int = 0
 ) -> Float[np.ndarray, "words methods measures"]:
     """Every measure of every word, by its own map and by those that know nothing of the image (METHODS):
 
@@ -107,62 +107,65 @@ def scored(
     compared; the best word of a phrase is Liu's. A departure: Zhang's margin of 15 pixels round a box is left out.
     """
     found = np.full((len(words), len(METHODS), len(MEASURES)), np.nan)
-    others = donors(words, seed)
+    others = shuffled_controls(words, seed)
     of_image = defaultdict(list)
     for index, word in enumerate(words):
         of_image[word.image].append(index)
     for image, indices in progress(of_image.items(), "scoring", len(of_image)):
         targets: dict[tuple[int, ...], Target] = {}
-        known: dict[tuple[tuple[int, ...], str], Float[np.ndarray, "2 measures"]] = {}
+        baselines: dict[tuple[tuple[int, ...], str], Float[np.ndarray, "2 measures"]] = {}
         for index in indices:
             word = words[index]
             if word.objects not in targets:
-                targets[word.objects] = target(places[image], word.objects)
-            aim, cut, centre_cut = targets[word.objects], cuts.of(word.category), centre_cuts.of(word.category)
+                targets[word.objects] = target_of(places[image], word.objects)
+            target, threshold = targets[word.objects], thresholds.of(word.category)
             key = word.objects, word.category
-            if key not in known:
+            if key not in baselines:
                 even = np.ones((1, *word.maps.shape[1:]), np.float32)
-                known[key] = np.stack([measured(even, aim, cut), measured(CENTRE, aim, centre_cut)])
-            found[index, 0] = measured(word.maps, aim, cut)
-            found[index, 1:3] = known[key]
+                centre = score_maps(CENTRE, target, centre_thresholds.of(word.category))
+                baselines[key] = np.stack([score_maps(even, target, threshold), centre])
+            found[index, 0] = score_maps(word.maps, target, threshold)
+            found[index, 1:3] = baselines[key]
             if (other := others[index]) is not None:
-                found[index, 3] = measured(words[other].maps, aim, cut)
+                found[index, 3] = score_maps(words[other].maps, target, threshold)
     return found
 
 
-def measured(maps: Float32[np.ndarray, "words rows cols"], aim: Target, cut: float) -> Float[np.ndarray, " measures"]:
-    """MEASURES of one phrase; nan where there is nothing to hold the map against."""
-    heats = brought_up(maps, *aim.in_box.shape)
+def score_maps(maps: Float32[np.ndarray, "words rows cols"], target: Target, threshold: float) -> Float[np.ndarray, " measures"]:
+    """MEASURES of one phrase; nan where there is nothing to compare the map with."""
+    heats = resize_maps(maps, *target.in_box.shape)
     flat = heats.reshape(len(heats), -1)
-    correctness = flat @ aim.in_box.ravel().astype(np.float32) / flat.sum(1)
-    (iou,) = ious(heats[-1], aim, np.array([cut]))
-    in_box, in_mask = (np.nan if where is None else pointed(maps[-1], where) for where in (aim.in_box, aim.in_mask))
+    correctness = flat @ target.in_box.ravel().astype(np.float32) / flat.sum(1)
+    (iou,) = ious(heats[-1], target, np.array([threshold]))
+    in_box, in_mask = (np.nan if where is None else pointing_share(maps[-1], where) for where in (target.in_box, target.in_mask))
     return np.array([in_box, in_mask, correctness.max(), correctness[-1], iou, iou >= 0.5])
 
 
-def pointed(alphas: Float32[np.ndarray, "rows cols"], where: Bool[np.ndarray, "height width"]) -> float:
+def pointing_share(alphas: Float32[np.ndarray, "rows cols"], where: Bool[np.ndarray, "height width"]) -> float:
     """Of the map's highest cells (equal within one part in 10^6), the share whose centre's pixel is `where`."""
     rows, cols = ((np.arange(cells) + 0.5) * pixels / cells for cells, pixels in zip(alphas.shape, where.shape, strict=True))
     there = where[np.ix_(rows.astype(int), cols.astype(int))]
     return float(there[alphas >= alphas.max() * (1 - 1e-6)].mean())
 
 
-def brought_up(maps: Float32[np.ndarray, "words rows cols"], height: int, width: int) -> Float32[np.ndarray, "words height width"]:
+def resize_maps(maps: Float32[np.ndarray, "words rows cols"], height: int, width: int) -> Float32[np.ndarray, "words height width"]:
     """By bicubic interpolation, clipped at zero; what is zero everywhere becomes one everywhere."""
     heats = torch.nn.functional.interpolate(torch.from_numpy(maps)[None], (height, width), mode="bicubic")[0].clamp_min_(0).numpy()
     heats[heats.reshape(len(heats), -1).max(1, initial=0) <= 0] = 1
     return heats
 
 
-def ious(heat: Float32[np.ndarray, "height width"], aim: Target, cuts: Float[np.ndarray, " cuts"]) -> Float[np.ndarray, " cuts"]:
-    """Intersection over union of the box at each cut with the best of the true boxes."""
-    stride = -(-max(heat.shape) // FINEST)
+def ious(
+    heat: Float32[np.ndarray, "height width"], target: Target, thresholds: Float[np.ndarray, " thresholds"]
+) -> Float[np.ndarray, " thresholds"]:
+    """Intersection over union of the box at each threshold with the best of the true boxes."""
+    stride = -(-max(heat.shape) // FINEST_SIDE)
     coarse = heat[stride // 2 :: stride, stride // 2 :: stride]
-    boxes = largest_boxes(coarse >= coarse.max() * cuts[:, None, None].astype(np.float32)) * stride
+    boxes = largest_boxes(coarse >= coarse.max() * thresholds[:, None, None].astype(np.float32)) * stride
     boxes = np.minimum(boxes, [heat.shape[1], heat.shape[0]] * 2)[:, None]
-    overlap = np.minimum(boxes[..., 2:], aim.boxes[:, 2:]) - np.maximum(boxes[..., :2], aim.boxes[:, :2])
+    overlap = np.minimum(boxes[..., 2:], target.boxes[:, 2:]) - np.maximum(boxes[..., :2], target.boxes[:, :2])
     shared = overlap.clip(0).prod(-1)
-    areas = (boxes[..., 2:] - boxes[..., :2]).prod(-1) + (aim.boxes[:, 2:] - aim.boxes[:, :2]).prod(-1)
+    areas = (boxes[..., 2:] - boxes[..., :2]).prod(-1) + (target.boxes[:, 2:] - target.boxes[:, :2]).prod(-1)
     return (shared / np.maximum(areas - shared, 1e-9)).max(1)
 
 
@@ -175,43 +178,46 @@ def gaussian(cells: int) -> Float32[np.ndarray, "1 cells cells"]:
 CENTRE = gaussian(15)
 
 
-def chosen_cuts(words: Sequence[Word], places: Mapping[Any, Place], centre: bool = False) -> Cuts:
-    """For each class the cut, of THRESHOLDS, with the highest mean IoU over its words (where it has SEVERAL), and one over all words.
+def class_thresholds(words: Sequence[Word], places: Mapping[Any, Place], centre: bool = False) -> Thresholds:
+    """For each class the threshold, of CANDIDATES, with the highest mean IoU over its words, and one over all words.
+
+    A class with fewer than MINIMUM_WORDS words has none of its own.
 
     centre: of the centred map, not of the words' own. Raises: ArgumentError, no words.
     """
     if not words:
         raise ArgumentError("words", "must not be empty: there is nothing to choose thresholds on")
-    of_class: dict[str, list[Float[np.ndarray, " cuts"]]] = defaultdict(list)
+    of_class: dict[str, list[Float[np.ndarray, " thresholds"]]] = defaultdict(list)
     targets: dict[tuple[int, tuple[int, ...]], Target] = {}
     for word in progress(words, "choosing thresholds", unit="word"):
         key = word.image, word.objects
         if key not in targets:
-            targets[key] = target(places[word.image], word.objects)
-        heat = brought_up(CENTRE if centre else word.maps[-1:], *targets[key].in_box.shape)[0]
-        of_class[word.category].append(ious(heat, targets[key], THRESHOLDS))
+            targets[key] = target_of(places[word.image], word.objects)
+        heat = resize_maps(CENTRE if centre else word.maps[-1:], *targets[key].in_box.shape)[0]
+        of_class[word.category].append(ious(heat, targets[key], CANDIDATES))
     everything = np.concatenate(list(of_class.values()))
-    own = {category: best(np.array(rows)) for category, rows in of_class.items() if len(rows) >= SEVERAL}
-    return Cuts(own, best(everything))
+    own = {category: best_threshold(np.array(rows)) for category, rows in of_class.items() if len(rows) >= MINIMUM_WORDS}
+    return Thresholds(own, best_threshold(everything))
 
 
-def best(rows: Float[np.ndarray, "words cuts"]) -> float:
-    return round(float(THRESHOLDS[rows.mean(0).argmax()]), 2)
+def best_threshold(rows: Float[np.ndarray, "words thresholds"]) -> float:
+    return round(float(CANDIDATES[rows.mean(0).argmax()]), 2)
 
 
-def donors(words: Sequence[Word], seed: int) -> list[int | None]:
+def shuffled_controls(words: Sequence[Word], seed: int) -> list[int | None]:
     """For each word another image's, of the same class where there is one; None with one image alone."""
     order = np.random.default_rng(seed).permutation(len(words)).tolist()
     of_class: dict[str, list[int]] = defaultdict(list)
     for index in order:
         of_class[words[index].category].append(index)
     found: list[int | None] = [None] * len(words)
-    for index, other in [*after(words, order), *(pair for group in of_class.values() for pair in after(words, group))]:
-        found[index] = other
+    for ring in (order, *of_class.values()):
+        for index, other in next_of_other_image(words, ring):
+            found[index] = other
     return found
 
 
-def after(words: Sequence[Word], ring: Sequence[int]) -> list[tuple[int, int]]:
+def next_of_other_image(words: Sequence[Word], ring: Sequence[int]) -> list[tuple[int, int]]:
     """Each entry of a ring with the next one of another image; those without such are left out."""
     if len({words[index].image for index in ring}) < 2:
         return []
@@ -223,7 +229,7 @@ def after(words: Sequence[Word], ring: Sequence[int]) -> list[tuple[int, int]]:
     return pairs
 
 
-def means(
+def mean_scores(
     scores: Float[np.ndarray, "words methods measures"], images: Sequence[Any], resamples: int = 1000, seed: int = 0
 ) -> dict[str, dict[str, dict[str, float | None]]]:
     """Measure -> method -> `value`, the mean over words, and `low`, `high`, its 95 % bootstrap interval over images.

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from captioner.errors import ArgumentError
-from captioner.explain.explanation import Explanation, said
+from captioner.explain.explanation import Explanation, teacher_forced_rollout
 from captioner.model import Captioner
 
 
@@ -37,9 +37,10 @@ class Occlusion(Explanation):
         reach = self.window * min(height, width) / 2
         down, across = near(rows, height, reach, image.device), near(cols, width, reach, image.device)
         hidden = (down[:, None, :, None] & across[None, :, None, :]).flatten(0, 1)
-        whole = said(captioner, image[None], ids[None]).log_probs[0, 0, :-1]
+        whole = teacher_forced_rollout(captioner, image[None], ids[None]).log_probs[0, 0, :-1]
         found = [
-            said(captioner, image.masked_fill(some[:, None], 0.0), ids[None]).log_probs[:, 0, :-1] for some in hidden.split(self.batch_size)
+            teacher_forced_rollout(captioner, image.masked_fill(some[:, None], 0.0), ids[None]).log_probs[:, 0, :-1]
+            for some in hidden.split(self.batch_size)
         ]
         return (whole - torch.cat(found)).T.unflatten(1, (rows, cols))
 

@@ -54,7 +54,7 @@ BESIDE = {
 
 def helped(capsys, command, width, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))
-    if command == "predict" or command in ("evaluate", "explain", "demo"):
+    if command == "predict" or command in ("evaluate", "ground", "demo"):
         with pytest.raises(SystemExit) as left:
             main([command, "--help"])
         assert left.value.code == 0

@@ -12,7 +12,7 @@ from stand_ins import IDS, SIZE, WORDS, Finished, known, picture, small
 from captioner.encoders.encoder import Encoder
 from captioner.encoders.small import SmallConv
 from captioner.errors import InputError
-from captioner.explain.explanation import Attention, Explanation, pooled, prefixes, said
+from captioner.explain.explanation import Attention, Explanation, pooled, prefixes, teacher_forced_rollout
 from captioner.explain.gradcam import GradCam
 from captioner.explain.jacobian import IntegratedGradients, Jacobian, SmoothGrad
 from captioner.explain.kinds import KINDS, explain
@@ -67,7 +67,10 @@ def test_a_word_is_explained_by_what_came_before_it_alone(kind, name):
 def test_layers_over_the_regions_are_part_of_what_is_explained():
     captioner = small(encoder=Finished())
     regions = captioner.encode(picture()[None])
-    torch.testing.assert_close(said(captioner, regions, IDS[None]).log_probs, said(captioner, picture()[None], IDS[None]).log_probs)
+    torch.testing.assert_close(
+        teacher_forced_rollout(captioner, regions, IDS[None]).log_probs,
+        teacher_forced_rollout(captioner, picture()[None], IDS[None]).log_probs,
+    )
     for explanation in QUICK.values():
         assert explanation.maps(captioner, picture(), IDS).any()
 

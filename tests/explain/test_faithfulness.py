@@ -11,8 +11,8 @@ from PIL import Image
 from stand_ins import PLACES, SIZE, TRANSFORM, known, small
 from torchvision.transforms import GaussianBlur
 
-from captioner.explain.explanation import said
-from captioner.explain.faithfulness import Faith, faithfulness, resized, spearman, square_sums, summary
+from captioner.explain.explanation import teacher_forced_rollout
+from captioner.explain.faithfulness import Faithfulness, faithfulness, resized, spearman, square_sums, summary
 from captioner.maps.geometry import heat_maps
 
 WORDS = ["a", "red", "dog", "runs"]
@@ -66,7 +66,7 @@ def test_areas_are_those_under_a_curve_drawn_pixel_by_pixel():
             for at in pixels[math.ceil((step - 1) * 76.8) : math.ceil(step * 76.8)] if step else []:
                 gone[:, at[0], at[1]], come[:, at[0], at[1]] = 0, prepared[:, at[0], at[1]]
             with torch.no_grad():
-                log_probs = said(captioner, torch.stack([gone, come]), ids[None]).log_probs[:, 0, word]
+                log_probs = teacher_forced_rollout(captioner, torch.stack([gone, come]), ids[None]).log_probs[:, 0, word]
             for curve, value in zip(curves, log_probs.exp().tolist(), strict=True):
                 curve.append(value)
         assert torch.equal(come, prepared)
@@ -89,7 +89,7 @@ def test_a_map_does_not_change_by_a_factor_and_a_finer_grid_may_say_the_same():
     fine = np.kron(true_maps(), np.ones((4, 4))).astype(np.float32)
     maps = {"true": true_maps(), "double": 2 * true_maps(), "fine": fine}
     found = faithfulness(known(), photo(), WORDS, maps, steps=6, window=0.25)
-    for field in Faith._fields:
+    for field in Faithfulness._fields:
         np.testing.assert_array_equal(getattr(found["double"], field), getattr(found["true"], field))
     np.testing.assert_allclose(found["fine"].hidden, found["true"].hidden)
     np.testing.assert_allclose(found["fine"].agreement, 1)
@@ -151,7 +151,7 @@ def test_a_grid_is_resized_by_means():
 
 def faith(*values):
     rows = np.array(values, float)
-    return Faith(rows, rows, rows + 1, rows, np.where(rows > 5, np.nan, rows))
+    return Faithfulness(rows, rows, rows + 1, rows, np.where(rows > 5, np.nan, rows))
 
 
 def test_the_table_means_over_words_and_resamples_images():

@@ -6,21 +6,21 @@ import pytest
 from captioner.data.instances import Instance
 from captioner.errors import InputError
 from captioner.explain.grounding import (
+    CANDIDATES,
     MEASURES,
     METHODS,
-    THRESHOLDS,
-    Cuts,
     Place,
+    Thresholds,
     Word,
-    brought_up,
-    chosen_cuts,
-    donors,
-    means,
-    scored,
-    target,
+    class_thresholds,
+    mean_scores,
+    resize_maps,
+    score_words,
+    shuffled_controls,
+    target_of,
 )
 
-HALF = Cuts({}, 0.5)
+HALF = Thresholds({}, 0.5)
 WIDTH, HEIGHT = 12, 8
 L_SHAPE = [[2, 1, 4, 1, 4, 3, 6, 3, 6, 5, 2, 5]]
 """A polygon in the box (2, 1, 4, 4): the square's upper right quarter is missing."""
@@ -47,7 +47,7 @@ def measures(words, places, method="map", cuts=HALF, seed=0):
     """MEASURES of the first word, by name."""
     if isinstance(words, Word):
         words = [words]
-    found = scored(words, places if isinstance(places, dict) else {1: places}, cuts, cuts, seed)
+    found = score_words(words, places if isinstance(places, dict) else {1: places}, cuts, cuts, seed)
     assert found.shape == (len(words), len(METHODS), len(MEASURES))
     return dict(zip(MEASURES, found[0, METHODS.index(method)], strict=True))
 
@@ -101,9 +101,9 @@ def test_the_centre_s_map_points_at_the_middle_of_what_is_seen():
 
 def test_what_lies_outside_the_crop_is_no_target_but_belongs_to_the_true_box():
     seen = place((2, 1, 4, 4), seen=(4, 0, 12, 8))
-    aim = target(seen, (0,))
-    assert aim.in_box.shape == (8, 8)
-    assert np.argwhere(aim.in_box).tolist() == [[row, col] for row in range(1, 5) for col in (0, 1)]
+    target = target_of(seen, (0,))
+    assert target.in_box.shape == (8, 8)
+    assert np.argwhere(target.in_box).tolist() == [[row, col] for row in range(1, 5) for col in (0, 1)]
     assert measures(word(pixels((0, 1, 2, 4, 1.0), cols=8)), seen)["iou"] == pytest.approx(8 / 16)
 
 
@@ -113,12 +113,12 @@ def test_shuffled_maps_are_another_image_s_of_the_same_class():
     words = [word(pixels((*left, 1.0))), word(pixels((*right, 1.0)), image=2), word(pixels((0, 0, 1, 1, 1.0)), image=3, category="dog")]
     places = {1: place(left), 2: place(right), 3: place((0, 0, 1, 1))}
     for seed in range(5):
-        assert donors(words, seed)[:2] == [1, 0]
-        assert donors(words, seed)[2] in (0, 1)
+        assert shuffled_controls(words, seed)[:2] == [1, 0]
+        assert shuffled_controls(words, seed)[2] in (0, 1)
     assert measures(words, places)["correctness"] == 1
     assert measures(words, places, "shuffled")["correctness"] == 0
     both = [word(pixels((*left, 1.0))), word(pixels((*right, 1.0)))]
-    assert donors(both, 0) == [None, None]
+    assert shuffled_controls(both, 0) == [None, None]
     assert np.isnan(measures(both, place(left), "shuffled")["iou"])
 
 
@@ -132,7 +132,7 @@ def test_maps_are_brought_up_by_bicubic_interpolation_clipped_at_zero():
     line[0, 0, 2] = 1
     expected = [max(0.0, kernel(abs((pixel + 0.5) / 2 - 0.5 - 2))) if 2 <= pixel <= 7 else 0.0 for pixel in range(10)]
     assert min(kernel(1.25), kernel(1.75)) < 0
-    assert brought_up(line, 1, 10)[0, 0].tolist() == pytest.approx(expected, abs=1e-6)
+    assert resize_maps(line, 1, 10)[0, 0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_each_class_chooses_the_cut_that_fits_its_boxes_and_rare_ones_take_that_of_all():
@@ -140,16 +140,16 @@ def test_each_class_chooses_the_cut_that_fits_its_boxes_and_rare_ones_take_that_
     cup, dog = pixels((2, 1, 4, 4, 1.0), (6, 1, 4, 4, 0.42)), pixels((2, 1, 4, 4, 1.0), (6, 1, 2, 4, 0.2))
     places = {1: place((2, 1, 4, 4), (2, 1, 6, 4))}
     words = [word(cup)] * 5 + [word(dog, category="dog", objects=(1,))] * 5 + [word(cup, category="rare", objects=(1,))] * 4
-    found = chosen_cuts(words, places)
-    assert found.own == {"cup": 0.45, "dog": 0.01}
+    found = class_thresholds(words, places)
+    assert found.by_class == {"cup": 0.45, "dog": 0.01}
     assert found.of("rare") == found.common
     ious = (
-        measures(word(dog, objects=(1,)), places, cuts=Cuts({}, float(THRESHOLDS[3])))["iou"],
+        measures(word(dog, objects=(1,)), places, cuts=Thresholds({}, float(CANDIDATES[3])))["iou"],
         measures(word(dog, objects=(1,)), places)["iou"],
     )
     assert ious == (1.0, pytest.approx(16 / 24))
     with pytest.raises(ValueError, match="words must not be empty"):
-        chosen_cuts([], places)
+        class_thresholds([], places)
 
 
 def test_a_photo_s_box_is_found_to_one_part_in_128_of_its_longer_side():
@@ -164,7 +164,7 @@ def test_means_are_over_words_and_intervals_over_images():
     scores = np.zeros((5, len(METHODS), len(MEASURES)))
     scores[:, 0, 0] = [1, 1, 1, 0, 0.5]
     scores[2, 3] = np.nan
-    found = means(scores, [7, 7, 7, 9, 4], resamples=2000, seed=1)
+    found = mean_scores(scores, [7, 7, 7, 9, 4], resamples=2000, seed=1)
     assert found["pointing_box"]["map"]["value"] == pytest.approx(3.5 / 5)
     rng, drawn = np.random.default_rng(0), []
     for _ in range(4000):  # images as (sum, words)
@@ -173,7 +173,7 @@ def test_means_are_over_words_and_intervals_over_images():
     low, high = np.quantile(drawn, [0.025, 0.975])
     assert (found["pointing_box"]["map"]["low"], found["pointing_box"]["map"]["high"]) == pytest.approx((low, high), abs=0.05)
     assert "shuffled" not in found["iou"], "a word without another image's map"
-    assert means(scores[:2], [7, 7])["pointing_box"]["map"] == {"value": 1.0, "low": None, "high": None}
+    assert mean_scores(scores[:2], [7, 7])["pointing_box"]["map"] == {"value": 1.0, "low": None, "high": None}
 
 
 def test_masks_of_another_image_size_are_refused():

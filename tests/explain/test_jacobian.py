@@ -4,13 +4,13 @@ import pytest
 import torch
 from stand_ins import IDS, PLACES, SIZE, known, picture, small
 
-from captioner.explain.explanation import said
+from captioner.explain.explanation import teacher_forced_rollout
 from captioner.explain.jacobian import IntegratedGradients, Jacobian, SmoothGrad, mean_gradients
 
 
 def log_probs(captioner, images):
     with torch.no_grad():
-        return said(captioner, images, IDS[None]).log_probs[:, 0, :-1]
+        return teacher_forced_rollout(captioner, images, IDS[None]).log_probs[:, 0, :-1]
 
 
 @pytest.mark.parametrize("kind", ["lstm", "convolutional"])

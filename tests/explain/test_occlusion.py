@@ -3,7 +3,7 @@
 import torch
 from stand_ins import IDS, PLACES, SIZE, known, picture, small
 
-from captioner.explain.explanation import said
+from captioner.explain.explanation import teacher_forced_rollout
 from captioner.explain.occlusion import Occlusion
 
 
@@ -32,7 +32,7 @@ def test_a_window_over_everything_leaves_grey():
     image = picture()[:, :, :16]
     found = Occlusion(window=1.0, cells=1).relevance(captioner, image, IDS)
     with torch.no_grad():
-        whole, grey = said(captioner, torch.stack([image, torch.zeros_like(image)]), IDS[None]).log_probs[:, 0, :-1]
+        whole, grey = teacher_forced_rollout(captioner, torch.stack([image, torch.zeros_like(image)]), IDS[None]).log_probs[:, 0, :-1]
     torch.testing.assert_close(found[:, 0, 0], whole - grey)
 
 

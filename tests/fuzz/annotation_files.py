@@ -75,7 +75,7 @@ def objects(rng: random.Random, world: World, folder: Path) -> Case:
         else:
             world.copy(f"{name}.json", folder)
     files = ["--annotations", "instances.json", "--captions", "captions.json", "--images", "photos"]
-    return Case(["explain", "run", *files, "--of", rng.choice(("references", "generated,references")), "--bootstrap", "0"])
+    return Case(["ground", "run", *files, "--of", rng.choice(("references", "generated,references")), "--bootstrap", "0"])
 
 
 def captions(rng: random.Random, world: World, folder: Path) -> Case:

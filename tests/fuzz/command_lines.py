@@ -194,7 +194,7 @@ def evaluate(rng: random.Random, world: World, folder: Path) -> list[str]:
 def explain(rng: random.Random, world: World, folder: Path) -> list[str]:
     world.copy("run", folder)
     words = ["run", *(word for pair in LEAST for word in pair.split("=")), *flags(rng, EXPLAIN)]
-    return ["explain", *(words if rng.random() < 0.3 else several(rng, change_words, words))]
+    return ["ground", *(words if rng.random() < 0.3 else several(rng, change_words, words))]
 
 
 def cached(rng: random.Random, world: World, _: Path) -> list[str]:

@@ -13,7 +13,7 @@ from captioner.data.object_words import category_phrases
 from captioner.explain.explanation import Attention
 from captioner.explain.gradcam import GradCam
 from captioner.explain.grounding import Place
-from captioner.explain.spoken import NOTHING, OUTSIDE, UNKNOWN, Spoken, attention_maps, object_words, read_phrases
+from captioner.explain.object_maps import NOTHING, OUTSIDE, UNKNOWN, NamedPhrases, attention_maps, find_phrases, object_words
 
 CAPTIONS = [[["a", "red", "dog", "runs"], ["dog"]], [["a", "ball", "on", "a", "red", "dog"]], []]
 
@@ -38,7 +38,7 @@ def test_words_are_cut_out_of_the_maps_that_their_explanation_gives():
     model = small()
     prepared = torch.stack([model.transform.prepare(image)[0] for image in pictures()])
     tokens = CAPTIONS[1][0]
-    captions = [[Spoken(7, ["a", "on"], [])], [Spoken(9, tokens, [(1, 2, "cup", (0,)), (4, 6, "dog", (1, 2))])], []]
+    captions = [[NamedPhrases(7, ["a", "on"], [])], [NamedPhrases(9, tokens, [(1, 2, "cup", (0,)), (4, 6, "dog", (1, 2))])], []]
     found = object_words(model, prepared, captions, {"attention": Attention(), "gradcam": GradCam()})
     for name, explanation in (("attention", Attention()), ("gradcam", GradCam())):
         assert [len(words) for words in found[name]] == [0, 2, 0]
@@ -57,6 +57,6 @@ def test_phrases_that_cannot_be_scored_are_counted_by_their_reason():
     left_out = Counter()
     tokens = ["dog", "horse", "cats", "cat", "person"]
     vocabulary = type(WORDS)(["dog", "cat", "person"])
-    found = read_phrases(1, tokens, place, category_phrases({1: things}), vocabulary, left_out)
+    found = find_phrases(1, tokens, place, category_phrases({1: things}), vocabulary, left_out)
     assert found.phrases == [(3, 4, "cat", (1,))]
     assert left_out == {OUTSIDE: 1, NOTHING: 2, UNKNOWN: 1}

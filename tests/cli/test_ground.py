@@ -1,4 +1,4 @@
-"""`captioner explain`: the table and the file, on photos and on drawn scenes, and one line for whatever is wrong."""
+"""`captioner ground`: the table and the file, on photos and on drawn scenes, and one line for whatever is wrong."""
 
 import json
 
@@ -52,7 +52,7 @@ def explain(tmp_path, capsys):
         given = {"annotations": tmp_path / "instances.json", "captions": tmp_path / "captions.json", "images": tmp_path, **changes}
         listed = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
         words = [str(word) for name, values in listed.items() for word in (f"--{name.replace('_', '-')}", *values)]
-        code = main(["explain", str(model), *words, *map(str, options)])
+        code = main(["ground", str(model), *words, *map(str, options)])
         printed = capsys.readouterr()
         return code, printed.out, printed.err
 
@@ -219,7 +219,9 @@ def test_an_image_that_cannot_be_read_is_named_and_the_others_are_scored(explain
 
 
 def test_faithfulness_is_of_the_nouns_that_the_model_says(explain, tmp_path, monkeypatch):
-    monkeypatch.setattr("captioner.cli.explain.tokens_of", lambda *given: {"generated": [[["a", "dog"]], [["a", "dog"]], [["a", "cup"]]]})
+    monkeypatch.setattr(
+        "captioner.explain.evaluation.caption_tokens", lambda *given: {"generated": [[["a", "dog"]], [["a", "dog"]], [["a", "cup"]]]}
+    )
     code, printed, _ = explain("--of", "generated", "--faithfulness", "--json", tmp_path / "found.json", "--bootstrap", 20)
     assert code == 0
     assert "p of the word while pixels go" in printed
@@ -286,7 +288,7 @@ def test_drawn_scenes_are_scored_by_what_was_drawn(tmp_path, capsys):
         "--json",
         tmp_path / "found.json",
     ]
-    assert main(["explain", str(model), *map(str, [*files, *options])]) == 0
+    assert main(["ground", str(model), *map(str, [*files, *options])]) == 0
     assert "left out: none" in capsys.readouterr().out
     found = json.loads((tmp_path / "found.json").read_text())["references"]
     assert found["words"] >= 15
