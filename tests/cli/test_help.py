@@ -90,7 +90,7 @@ def test_help_is_as_wide_as_the_terminal_and_breaks_no_word(command, monkeypatch
 def test_examples_are_the_same_at_every_width_and_name_the_command_that_is_installed(command, monkeypatch, capsys):
     shown = [examples_of(helped(capsys, command, width, monkeypatch)) for width in WIDTHS]
     assert shown[0] == shown[1] == shown[2]
-    assert all(re.search(rf"(^|\| )captioner {command or '(train|predict|evaluate|explain)'}\b", example) for example in shown[0])
+    assert all(re.search(rf"(^|\| )captioner {command or '(train|predict|evaluate|ground)'}\b", example) for example in shown[0])
     assert "python " not in helped(capsys, command, 80, monkeypatch)
 
 
@@ -158,9 +158,9 @@ def drawn_world(folder, annotations):
 
 def every_example():
     """Read from the help of each command, in a fresh copy of its text."""
-    from captioner.cli import cache, demo, evaluate, explain, main, predict, train
+    from captioner.cli import cache, demo, evaluate, ground, main, predict, train
 
-    return [command for module in (main, train, predict, evaluate, explain, cache, demo) for command, _ in module.EXAMPLES]
+    return [command for module in (main, train, predict, evaluate, ground, cache, demo) for command, _ in module.EXAMPLES]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
