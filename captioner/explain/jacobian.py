@@ -1,4 +1,4 @@
-"""Which pixels would move the probability of a word? Its gradient: plain, over noise, along a path."""
+"""Which pixels change the probability of a word? Its gradient: plain, averaged over noise, or along a path."""
 
 from typing import final
 
@@ -12,14 +12,14 @@ from captioner.explain.gradcam import region_gradients
 from captioner.model import Captioner
 
 AT_ONCE = 64
-"""Copies of an image's regions, one a word, that the decoder is given at a time."""
+"""Copies of an image's regions, one per word, that the decoder takes at a time."""
 
 
 @final
 class Jacobian(Explanation):
     """map_t(x, y) = || d log p(w_t | w_<t, image) / d pixel(x, y) ||, the L2 norm over the channels of the prepared image.
 
-    Means over squares of pixels, at most `cells` a side (None: every pixel). Source: Simonyan et al. 2014, sec. 3; departures: there the
+    Means over squares of pixels, at most `cells` per side (None: every pixel). Source: Simonyan et al. 2014, sec. 3; departures: there the
     greatest absolute value over channels, of a class's score before the softmax.
     """
 
@@ -61,14 +61,14 @@ class SmoothGrad(Explanation):
 
 @final
 class IntegratedGradients(Explanation):
-    """What each pixel adds to log p on the way from a grey image.
+    """What each pixel adds to log p on the path from a grey image.
 
         attribution_t = (image - grey) int_0^1 d log p(w_t | w_<t, grey + s (image - grey)) / d pixel ds,    s by the midpoint rule
 
-    The map sums attributions over channels and means them over a cell's pixels, and keeps the positive part. `steps` images lie on the way;
+    The map is the positive part of the sum over channels and the mean over a cell's pixels. `steps` images lie on the path;
     grey is the mean colour of the transform, zero once prepared. All attributions of a word add up to log p(w_t | image) -
-    log p(w_t | grey) (completeness), what speaks against it counted below zero.
-    Source: Sundararajan et al. 2017, sec. 3; departures: there the way begins at a black image, the sum takes the ends of the steps, the
+    log p(w_t | grey) (completeness), where attributions against the word are negative.
+    Source: Sundararajan et al. 2017, sec. 3; departures: there the path begins at a black image, the sum takes the ends of the steps, the
     output is a class's softmax, and absolute values are shown. Raises: ArgumentError, steps not positive.
     """
 
@@ -92,19 +92,19 @@ class IntegratedGradients(Explanation):
 def mean_gradients(
     captioner: Captioner, images: Float[Tensor, "images 3 height width"], ids: Int[Tensor, " ids"]
 ) -> Float[Tensor, "words 3 height width"]:
-    """d log p(w_t | w_<t, image) / d image, its mean over images: the decoder's part of all words at once, the encoder's word by word."""
+    """d log p(w_t | w_<t, image) / d image, the mean over images: the decoder's part for all words at once, the encoder's word by word."""
     total = images.new_zeros(len(ids) - 2, *images.shape[1:])
     for some in images.detach().split(max(1, AT_ONCE // len(total))):
         pixels = some.clone().requires_grad_()
         with torch.enable_grad():
             regions = captioner.encode(pixels)
         for word, gradients in enumerate(region_gradients(captioner, regions, ids)):
-            (found,) = torch.autograd.grad(regions.features, pixels, gradients, retain_graph=word < len(total) - 1)
-            total[word] += found.sum(0)
+            (image_gradients,) = torch.autograd.grad(regions.features, pixels, gradients, retain_graph=word < len(total) - 1)
+            total[word] += image_gradients.sum(0)
     return total / len(images)
 
 
 def checked_cells(cells: int | None) -> int | None:
     if cells is not None and cells < 1:
-        raise ArgumentError("cells", f"is the most cells a side of a map and must be positive, not {cells}")
+        raise ArgumentError("cells", f"is the largest number of cells per side of a map and must be positive, not {cells}")
     return cells

@@ -1,4 +1,4 @@
-"""Every explanation by its name, and all that are asked for of one image."""
+"""Every explanation by its name, and the maps of several explanations for one image."""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -28,20 +28,20 @@ def explain(
 ) -> dict[str, Float32[np.ndarray, "words rows cols"]]:
     """Maps of each word of a caption (a sentence, or words as they are), by the explanation's name.
 
-    Each covers the box that `captioner.transform.box(*image.size)` names, on a grid of its own; a map's sum is one, or zero where nothing
-    speaks for the word. `kinds` are names, or pairs of a name and an explanation.
+    Each covers the box that `captioner.transform.box(*image.size)` names, on its own grid; a map's sum is one, or zero where nothing
+    supports the word. `kinds` are names, or pairs of a name and an explanation.
     Raises: InputError, no words; ArgumentError, an unknown kind.
     """
     words = tokenize(caption) if isinstance(caption, str) else list(caption)
     if not words:
         raise InputError(f"the caption {caption!r} holds no word to explain")
-    chosen = dict(named(kind) for kind in kinds)
+    chosen = dict(named_explanation(kind) for kind in kinds)
     prepared = captioner.transform.prepare(to_rgb(image))[0]
     ids = torch.tensor(captioner.vocabulary.encode(words))
     return {name: explanation.maps(captioner, prepared, ids) for name, explanation in chosen.items()}
 
 
-def named(kind: str | tuple[str, Explanation]) -> tuple[str, Explanation]:
+def named_explanation(kind: str | tuple[str, Explanation]) -> tuple[str, Explanation]:
     if isinstance(kind, tuple):
         return kind
     if kind not in KINDS:
