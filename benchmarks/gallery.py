@@ -21,7 +21,7 @@ from random_photos import BOX, WORDS, random_maps, random_photo
 from captioner.caption import Caption
 from captioner.maps.gallery import Entry, write_gallery
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "docs" / "tools"))
 from chromium import Browser, chromium
 
 OPEN, FRAME = 2.0, 1000 / 60

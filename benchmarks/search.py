@@ -1,5 +1,5 @@
 """Captions per second of beam search, compared with decoder steps alone and with the search of
-tutorials (tools/tutorial_search.py).
+tutorials (docs/tools/tutorial_search.py).
 
 The decoder is the paper's, with random weights: vocabulary 9,490; hidden state, attention and
 embedding 512; float32 on the CPU, no gradients. <end> is never likely, so that all captions of both
@@ -33,7 +33,7 @@ from captioner.decoders.lstm import LSTMDecoder
 from captioner.records import Regions, map_tensors
 from captioner.search.beam import BeamSearch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "docs" / "tools"))
 from tutorial_search import Caption, TutorialDecoder, caption_image
 
 START, END, NEVER = 1, 2, [0, 1, 3]

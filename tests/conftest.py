@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the commands do, before torch is loaded: waiting threads sleep
 TESTS = Path(__file__).resolve().parent
-sys.path[:0] = [str(TESTS), str(TESTS.parent / "tools")]
+sys.path[:0] = [str(TESTS), str(TESTS.parent / "docs" / "tools")]
 install_import_hook("captioner", "checker.checked")
 
 import pytest  # noqa: E402

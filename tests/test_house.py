@@ -137,12 +137,25 @@ def test_the_public_door_opens_only_when_it_is_used():
     assert "torch" not in reached("captioner")
 
 
+TOP_LEVEL = {
+    *("captioner", "conf", "train.py", "predict.py", "tests", "notebooks", "pyproject.toml"),
+    *("README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "constraints.txt", ".ci", ".gitignore", "benchmarks", "docs"),
+}
+
+
+def test_the_top_level_is_what_it_is_meant_to_be():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("this is no checkout of git")
+    assert {path.split("/")[0] for path in listed.stdout.split()} <= TOP_LEVEL
+
+
 FOLDERS_OF_PROGRAMS = {folder: sorted((ROOT / folder).rglob("*.py")) for folder in ("tests", "benchmarks")}
 
 
 @pytest.mark.parametrize(("folder", "other"), [("tests", "benchmarks"), ("benchmarks", "tests")])
 def test_tests_and_benchmarks_import_nothing_from_each_other(folder, other):
-    """What both use lies in tools/."""
+    """What both use lies in docs/tools/."""
     names = {kind: {path.stem for path in paths} for kind, paths in FOLDERS_OF_PROGRAMS.items()}
     foreign = {other, *names[other] - names[folder]}
     wrong = [

@@ -1,4 +1,4 @@
-"""The batched search and decoder compared with the search of tutorials (tools/): one image at a time, another LSTM."""
+"""The batched search and decoder compared with the search of tutorials (docs/tools/): one image at a time, another LSTM."""
 
 import pytest
 import torch
