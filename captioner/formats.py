@@ -5,13 +5,33 @@ from typing import Any
 
 FORMAT = 2
 READABLE = (1, FORMAT)
-KEYS = {"at_rest": "eval_mode"}
+KEYS = {
+    "at_rest": "eval_mode",
+    "draws": "samples",
+    "draws_begin": "sampling_start",
+    "expect": "expectation_probability",
+    "expect_first": "expectation_batches",
+    "pace": "training_log",
+    "to_go": "reward_to_go",
+    "watch": "map_health",
+}
 """Keys that an earlier format spells in another way."""
 VALUES = {"eval_mode": {"expect": "expectation", "peak": "argmax", "draw": "sample"}}
 """Values of a key that an earlier format spells in another way."""
 TARGETS = {
     "captioner.data.files.CaptionFiles": "captioner.data.caption_files.CaptionFiles",
     "captioner.data.scenes.scenes.Scenes": "captioner.scenes.scenes.Scenes",
+    "captioner.training.averaging.Averaging": "captioner.training.weight_averaging.WeightAverage",
+    "captioner.training.callbacks.Checkpoints": "captioner.training.checkpoints.Checkpoints",
+    "captioner.training.callbacks.DrawsBegin": "captioner.training.checkpoints.SamplingStart",
+    "captioner.training.callbacks.FineTune": "captioner.training.fine_tuning.FineTuning",
+    "captioner.training.callbacks.Pace": "captioner.training.progress_reports.TrainingLog",
+    "captioner.training.callbacks.Progress": "captioner.training.progress_reports.ProgressDisplay",
+    "captioner.training.callbacks.RandomStates": "captioner.training.resuming.RandomStates",
+    "captioner.training.loggers.MetricsFile": "captioner.training.metrics_file.MetricsFile",
+    "captioner.training.optimization.grouped": "captioner.training.optimization.build_optimizer",
+    "captioner.training.pictures.Pictures": "captioner.training.validation_sheets.ValidationSheets",
+    "captioner.training.watch.Watch": "captioner.training.map_health.MapHealth",
 }
 """Classes that an earlier format finds in another module."""
 DOT, BILINEAR = "captioner.attention.score.Dot", "captioner.attention.score.Bilinear"
