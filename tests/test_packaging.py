@@ -27,7 +27,7 @@ def declared(requirements):
 
 def imported(folder):
     """Module -> the first file that imports it, of the modules that are neither Python's nor the folder's own."""
-    own = {path.stem for place in (folder, ROOT / "benchmarks") for path in place.rglob("*.py")} | {"captioner"}
+    own = {path.stem for place in (folder, ROOT / "docs") for path in place.rglob("*.py")} | {"captioner"}
     found = {}
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
