@@ -91,20 +91,20 @@ def target_of(place: Place, objects: Sequence[int]) -> Target:
 def score_words(
     words: Sequence[Word], places: Mapping[Any, Place], thresholds: Thresholds, centre_thresholds: Thresholds, seed: int = 0
 ) -> Float[np.ndarray, "words methods measures"]:
-    """Every measure of every word, by its own map and by those that know nothing of the image (METHODS):
+    """Every measure of every word, by its own map and by maps that know nothing of the image (METHODS):
 
-    uniform, the same everywhere; centre, a Gaussian round the middle of what the model sees, its deviation a quarter of each side;
-    shuffled, the maps of a phrase of the same class said of another image (of any class where there is none, nan with one image alone).
+    uniform, the same everywhere; centre, a Gaussian around the middle of what the model sees, with a quarter of each side as its
+    deviation; shuffled, the maps of a phrase of the same class of another image (of any class where there is none, nan with one image).
 
-    pointing_box, pointing_mask: the noun's highest cell has its centre in a box, in a mask, of an object that the phrase may name; of
-    equally high cells the share that has. In a mask only where all these objects have one, else nan. correctness: the share of a map
-    inside the boxes, of the phrase's best word; correctness_noun: of its noun. For this the map is brought to the pixels that the model
-    sees by bicubic interpolation, clipped at zero and normalised. iou: of that map where it reaches its cut, the box round the largest
-    component, with the best fitting true box, which may reach beyond what is seen; localised: iou of at least 0.5. A map of zeros counts
-    as uniform.
+    pointing_box, pointing_mask: whether the centre of the noun's highest cell is in a box, in a mask, of an object that the phrase may
+    name; of equally high cells the share. pointing_mask is nan where one of these objects has no mask. correctness: the share of a map
+    inside the boxes, of the phrase's best word; correctness_noun: of its noun. For this the map is resized to the pixels that the model
+    sees by bicubic interpolation, clipped at zero and normalised. iou: the box around the largest component of that map above its
+    threshold is compared with the best true box, which may reach beyond what is seen; localised: iou is at least 0.5. A map of zeros
+    counts as uniform.
 
-    Sources: Zhang et al. 2016, sec. 4.2; Liu et al. 2017, sec. 3.1; Lu et al. 2017, sec. 5.4. In the last, maps are cut likewise and boxes
-    compared; the best word of a phrase is Liu's. A departure: Zhang's margin of 15 pixels round a box is left out.
+    Sources: Zhang et al. 2016, sec. 4.2; Liu et al. 2017, sec. 3.1; Lu et al. 2017, sec. 5.4. In the last, maps are cut and boxes compared
+    in the same way; the best word of a phrase is Liu's. A departure: Zhang's margin of 15 pixels around a box is left out.
     """
     found = np.full((len(words), len(METHODS), len(MEASURES)), np.nan)
     others = shuffled_controls(words, seed)
@@ -112,20 +112,16 @@ def score_words(
     for index, word in enumerate(words):
         of_image[word.image].append(index)
     for image, indices in progress(of_image.items(), "scoring", len(of_image)):
-        targets: dict[tuple[int, ...], Target] = {}
-        baselines: dict[tuple[tuple[int, ...], str], Float[np.ndarray, "2 measures"]] = {}
+        targets: dict[tuple[tuple[int, ...], str], tuple[Target, Float[np.ndarray, "2 measures"]]] = {}
         for index in indices:
             word = words[index]
-            if word.objects not in targets:
-                targets[word.objects] = target_of(places[image], word.objects)
-            target, threshold = targets[word.objects], thresholds.of(word.category)
-            key = word.objects, word.category
-            if key not in baselines:
-                even = np.ones((1, *word.maps.shape[1:]), np.float32)
+            key, threshold = (word.objects, word.category), thresholds.of(word.category)
+            if key not in targets:
+                target, even = target_of(places[image], word.objects), np.ones((1, *word.maps.shape[1:]), np.float32)
                 centre = score_maps(CENTRE, target, centre_thresholds.of(word.category))
-                baselines[key] = np.stack([score_maps(even, target, threshold), centre])
+                targets[key] = target, np.stack([score_maps(even, target, threshold), centre])
+            target, found[index, 1:3] = targets[key]
             found[index, 0] = score_maps(word.maps, target, threshold)
-            found[index, 1:3] = baselines[key]
             if (other := others[index]) is not None:
                 found[index, 3] = score_maps(words[other].maps, target, threshold)
     return found
