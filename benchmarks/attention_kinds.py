@@ -156,14 +156,14 @@ def score_run(folder: Path) -> int:
     """Caption the validation scenes with a beam of 3, and compare captions and maps with what was
     drawn."""
     from captioner.cli.demo import scenes_source
-    from captioner.cli.searching import with_beam
+    from captioner.cli.searching import with_beam_width
     from captioner.cli.train import configure
     from captioner.model import Captioner
     from captioner.scenes.scoring import score_split
 
     source = scenes_source(configure(["experiment=scenes"])[0])
     captioner = Captioner.load(folder)
-    scored = score_split(captioner, source.splits()["val"], source.scenes["val"], with_beam(captioner.search, 3))
+    scored = score_split(captioner, source.splits()["val"], source.scenes["val"], with_beam_width(captioner.search, 3))
     numbers = {
         **scored.corpus,
         "true": scored.truth["true"],

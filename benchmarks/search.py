@@ -36,7 +36,7 @@ from captioner.search.beam import BeamSearch
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs" / "tools"))
 from tutorial_search import Caption, TutorialDecoder, caption_image
 
-START, END, NEVER = 1, 2, [0, 1, 3]
+START, END, EXCLUDED = 1, 2, [0, 1, 3]
 CEILING = 1.3
 FLOORS = {"196x2048": 12.0, "49x1280": 8.0}
 
@@ -89,7 +89,7 @@ def measure(case: Case, batch: int, beams: int, repeats: int) -> tuple[Times, An
         return case.decoder.step(memory, state, words)
 
     memory, first = case.decoder.start(regions)
-    search(recorded_step, first, batch, START, END, NEVER)
+    search(recorded_step, first, batch, START, END, EXCLUDED)
     states = [map_tensors(lambda leaf: leaf.repeat_interleave(words.shape[1], 1), first) for words in calls]  # noqa: B023
 
     def steps_alone() -> None:
@@ -97,7 +97,7 @@ def measure(case: Case, batch: int, beams: int, repeats: int) -> tuple[Times, An
             case.decoder.step(memory, state, words)
 
     def whole_search() -> Any:
-        return search(lambda state, words: case.decoder.step(memory, state, words), first, batch, START, END, NEVER)
+        return search(lambda state, words: case.decoder.step(memory, state, words), first, batch, START, END, EXCLUDED)
 
     runs = []
     for _ in range(repeats):
@@ -113,9 +113,9 @@ def compare(case: Case, batch: int, beams: int, repeats: int, images: int) -> tu
     tutorial = TutorialDecoder(case.decoder)
 
     def theirs() -> list[Caption]:
-        return [caption_image(tutorial, regions, beams, case.words, START, END, NEVER)[0] for regions in case.regions.features[:images]]
+        return [caption_image(tutorial, regions, beams, case.words, START, END, EXCLUDED)[0] for regions in case.regions.features[:images]]
 
-    caption_image(tutorial, case.regions.features[0], beams, case.words, START, END, NEVER)
+    caption_image(tutorial, case.regions.features[0], beams, case.words, START, END, EXCLUDED)
     ours, peer = [], []
     for _ in range(repeats):
         times, result = measure(case, batch, beams, 1)

@@ -27,7 +27,7 @@ from captioner.maps.matrix import alignment_matrix
 from captioner.maps.sheet import contact_sheet
 from captioner.records import grid_size
 from captioner.search.beam import BeamSearch
-from captioner.search.hypotheses import Found, Say
+from captioner.search.hypotheses import SearchResult, StepFunction
 from captioner.search.search import Search
 from captioner.tokenizer import tokenize
 from captioner.vocabulary import Vocabulary
@@ -35,7 +35,7 @@ from captioner.vocabulary import Vocabulary
 Entry = TypeVar("Entry")
 ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 """What stands for an image: see `data.image_inputs.as_images`."""
-SearchLike: TypeAlias = Search | Callable[..., Found]
+SearchLike: TypeAlias = Search | Callable[..., SearchResult]
 """What is called as a `Search` is; a `Search` also turns the words of its constraints into ids."""
 BROKEN = "the model's log-probabilities are not finite numbers: its training overflowed; train again with a lower optimizer.lr"
 
@@ -66,7 +66,7 @@ class DrawableCaption(Caption):
 class SearchStart(NamedTuple):
     """Where a search over prepared images begins."""
 
-    step: Say
+    step: StepFunction
     state: Any
     images: int
     cells: Float[Tensor, "regions 2"]
@@ -197,7 +197,7 @@ def aligned_caption(tokens: Sequence[str], forced: TeacherForcedCaption) -> Draw
     return DrawableCaption(" ".join(tokens), list(tokens), sum(values), log_probs, end_log_prob, sum(values) / len(values), **maps)
 
 
-def captions_from_result(result: Found, vocabulary: Vocabulary, cells: Tensor) -> list[list[DrawableCaption]]:
+def captions_from_result(result: SearchResult, vocabulary: Vocabulary, cells: Tensor) -> list[list[DrawableCaption]]:
     """What a search found, each image's best caption first, without the beams that found nothing.
 
     Raises: BrokenModelError, an image has no caption, or one without a probability.

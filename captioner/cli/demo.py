@@ -12,7 +12,7 @@ from typing import Any
 
 from captioner.atomic_files import write_atomically
 from captioner.cli.help import Formatter, Parser, texts, usage
-from captioner.cli.searching import count, with_beam
+from captioner.cli.searching import positive_number, with_beam_width
 from captioner.errors import InputError
 from captioner.model import Captioner
 from captioner.scenes.scoring import SplitScores, reference_truth, score_extra_captions, score_split
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     folder = Path(config.run_folder)
     captioner = Captioner.load(folder)
-    search = with_beam(captioner.search, options.beam)
+    search = with_beam_width(captioner.search, options.beam)
     with timed(seconds, "scoring"):
         scores = {split: score_split(captioner, splits[split], source.scenes[split], search) for split in ("val", "test")}
         extra = {split: score_extra_captions(source.extra_captions[split], splits[split]) for split in ("val", "test")}
@@ -74,7 +74,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=texts(EXAMPLES),
         formatter_class=Formatter,
     )
-    parser.add_argument("--beam", type=count, metavar="N", help="beams of the search (left out: the search of the recipe, a beam of 3)")
+    parser.add_argument(
+        "--beam", type=positive_number, metavar="N", help="beams of the search (left out: the search of the recipe, a beam of 3)"
+    )
     return parser
 
 

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 from captioner.atomic_files import check_writable, write_atomically
 from captioner.cli.help import Formatter, Parser, texts, usage
 from captioner.cli.report import sentences, table
-from captioner.cli.searching import add_search, flags_given, in_words_of, kind_of, make_search, natural
-from captioner.cli.searching import count as positive
+from captioner.cli.searching import add_search, kind_of, make_search, positive_number, search_flags, whole_number, with_word_ids
 from captioner.data.captions import CaptionSet, read_coco_captions, read_references
 from captioner.errors import InputError
 from captioner.ids import ImageKey, image_key
@@ -133,8 +132,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("give RESULTS.json and ANNOTATIONS.json, or --model MODEL with ANNOTATIONS.json and --images DIR")
     if options.model is not None and (len(options.files) != 1 or options.images is None):
         parser.error("--model needs one file, ANNOTATIONS.json, and --images DIR, the folder of its images")
-    if options.model is None and flags_given(options):
-        parser.error(f"{flags_given(options)[0]} finds captions: give --model MODEL as well, or leave it out")
+    if options.model is None and search_flags(options):
+        parser.error(f"{search_flags(options)[0]} finds captions: give --model MODEL as well, or leave it out")
     if options.compare is not None and options.bootstrap < FEWEST:
         parser.error(f"--compare needs --bootstrap {FEWEST} or more: with fewer resamples no difference can be told from noise")
     read = [*options.files, options.compare, options.df, options.training_captions]
@@ -171,8 +170,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--compare", type=Path, metavar="OTHER", help="another system's results: which is better, and is it noise")
     add("--diversity", action="store_true", help="how diverse and how healthy the captions are, without references")
     add("--training-captions", type=Path, metavar="FILE", help="COCO captions: --diversity, and the share of captions not among these")
-    add("--bootstrap", type=natural, default=1000, metavar="N", help="resamples for intervals and --compare; 0: none (%(default)s)")
-    add("--seed", type=natural, metavar="N", help="of the resamples, and of what --search sample draws (default: 0)")
+    add("--bootstrap", type=whole_number, default=1000, metavar="N", help="resamples for intervals and --compare; 0: none (%(default)s)")
+    add("--seed", type=whole_number, metavar="N", help="of the resamples, and of what --search sample draws (default: 0)")
     add("--df", type=Path, metavar="FILE", help="CIDEr's document frequencies: saved ones (.npz), or COCO captions to count (.json)")
     add("--save-df", type=Path, metavar="FILE", help="save the document frequencies (.npz)")
     add("--json", type=Path, metavar="FILE", help="write the scores, as fractions")
@@ -180,7 +179,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = model.add_argument
     add("--model", type=Path, help="a model folder, a run's folder or a .ckpt: caption the images, then score")
     add("--images", type=Path, metavar="DIR", help="the folder of the annotations' images")
-    add("--batch-size", type=positive, default=16, metavar="N", help="images at a time (default: %(default)s)")
+    add("--batch-size", type=positive_number, default=16, metavar="N", help="images at a time (default: %(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default)")
     add("--results", type=Path, metavar="FILE", help="write the captions in the COCO results format")
     add_search(parser, "of --search sample: draw N captions of each image and take the best", also=False)
@@ -252,7 +251,7 @@ def from_model(annotations: Path, references: Mapping[ImageKey, Sequence[str]], 
     """Captions of all images that can be read, written to --results."""
     images = read_coco_captions(annotations, options.images, missing="skip", rejected="keep" if options.keep_rejected else "skip")
     model, search = load_with_search(options)
-    captions = caption_all(model, in_words_of(model, search), images, options.batch_size)
+    captions = caption_all(model, with_word_ids(model, search), images, options.batch_size)
     asked = images.keys if options.partial else list(references)
     about = {"model": str(options.model), "search": str(search)}
     if options.results is not None and captions:

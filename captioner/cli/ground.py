@@ -11,7 +11,7 @@ from captioner.atomic_files import check_writable, write_atomically
 from captioner.cli.help import Formatter, Parser, texts, usage
 from captioner.cli.predict import load_models, print_error, split_list
 from captioner.cli.report import aligned, hundredth, interval
-from captioner.cli.searching import count, natural, with_beam
+from captioner.cli.searching import positive_number, whole_number, with_beam_width
 from captioner.errors import InputError
 from captioner.explain.names import EXPLANATIONS
 
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = GroundingSettings(
         explanations=options.explain,
         captions=options.of,
-        search=with_beam(captioner.search, options.beam),
+        search=with_beam_width(captioner.search, options.beam),
         batch_size=options.batch_size,
         threshold=options.threshold,
         resamples=options.bootstrap,
@@ -113,14 +113,14 @@ def make_parser() -> argparse.ArgumentParser:
     add("--scenes", **files, help="the truth of drawn scenes, scenes_*.json: says which object a phrase names")
     add("--explain", default="attention", metavar="KINDS", help=f"maps: {','.join(EXPLANATIONS)}")
     add("--of", default=",".join(CAPTIONS), metavar="CAPTIONS", help=f"whose words: {' and '.join(CAPTIONS)} (both)")
-    add("--beam", type=count, metavar="N", help="beam width of generated captions (left out: the model's own search)")
-    add("--limit", type=count, metavar="N", help="only the first N images of each split")
+    add("--beam", type=positive_number, metavar="N", help="beam width of generated captions (left out: the model's own search)")
+    add("--limit", type=positive_number, metavar="N", help="only the first N images of each split")
     add("--faithfulness", action="store_true", help="also what hiding and showing does to the words' probabilities, of generated captions")
     add("--json", type=Path, metavar="FILE", help="write every number, as fractions")
-    add("--batch-size", type=count, default=32, metavar="N", help="images at a time (32)")
+    add("--batch-size", type=positive_number, default=32, metavar="N", help="images at a time (32)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
-    add("--bootstrap", type=natural, default=1000, metavar="N", help="resamples for the intervals; 0: none (1000)")
-    add("--seed", type=natural, default=0, metavar="N", help="of the resamples and of the shuffled images (0)")
+    add("--bootstrap", type=whole_number, default=1000, metavar="N", help="resamples for the intervals; 0: none (1000)")
+    add("--seed", type=whole_number, default=0, metavar="N", help="of the resamples and of the shuffled images (0)")
     add = command.add_argument_group("where a map is cut for localisation").add_argument
     add(
         "--threshold", type=share, metavar="SHARE", help="of a map's highest value, the same for all classes (0.5, without training images)"
@@ -129,7 +129,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--train-captions", type=Path, metavar="FILE", help="their captions")
     add("--train-images", type=Path, metavar="DIR", help="their folder")
     add("--train-scenes", type=Path, metavar="FILE", help="their truth, of drawn scenes")
-    add("--train-limit", type=count, default=500, metavar="N", help="only the first N of them (500)")
+    add("--train-limit", type=positive_number, default=500, metavar="N", help="only the first N of them (500)")
     return command
 
 

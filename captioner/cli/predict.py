@@ -15,7 +15,7 @@ from captioner.cli.help import Formatter, Parser, texts, usage
 from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.references import References
 from captioner.cli.results import SAVE_KINDS, Results, check_names
-from captioner.cli.searching import add_search, count, flags_given, in_words_of, kind_of, make_search, natural
+from captioner.cli.searching import add_search, kind_of, make_search, positive_number, search_flags, whole_number, with_word_ids
 from captioner.data.image_batches import open_batches
 from captioner.errors import BrokenModelError, InputError, UnwritableError, one_line
 from captioner.explain.names import EXPLANATIONS
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     captioner = load_models(options.model, options.device)
     search = choose_search(captioner, options)
-    search_in_ids = in_words_of(captioner, search)
+    search_in_ids = with_word_ids(captioner, search)
     if options.attention_mode:
         set_attention_mode(captioner, options.attention_mode, options.seed)
     results = Results(options.out, options.save, references, "Captions") if options.out else None
@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
     where = "a model/ folder, a run's folder or a .ckpt; default: outputs/latest; repeat it, and the models decode together"
     add("--model", type=Path, action="append", metavar="MODEL", help=where)
     add("--out", type=Path, metavar="DIR", help="write captions.jsonl, and what --save names, to this folder")
-    add("--batch-size", type=count, default=16, metavar="N", help="images at a time (16)")
+    add("--batch-size", type=positive_number, default=16, metavar="N", help="images at a time (16)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
     kinds = f"with --out, which maps to show, any of {','.join(EXPLANATIONS)} ({ATTENTION})"
     add("--explain", default=ATTENTION, metavar="KINDS", help=kinds)
@@ -107,7 +107,12 @@ def parser() -> argparse.ArgumentParser:
         choices=("expectation", "argmax", "sample"),
         help="what hard attention reads: all regions by weight, the highest, or a sampled one (default: as trained)",
     )
-    add("--seed", type=natural, metavar="N", help="seed of --search sample and of --attention-mode sample (default: another one each time)")
+    add(
+        "--seed",
+        type=whole_number,
+        metavar="N",
+        help="seed of --search sample and of --attention-mode sample (default: another one each time)",
+    )
     add_search(command, "print N captions of each image, each with its log-probability; they are ranked after normalisation by length")
     return command
 
@@ -127,8 +132,8 @@ def check(options: argparse.Namespace) -> None:
     options.explain = kinds
     if options.caption is not None and not tokenize(options.caption):
         raise InputError(f"--caption {options.caption!r} holds no word")
-    if options.caption is not None and flags_given(options):
-        raise InputError(f"{flags_given(options)[0]} finds captions, but --caption gives the words: leave one of them out")
+    if options.caption is not None and search_flags(options):
+        raise InputError(f"{search_flags(options)[0]} finds captions, but --caption gives the words: leave one of them out")
     if options.out and options.out.exists() and not options.out.is_dir():
         raise InputError(f"--out {options.out} is a file; it must be a folder")
     if options.out:

@@ -9,12 +9,12 @@ from torch.nn.functional import one_hot, pad
 
 from captioner.errors import ArgumentError
 from captioner.records import map_tensors, select_images, stack_records
-from captioner.search.constraints import Constraints, Rules, Said
-from captioner.search.hypotheses import Found, Say, best, device_of, in_order, normalised, payable, pick
+from captioner.search.constraints import ActiveConstraints, Constraints
+from captioner.search.hypotheses import SearchResult, StepFunction, device_of, finite_total, gather_queries, normalised, ranking, top_values
 from captioner.search.search import Search
 
-CHECKED_EVERY = 4
-"""Steps between two looks at whether all is found, where a look makes the processor wait for the accelerator."""
+CHECK_INTERVAL = 4
+"""Steps between two checks whether every image is done; a check makes the processor wait for the accelerator."""
 
 
 class Pool(NamedTuple):
@@ -31,8 +31,21 @@ class Pool(NamedTuple):
         return ((self.score > -torch.inf) & self.satisfied).all(-1, keepdim=True)
 
 
+class LiveBeams(NamedTuple):
+    """Beams at one step, after the decoder and before the choice of words."""
+
+    scores: Float[Tensor, "images beams"]
+    """Sums of log-probabilities so far."""
+    log_probs: Float[Tensor, "images beams vocab"]
+    """Of the next words; -inf where the constraints forbid one."""
+    ends: Float[Tensor, "images beams"]
+    may_end: Bool[Tensor, "images beams"]
+    met: Bool[Tensor, "images beams required"] | None
+    """Required words that the caption contains."""
+
+
 class Options(NamedTuple):
-    """Words that a group's beams may say next, best of each beam first."""
+    """Next words of the beams of one group, the best of each beam first."""
 
     rank: Float[Tensor, "images options"]
     """What they are chosen by: total with the penalty for being like another group."""
@@ -41,10 +54,10 @@ class Options(NamedTuple):
     word: Int[Tensor, "images options"]
     parent: Int[Tensor, "images options"]
     bank: Int[Tensor, "images options"] | None
-    """How many required words are said then; None where none is required."""
+    """How many required words the caption then has; None where none is required."""
 
 
-class Spoken(NamedTuple):
+class BeamStep(NamedTuple):
     """One step of all beams, to be traced back."""
 
     parents: Int[Tensor, "images beams"]
@@ -56,7 +69,7 @@ class Spoken(NamedTuple):
 class BeamSearch(Search):
     """The `beams` best captions of each image.
 
-    At every step the continuations are ranked; those among the first `beams` that say `<end>` are finished, and the best `beams` others
+    At every step the continuations are ranked; those among the first `beams` that are `<end>` are finished, and the best `beams` others
     live on. An image is done when `beams` captions have finished. After `max_length` words every live beam has to end, at the price of
     its log p(`<end>`), so that there is always a caption. A beam of one is greedy search.
 
@@ -69,7 +82,7 @@ class BeamSearch(Search):
 
     `groups` share the beams out; each searches by itself, one after the other at every step, and ranks a word `diversity` lower for
     each time that an earlier group says it at this step (Hamming diversity; in nats). As there, the penalty chooses and is not summed
-    up. Our choices: `<end>` has no penalty, and what the groups found is ranked together by the model's own score.
+    up. Our choices: `<end>` has no penalty, and the hypotheses of all groups are ranked together by the model's own score.
     Source: Vijayakumar et al. 2018, Diverse Beam Search, sec. 4 (eqs. 4 and 5).
 
     Where words are required, places are dealt in turn to banks of hypotheses with the same number of required words said, the fullest
@@ -100,93 +113,103 @@ class BeamSearch(Search):
 
     def __str__(self) -> str:
         kind = f"diverse beam {self.beams} in {self.groups} groups" if self.groups > 1 else f"beam {self.beams}"
-        return ", ".join(["greedy" if self.beams == 1 else kind, *self.in_common()])
+        return ", ".join(["greedy" if self.beams == 1 else kind, *self.common_settings()])
 
     @torch.no_grad()
-    def __call__(self, step: Say, state: Any, images: int, start: int, end: int, never: list[int]) -> Found:
+    def __call__(self, step: StepFunction, state: Any, images: int, start: int, end: int, excluded_ids: list[int]) -> SearchResult:
         width, device = self.beams // self.groups, device_of(state)
-        rules = Rules(self.constraints, self.max_length, end, never, device)
-        said, words = rules.begin(images), torch.full((images, 1), start, device=device)
-        live = torch.zeros(images, 1, device=device)
-        pools = [empty(images, width, device) for _ in range(self.groups)]
-        history: list[Spoken] = []
+        constraints = ActiveConstraints(self.constraints, self.max_length, end, excluded_ids, device)
+        constraint_state, words = constraints.initial_state(images), torch.full((images, 1), start, device=device)
+        scores = torch.zeros(images, 1, device=device)
+        pools = [empty_pool(images, width, device) for _ in range(self.groups)]
+        history: list[BeamStep] = []
         numbers, finished = torch.arange(images, device=device), []
         for length in range(self.max_length + 1):
             log_probs, state, record = step(state, words)
             ends = log_probs[..., end].clone()
-            may_end = rules.may_end(said, words, length)
-            rules.ban(log_probs, said, length)
-            chosen: list[Options] = []
+            may_end = constraints.may_end(constraint_state, words, length)
+            constraints.mask_words(log_probs, constraint_state, length)
+            live = LiveBeams(scores, log_probs, ends, may_end, constraint_state.met)
+            choices: list[Options] = []
             for group in range(self.groups):
-                own = slice(group * width, (group + 1) * width) if length else slice(0, 1)
-                options = self.options(rules, pick_said(said, own), live[:, own], log_probs[:, own], [other.word for other in chosen])
-                bar = self.bar(options, live[:, own] + ends[:, own].masked_fill(~may_end[:, own], -torch.inf), width, rules.required)
-                pools[group] = self.finish(pools[group], live[:, own], ends[:, own], may_end[:, own], options, bar, length, own.start)
-                picked = choose(options, width)
-                chosen.append(picked._replace(parent=picked.parent + own.start))
+                beams = slice(group * width, (group + 1) * width) if length else slice(0, 1)
+                group_beams = select_beams(live, beams)
+                pools[group], choice = self.extend(pools[group], group_beams, constraints.required, choices, length, beams.start)
+                choices.append(choice)
             done = torch.cat([pool.done() for pool in pools], 1).all(1)
-            if length == self.max_length or (looks(device, length) and bool(done.all())):
+            if length == self.max_length or (is_check_step(device, length) and bool(done.all())):
                 break
-            live, parents, words, values = (torch.cat(leaves, 1) for leaves in zip(*(moves(options) for options in chosen), strict=True))
-            history.append(Spoken(parents, words, values, record))
-            state, said = pick(state, parents), rules.follow(said, parents, words)
-            if hasattr(step, "only") and looks(device, length) and 4 * int(done.sum()) >= len(done):
-                gone, rest = done.nonzero()[:, 0], (~done).nonzero()[:, 0]
-                finished.append((numbers[gone], trace_back(ranked(select_images(pools, gone)), select_images(history, gone))))
-                numbers, pools, history, live, words, state, said = select_images((numbers, pools, history, live, words, state, said), rest)
-                step = step.only(rest)
-        return together([*finished, (numbers, trace_back(ranked(pools), history))])
+            fields = ("total", "parent", "word", "log_prob")
+            scores, parents, words, values = (torch.cat([getattr(choice, field) for choice in choices], 1) for field in fields)
+            history.append(BeamStep(parents, words, values, record))
+            state, constraint_state = gather_queries(state, parents), constraints.update(constraint_state, parents, words)
+            if hasattr(step, "only") and is_check_step(device, length) and 4 * int(done.sum()) >= len(done):
+                leaving, remaining = done.nonzero()[:, 0], (~done).nonzero()[:, 0]
+                result = trace_back(merge_pools(select_images(pools, leaving)), select_images(history, leaving))
+                finished.append((numbers[leaving], result))
+                batch = (numbers, pools, history, scores, words, state, constraint_state)
+                numbers, pools, history, scores, words, state, constraint_state = select_images(batch, remaining)
+                step = step.only(remaining)
+        return merge_results([*finished, (numbers, trace_back(merge_pools(pools), history))])
 
-    def options(self, rules: Rules, said: Said, live: Tensor, log_probs: Tensor, taken: list[Tensor]) -> Options:
-        """The best words of each beam, as many as there are places, and beside them the required ones that it has not said."""
-        ranks = log_probs
-        if taken and self.diversity:
-            others = torch.cat(taken, 1)[:, None].expand(-1, log_probs.shape[1], -1)
+    def extend(
+        self, pool: Pool, live: LiveBeams, required: Tensor | None, choices: list[Options], length: int, first: int
+    ) -> tuple[Pool, Options]:
+        """One step of a group, after the `choices` of the groups before it; `first` is the group's first beam."""
+        width = self.beams // self.groups
+        options = self.options(live, required, [choice.word for choice in choices])
+        pool = self.finish(pool, live, options, end_threshold(options, live, width, required), length, first)
+        choice = select_options(options, width)
+        return pool, choice._replace(parent=choice.parent + first)
+
+    def options(self, live: LiveBeams, required: Tensor | None, other_words: list[Tensor]) -> Options:
+        """The best words of each beam, as many as there are places, and beside them the required ones that its caption lacks."""
+        ranks = log_probs = live.log_probs
+        if other_words and self.diversity:
+            others = torch.cat(other_words, 1)[:, None].expand(-1, log_probs.shape[1], -1)
             ranks = log_probs.scatter_add(-1, others, log_probs.new_full(others.shape, -self.diversity))
-        rank, word = best(ranks, self.beams // self.groups)
+        rank, word = top_values(ranks, self.beams // self.groups)
         bank = None
-        if rules.required is not None and said.met is not None:
-            must = rules.required.expand_as(said.met)
-            missing = ~said.met
-            again = ((word[..., None] == must[:, :, None]) & missing[:, :, None]).any(-1)
-            rank = torch.cat([rank.masked_fill(again, -torch.inf), ranks.gather(-1, must).masked_fill(~missing, -torch.inf)], -1)
-            bank = said.met.sum(-1)[..., None] + (torch.arange(rank.shape[-1], device=rank.device) >= word.shape[-1])
-            word = torch.cat([word, must], -1)
+        if required is not None and live.met is not None:
+            required, missing = required.expand_as(live.met), ~live.met
+            repeated = ((word[..., None] == required[:, :, None]) & missing[:, :, None]).any(-1)
+            rank = torch.cat([rank.masked_fill(repeated, -torch.inf), ranks.gather(-1, required).masked_fill(~missing, -torch.inf)], -1)
+            bank = live.met.sum(-1)[..., None] + (torch.arange(rank.shape[-1], device=rank.device) >= word.shape[-1])
+            word = torch.cat([word, required], -1)
         parent = torch.arange(word.shape[1], device=word.device)[:, None].expand(word.shape)
         value = log_probs.gather(-1, word).masked_fill(rank == -torch.inf, -torch.inf)
-        leaves = Options(live[..., None] + rank, live[..., None] + value, value, word, parent, bank)
+        leaves = Options(live.scores[..., None] + rank, live.scores[..., None] + value, value, word, parent, bank)
         return map_tensors(lambda leaf: leaf.flatten(1), leaves)
 
-    def bar(self, options: Options, ends: Tensor, width: int, required: Tensor | None) -> Tensor:
-        """The rank that an `<end>` must reach: that of the last of the first `width` continuations."""
-        rank = options.rank
-        if options.bank is not None and required is not None and width > 1:
-            rank = rank.masked_fill(options.bank < len(required), -torch.inf)
-        every = torch.cat([rank, ends], 1)
-        return every.topk(min(width, every.shape[1]), -1).values[:, -1:]
-
-    def finish(
-        self, pool: Pool, live: Tensor, ends: Tensor, may_end: Tensor, options: Options, bar: Tensor, length: int, first: int
-    ) -> Pool:
-        """Let the beams end that may and reach the bar, and all that cannot go on, and keep the best; `first` is the group's first beam."""
-        totals = live + ends
-        stuck = (options.rank.view(*live.shape, -1) == -torch.inf).all(-1)
+    def finish(self, pool: Pool, live: LiveBeams, options: Options, threshold: Tensor, length: int, first: int) -> Pool:
+        """End the beams that may end and reach the threshold, and those that cannot continue; keep the best."""
+        totals = live.scores + live.ends
+        must_end = (options.rank.view(*totals.shape, -1) == -torch.inf).all(-1)
         if length == self.max_length:
-            stuck = torch.ones_like(stuck)
-        ended = (live > -torch.inf) & (stuck | (may_end & (totals >= bar))) & ~pool.done()
-        totals = payable(totals).masked_fill(~ended, -torch.inf)
+            must_end = torch.ones_like(must_end)
+        ended = (live.scores > -torch.inf) & (must_end | (live.may_end & (totals >= threshold))) & ~pool.done()
+        totals = finite_total(totals).masked_fill(~ended, -torch.inf)
         score = normalised(totals, length + 1, self.normalisation, self.alpha)
-        beam = (torch.arange(live.shape[1], device=live.device) + first).expand_as(totals)
-        found = Pool(score, totals, ends, torch.full_like(beam, length), beam, may_end & ended)
-        both = Pool(*(torch.cat(pair, 1) for pair in zip(pool, found, strict=True)))
-        return pick(both, in_order(both.score, both.satisfied)[:, : pool.score.shape[1]])
+        beam = (torch.arange(totals.shape[1], device=totals.device) + first).expand_as(totals)
+        new = Pool(score, totals, live.ends, torch.full_like(beam, length), beam, live.may_end & ended)
+        both = Pool(*(torch.cat(pair, 1) for pair in zip(pool, new, strict=True)))
+        return gather_queries(both, ranking(both.score, both.satisfied)[:, : pool.score.shape[1]])
 
 
-def together(parts: list[tuple[Tensor, Found]]) -> Found:
-    """What was found for images that left the batch at different times, in their first order; zeros after the steps that each took."""
+def end_threshold(options: Options, live: LiveBeams, width: int, required: Tensor | None) -> Tensor:
+    """The rank that an `<end>` must reach: that of the last of the first `width` continuations."""
+    rank = options.rank
+    if options.bank is not None and required is not None and width > 1:
+        rank = rank.masked_fill(options.bank < len(required), -torch.inf)
+    candidates = torch.cat([rank, live.scores + live.ends.masked_fill(~live.may_end, -torch.inf)], 1)
+    return candidates.topk(min(width, candidates.shape[1]), -1).values[:, -1:]
+
+
+def merge_results(parts: list[tuple[Tensor, SearchResult]]) -> SearchResult:
+    """The results of images that left the batch at different times, in their first order; zeros after the steps that each took."""
     if len(parts) == 1:
         return parts[0][1]
-    steps = max(found.words.shape[2] for _, found in parts)
+    steps = max(result.words.shape[2] for _, result in parts)
 
     def joined(*leaves: Any) -> Any:
         if leaves[0] is None:
@@ -197,70 +220,67 @@ def together(parts: list[tuple[Tensor, Found]]) -> Found:
             return torch.cat(leaves)
         return torch.cat([pad(leaf, (0, 0) * (leaf.dim() - 3) + (0, steps - leaf.shape[2])) for leaf in leaves])
 
-    numbers, found = zip(*parts, strict=True)
-    return select_images(joined(*found), torch.cat(numbers).argsort())
+    numbers, result = zip(*parts, strict=True)
+    return select_images(joined(*result), torch.cat(numbers).argsort())
 
 
-def looks(device: torch.device, length: int) -> bool:
-    return device.type == "cpu" or length % CHECKED_EVERY == CHECKED_EVERY - 1
+def select_beams(live: LiveBeams, beams: slice) -> LiveBeams:
+    return map_tensors(lambda leaf: leaf[:, beams], live)
 
 
-def empty(images: int, width: int, device: torch.device) -> Pool:
-    nothing = torch.full((images, width), -torch.inf, device=device)
-    where = torch.zeros_like(nothing, dtype=torch.long)
-    return Pool(nothing, nothing, torch.zeros_like(nothing), where, where, where.bool())
+def is_check_step(device: torch.device, length: int) -> bool:
+    return device.type == "cpu" or length % CHECK_INTERVAL == CHECK_INTERVAL - 1
 
 
-def pick_said(said: Said, own: slice) -> Said:
-    return Said(None, None if said.met is None else said.met[:, own])
+def empty_pool(images: int, width: int, device: torch.device) -> Pool:
+    empty_values = torch.full((images, width), -torch.inf, device=device)
+    where = torch.zeros_like(empty_values, dtype=torch.long)
+    return Pool(empty_values, empty_values, torch.zeros_like(empty_values), where, where, where.bool())
 
 
-def moves(options: Options) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return options.total, options.parent, options.word, options.log_prob
-
-
-def choose(options: Options, width: int) -> Options:
+def select_options(options: Options, width: int) -> Options:
     """The best `width` options; with banks, dealt to them in turn. Places that nothing can fill rank -inf."""
     missing = width - options.rank.shape[1]
     if missing > 0:
         options = map_tensors(lambda leaf: pad(leaf, (0, missing), value=-torch.inf if leaf.is_floating_point() else 0), options)
     if options.bank is None or width == 1:
-        return pick(options, options.rank.topk(width, -1).indices)
-    options = pick(options, options.rank.argsort(dim=-1, descending=True, stable=True))
+        return gather_queries(options, options.rank.topk(width, -1).indices)
+    options = gather_queries(options, options.rank.argsort(dim=-1, descending=True, stable=True))
     assert options.bank is not None
     banks = int(options.bank.max()) + 1
     same = one_hot(options.bank, banks)
     turn = (same.cumsum(1) * same).sum(-1)
     order = (turn * banks - options.bank).masked_fill(options.rank == -torch.inf, torch.iinfo(torch.long).max)
-    return pick(options, order.argsort(dim=-1, stable=True)[:, :width])
+    return gather_queries(options, order.argsort(dim=-1, stable=True)[:, :width])
 
 
-def ranked(pools: list[Pool]) -> Pool:
-    """What all groups found, in order."""
+def merge_pools(pools: list[Pool]) -> Pool:
+    """The hypotheses of all groups, ranked."""
     if len(pools) == 1:
         return pools[0]
-    together = Pool(*(torch.cat(leaves, 1) for leaves in zip(*pools, strict=True)))
-    return pick(together, in_order(together.score, together.satisfied))
+    merged = Pool(*(torch.cat(leaves, 1) for leaves in zip(*pools, strict=True)))
+    return gather_queries(merged, ranking(merged.score, merged.satisfied))
 
 
-def trace_back(pool: Pool, history: list[Spoken]) -> Found:
+def trace_back(pool: Pool, history: list[BeamStep]) -> SearchResult:
     """Walk from each end to the start, taking the word, its log-probability and its record along."""
-    beam, kept = pool.beam, []
+    beam, steps = pool.beam, []
     for t in range(len(history) - 1, -1, -1):
-        parents, words, log_probs, record = history[t]
-        spoken = pool.step > t
-        here = torch.where(spoken, beam, 0)
-        beam = torch.where(spoken, parents.gather(1, here), beam)
+        parents, word, log_prob, record = history[t]
+        in_caption = pool.step > t
+        here = torch.where(in_caption, beam, 0)
+        beam = torch.where(in_caption, parents.gather(1, here), beam)
         row = (
-            words.gather(1, here) * spoken,
-            log_probs.gather(1, here).masked_fill(~spoken, 0.0),
-            pick(record, torch.where(spoken, beam, 0)),
+            word.gather(1, here) * in_caption,
+            log_prob.gather(1, here).masked_fill(~in_caption, 0.0),
+            gather_queries(record, torch.where(in_caption, beam, 0)),
         )
-        kept.append(row)
-    if not kept:
-        images, width = pool.score.shape
-        nothing = pool.score.new_zeros(images, width, 0)
-        return Found(nothing.long(), pool.step, nothing, pool.end_log_prob, pool.log_prob, pool.score, None, pool.satisfied)
-    said, scored, records = zip(*reversed(kept), strict=True)
-    found = (torch.stack(said, 2), pool.step, torch.stack(scored, 2), pool.end_log_prob, pool.log_prob, pool.score)
-    return Found(*found, stack_records(list(records), 2), pool.satisfied)
+        steps.append(row)
+    scores = (pool.end_log_prob, pool.log_prob, pool.score)
+    if not steps:
+        empty = pool.score.new_zeros(*pool.score.shape, 0)
+        return SearchResult(empty.long(), pool.step, empty, *scores, None, pool.satisfied)
+    words, log_probs, records = zip(*reversed(steps), strict=True)
+    return SearchResult(
+        torch.stack(words, 2), pool.step, torch.stack(log_probs, 2), *scores, stack_records(list(records), 2), pool.satisfied
+    )

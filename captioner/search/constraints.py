@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from captioner.errors import ArgumentError, InputError
-from captioner.search.hypotheses import pick
+from captioner.search.hypotheses import gather_queries
 from captioner.vocabulary import Vocabulary
 
 
@@ -50,9 +50,9 @@ class Constraints:
             raise ArgumentError("require", f"and forbid both hold {sorted(map(str, both))[0]!r}")
 
     def __str__(self) -> str:
-        """What is not at its default, as in "no_repeat 3, forbid cat dog"; nothing where nothing is asked."""
-        asked = {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name) != field.default}
-        return ", ".join(f"{name} {value if isinstance(value, int) else ' '.join(map(str, value))}" for name, value in asked.items())
+        """What is not at its default, as in "no_repeat 3, forbid cat dog"; empty where all are."""
+        changed = {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name) != field.default}
+        return ", ".join(f"{name} {value if isinstance(value, int) else ' '.join(map(str, value))}" for name, value in changed.items())
 
     def within(self, vocabulary: Vocabulary) -> "Constraints":
         """Words as ids; bad endings that the vocabulary lacks are never said. Raises: InputError, another word that it lacks."""
@@ -73,76 +73,80 @@ def number_of(word: str | int, vocabulary: Vocabulary) -> int | None:
     return None if number == vocabulary.unknown else number
 
 
-class Said(NamedTuple):
-    """What the constraints must know of each query; None where nothing asks."""
+class ConstraintState(NamedTuple):
+    """What the constraints must remember of each query; None where no constraint needs it."""
 
     words: Int[Tensor, "images queries length"] | None
     met: Bool[Tensor, "images queries required"] | None
 
 
-class Rules:
-    """Constraints made ready for one search: ids as tensors, `<end>` among what is no word. What is not asked for costs nothing.
+class ActiveConstraints:
+    """Constraints made ready for one search: ids as tensors, `<end>` among what is no word. A constraint at its default costs nothing.
 
     Raises: ArgumentError, a word is still a string.
     """
 
-    def __init__(self, constraints: Constraints, max_length: int, end: int, never: Sequence[int], device: torch.device) -> None:
+    def __init__(self, constraints: Constraints, max_length: int, end: int, excluded_ids: Sequence[int], device: torch.device) -> None:
         for name in ("bad_endings", "require", "forbid"):
             for word in getattr(constraints, name):
                 if isinstance(word, str):
                     raise ArgumentError(name, f"holds {word!r}, which is no id yet: Search.within(vocabulary) makes it one")
         self.max_length, self.min_length, self.no_repeat = max_length, constraints.min_length, constraints.no_repeat
-        self.banned = torch.tensor([*never, *constraints.forbid, end], device=device)
+        self.banned = torch.tensor([*excluded_ids, *constraints.forbid, end], device=device)
         self.bad = torch.tensor(constraints.bad_endings, device=device) if constraints.bad_endings else None
         self.required = torch.tensor(constraints.require, device=device) if constraints.require else None
         bad = set(constraints.bad_endings)
         self.required_bad = torch.tensor([word in bad for word in constraints.require], dtype=torch.bool, device=device)
         self.foresight = len(constraints.require) + bool(bad)
 
-    def begin(self, images: int) -> Said:
-        """Of one query an image that has said nothing."""
+    def initial_state(self, images: int) -> ConstraintState:
+        """One query per image, without words."""
         device = self.banned.device
         words = torch.zeros(images, 1, 0, dtype=torch.long, device=device) if self.no_repeat else None
         met = None if self.required is None else torch.zeros(images, 1, len(self.required), dtype=torch.bool, device=device)
-        return Said(words, met)
+        return ConstraintState(words, met)
 
-    def follow(self, said: Said, parents: Int[Tensor, "images queries"], words: Int[Tensor, "images queries"]) -> Said:
-        """After `words` were said by queries that come from `parents`."""
-        if said.words is None and said.met is None:
-            return said
-        before, met = pick(said, parents)
+    def update(
+        self, constraint_state: ConstraintState, parents: Int[Tensor, "images queries"], words: Int[Tensor, "images queries"]
+    ) -> ConstraintState:
+        """The state after `words` extend the queries `parents`."""
+        if constraint_state.words is None and constraint_state.met is None:
+            return constraint_state
+        before, met = gather_queries(constraint_state, parents)
         before = None if before is None else torch.cat([before, words[..., None]], -1)
-        return Said(before, None if met is None else met | (words[..., None] == self.required))
+        return ConstraintState(before, None if met is None else met | (words[..., None] == self.required))
 
-    def may_end(self, said: Said, words: Int[Tensor, "images queries"], length: int) -> Bool[Tensor, "images queries"]:
+    def may_end(
+        self, constraint_state: ConstraintState, words: Int[Tensor, "images queries"], length: int
+    ) -> Bool[Tensor, "images queries"]:
         """Whether a caption of `length` words that ends in `words` is allowed."""
         allowed = torch.full(words.shape, length >= self.min_length, device=words.device)
         if self.bad is not None and length > 0:
             allowed &= ~torch.isin(words, self.bad)
-        return allowed if said.met is None else allowed & said.met.all(-1)
+        return allowed if constraint_state.met is None else allowed & constraint_state.met.all(-1)
 
-    def ban(self, log_probs: Float[Tensor, "images queries vocab"], said: Said, length: int) -> None:
+    def mask_words(self, log_probs: Float[Tensor, "images queries vocab"], constraint_state: ConstraintState, length: int) -> None:
         """Set to -inf, in place, every word that may not follow `length` words, and `<end>`."""
         log_probs.index_fill_(-1, self.banned, -torch.inf)
-        if said.words is not None and length >= self.no_repeat:
-            windows = said.words.unfold(-1, self.no_repeat, 1)
-            again = (windows[..., :-1] == said.words[..., None, length - self.no_repeat + 1 :]).all(-1)
-            log_probs.scatter_add_(-1, windows[..., -1], torch.where(again, -torch.inf, 0.0).to(log_probs.dtype))
+        if constraint_state.words is not None and length >= self.no_repeat:
+            windows = constraint_state.words.unfold(-1, self.no_repeat, 1)
+            repeated = (windows[..., :-1] == constraint_state.words[..., None, length - self.no_repeat + 1 :]).all(-1)
+            log_probs.scatter_add_(-1, windows[..., -1], torch.where(repeated, -torch.inf, 0.0).to(log_probs.dtype))
         left = self.max_length - length - 1
         if 0 <= left < self.foresight:
-            self.look_ahead(log_probs, said, left)
+            self.mask_dead_ends(log_probs, constraint_state, left)
 
-    def look_ahead(self, log_probs: Float[Tensor, "images queries vocab"], said: Said, left: int) -> None:
-        """Ban the words after which `left` words more cannot make the caption whole; nothing where it is too late already.
+    def mask_dead_ends(self, log_probs: Float[Tensor, "images queries vocab"], constraint_state: ConstraintState, left: int) -> None:
+        """Mask the words after which `left` words more cannot make the caption whole; nothing where it is too late already.
 
         Whole are u required words not said yet and, where each of them is a bad ending, one more; with none, a bad ending needs one more.
         """
-        if said.met is None:
+        if constraint_state.met is None:
             assert self.bad is not None
             log_probs.index_fill_(-1, self.bad, -torch.inf)
             return
         assert self.required is not None
-        missing = ~said.met
+        missing = ~constraint_state.met
         count = missing.sum(-1)
         good = (missing & ~self.required_bad).sum(-1)
         needed = count + ((good == 0) & (count > 0))

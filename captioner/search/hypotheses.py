@@ -9,16 +9,16 @@ from torch import Tensor
 
 from captioner.records import Step, map_tensors
 
-Say = Callable[[Any, Tensor], Step]
-"""step(state, words): a decoder's step with its memory held. Its log_probs are the search's to overwrite. `step.only(images)`, where there
+StepFunction = Callable[[Any, Tensor], Step]
+"""step(state, words): a decoder's step with its memory bound. Its log_probs are the search's to overwrite. `step.only(images)`, where there
 is one, is the step of those images alone (indices into the images that it has)."""
 
 NORMALISATIONS = ("mean", "wu", "none")
 BLOCK = 64
-"""Columns that `best` reads as one."""
+"""Columns that `top_values` reads as one."""
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """Hypotheses of each image; those that keep to every constraint come first, and then the highest score.
 
     `words` hold neither `<start>` nor `<end>` and are zero after `lengths`. All log-probabilities are the model's own: before any
@@ -54,24 +54,24 @@ def normalised(
     return log_prob
 
 
-def pick(record: Any, index: Int[Tensor, "images beams"]) -> Any:
+def gather_queries(record: Any, index: Int[Tensor, "images beams"]) -> Any:
     """Of each leaf (images queries ...), the queries that `index` names, image by image."""
     images = torch.arange(index.shape[0], device=index.device)[:, None]
     return map_tensors(lambda leaf: leaf[images, index], record)
 
 
-def in_order(score: Float[Tensor, "images beams"], satisfied: Bool[Tensor, "images beams"]) -> Int[Tensor, "images beams"]:
+def ranking(score: Float[Tensor, "images beams"], satisfied: Bool[Tensor, "images beams"]) -> Int[Tensor, "images beams"]:
     """Indices: the satisfied first, then the highest score."""
     order = score.argsort(dim=-1, descending=True, stable=True)
     return order.gather(1, satisfied.gather(1, order).int().argsort(dim=-1, descending=True, stable=True))
 
 
-def payable(totals: Tensor) -> Tensor:
+def finite_total(totals: Tensor) -> Tensor:
     """-inf as the least finite number: a caption that has to end is one, even where the model gives `<end>` no chance."""
     return totals.clamp_min(torch.finfo(totals.dtype).min)
 
 
-def best(values: Float[Tensor, "*lead cols"], count: int) -> tuple[Float[Tensor, "*lead count"], Int[Tensor, "*lead count"]]:
+def top_values(values: Float[Tensor, "*lead cols"], count: int) -> tuple[Float[Tensor, "*lead count"], Int[Tensor, "*lead count"]]:
     """`values.topk(count)`, quicker where there are many columns: the best lie in the `count` blocks of the highest maxima."""
     cols = values.shape[-1]
     count = min(count, cols)
@@ -79,13 +79,13 @@ def best(values: Float[Tensor, "*lead cols"], count: int) -> tuple[Float[Tensor,
     if count * 4 > blocks:
         return tuple(values.topk(count, -1))  # type: ignore[return-value]
     body = values[..., : blocks * BLOCK].unflatten(-1, (BLOCK, blocks))  # a block is a column: every blocks-th value
-    chosen = body.amax(-2).topk(count, -1).indices
-    inside = body.gather(-1, chosen[..., None, :].expand(*chosen.shape[:-1], BLOCK, count)).flatten(-2)
+    best_blocks = body.amax(-2).topk(count, -1).indices
+    inside = body.gather(-1, best_blocks[..., None, :].expand(*best_blocks.shape[:-1], BLOCK, count)).flatten(-2)
     finalists = torch.cat([inside, values[..., blocks * BLOCK :]], -1)
     top, place = finalists.topk(count, -1)
-    known = torch.arange(BLOCK, device=values.device)[:, None] * blocks + chosen[..., None, :]
-    rest = torch.arange(blocks * BLOCK, cols, device=values.device).expand(*chosen.shape[:-1], -1)
-    return top, torch.cat([known.flatten(-2), rest], -1).gather(-1, place)
+    block_ids = torch.arange(BLOCK, device=values.device)[:, None] * blocks + best_blocks[..., None, :]
+    remaining_ids = torch.arange(blocks * BLOCK, cols, device=values.device).expand(*best_blocks.shape[:-1], -1)
+    return top, torch.cat([block_ids.flatten(-2), remaining_ids], -1).gather(-1, place)
 
 
 def device_of(state: Any) -> torch.device:

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from captioner.errors import ArgumentError
 from captioner.records import stack_records
-from captioner.search.constraints import Constraints, Rules
-from captioner.search.hypotheses import Found, Say, device_of, in_order, normalised, payable, pick
+from captioner.search.constraints import ActiveConstraints, Constraints
+from captioner.search.hypotheses import SearchResult, StepFunction, device_of, finite_total, gather_queries, normalised, ranking
 from captioner.search.search import Search
 
 
 class Sampling(Search):
-    """`captions` independent captions of each image, word by word; given by score, the best first.
+    """`captions` independent captions of each image, word by word; sorted by score, the best first.
 
     The next word is drawn from q(w) ~ p(w)^(1 / temperature) over the words (and `<end>`) that the constraints allow, cut down in turn to
 
@@ -62,40 +62,40 @@ class Sampling(Search):
 
     def __str__(self) -> str:
         cuts = {"top_k": self.top_k, "top_p": self.top_p, "typical": self.typical}
-        told = [f"{name} {value}" for name, value in cuts.items() if value is not None]
-        return ", ".join([f"sampling {self.captions} at temperature {self.temperature:g}", *told, *self.in_common()])
+        settings = [f"{name} {value}" for name, value in cuts.items() if value is not None]
+        return ", ".join([f"sampling {self.captions} at temperature {self.temperature:g}", *settings, *self.common_settings()])
 
     @torch.no_grad()
-    def __call__(self, step: Say, state: Any, images: int, start: int, end: int, never: list[int]) -> Found:
+    def __call__(self, step: StepFunction, state: Any, images: int, start: int, end: int, excluded_ids: list[int]) -> SearchResult:
         device = device_of(state)
         chances = self.chances(images).to(device)
-        rules = Rules(self.constraints, self.max_length, end, never, device)
-        everyone = torch.arange(self.captions, device=device).expand(images, -1)
-        first = torch.zeros_like(everyone)
-        state, said = pick(state, first), pick(rules.begin(images), first)
-        words, lengths = torch.full_like(first, start), first
-        going, satisfied = torch.ones_like(first, dtype=torch.bool), torch.zeros_like(first, dtype=torch.bool)
+        constraints = ActiveConstraints(self.constraints, self.max_length, end, excluded_ids, device)
+        all_queries = torch.arange(self.captions, device=device).expand(images, -1)
+        first_query = torch.zeros_like(all_queries)
+        state, constraint_state = gather_queries(state, first_query), gather_queries(constraints.initial_state(images), first_query)
+        words, lengths = torch.full_like(first_query, start), first_query
+        active, satisfied = torch.ones_like(first_query, dtype=torch.bool), torch.zeros_like(first_query, dtype=torch.bool)
         total = end_log_prob = torch.zeros(images, self.captions, device=device)
-        kept: list[tuple[Tensor, Tensor, Any]] = []
+        steps: list[tuple[Tensor, Tensor, Any]] = []
         for length in range(self.max_length + 1):
             log_probs, state, record = step(state, words)
             ends = log_probs[..., end].clone()
-            may_end = rules.may_end(said, words, length)
-            rules.ban(log_probs, said, length)
+            may_end = constraints.may_end(constraint_state, words, length)
+            constraints.mask_words(log_probs, constraint_state, length)
             words = self.draw(log_probs, ends.masked_fill(~may_end, -torch.inf), end, chances[..., length])
-            ended = going & ((words == end) | (length == self.max_length))
+            ended = active & ((words == end) | (length == self.max_length))
             end_log_prob, satisfied = torch.where(ended, ends, end_log_prob), satisfied | (ended & may_end)
-            total = torch.where(ended, payable(total + ends), total)
-            going = going & ~ended
-            if length == self.max_length or not bool(going.any()):
+            total = torch.where(ended, finite_total(total + ends), total)
+            active = active & ~ended
+            if length == self.max_length or not bool(active.any()):
                 break
-            words = words * going
-            value = log_probs.gather(-1, words[..., None]).squeeze(-1).masked_fill(~going, 0.0)
-            total, lengths = total + value, lengths + going.long()
-            kept.append((words, value, record))
-            said = rules.follow(said, everyone, words)
+            words = words * active
+            value = log_probs.gather(-1, words[..., None]).squeeze(-1).masked_fill(~active, 0.0)
+            total, lengths = total + value, lengths + active.long()
+            steps.append((words, value, record))
+            constraint_state = constraints.update(constraint_state, all_queries, words)
         score = normalised(total, lengths + 1, self.normalisation, self.alpha)
-        return ordered(kept, lengths, end_log_prob, total, score, satisfied)
+        return ordered(steps, lengths, end_log_prob, total, score, satisfied)
 
     def chances(self, images: int) -> Float[Tensor, "images captions steps"]:
         """Numbers in [0, 1), the same for an image whatever batch it comes in."""
@@ -147,13 +147,13 @@ def fewest(log_probs: Float[Tensor, "*lead vocab"], key: Float[Tensor, "*lead vo
 
 
 def ordered(
-    kept: list[tuple[Tensor, Tensor, Any]], lengths: Tensor, ends: Tensor, total: Tensor, score: Tensor, satisfied: Tensor
-) -> Found:
-    """What was drawn, the satisfied first and then by score."""
-    order = in_order(score, satisfied)
-    lengths, ends, total, score, satisfied = pick((lengths, ends, total, score, satisfied), order)
-    if not kept:
+    steps: list[tuple[Tensor, Tensor, Any]], lengths: Tensor, ends: Tensor, total: Tensor, score: Tensor, satisfied: Tensor
+) -> SearchResult:
+    """The drawn captions, the satisfied first and then by score."""
+    order = ranking(score, satisfied)
+    lengths, ends, total, score, satisfied = gather_queries((lengths, ends, total, score, satisfied), order)
+    if not steps:
         nothing = score.new_zeros(*score.shape, 0)
-        return Found(nothing.long(), lengths, nothing, ends, total, score, None, satisfied)
-    words, values, record = (pick(stack_records(list(leaves), 2), order) for leaves in zip(*kept, strict=True))
-    return Found(words, lengths, values, ends, total, score, record, satisfied)
+        return SearchResult(nothing.long(), lengths, nothing, ends, total, score, None, satisfied)
+    words, values, record = (gather_queries(stack_records(list(leaves), 2), order) for leaves in zip(*steps, strict=True))
+    return SearchResult(words, lengths, values, ends, total, score, record, satisfied)

@@ -8,7 +8,7 @@ from typing import Any
 
 from captioner.errors import ArgumentError
 from captioner.search.constraints import Constraints
-from captioner.search.hypotheses import NORMALISATIONS, Found, Say
+from captioner.search.hypotheses import NORMALISATIONS, SearchResult, StepFunction
 from captioner.vocabulary import Vocabulary
 
 
@@ -44,18 +44,18 @@ class Search(ABC):
 
         Raises: ArgumentError, as the constructor.
         """
-        taken = inspect.signature(cls).parameters
-        return cls(**{**{name: value for name, value in other.settings().items() if name in taken}, **changes})
+        parameters = inspect.signature(cls).parameters
+        return cls(**{**{name: value for name, value in other.settings().items() if name in parameters}, **changes})
 
-    def in_common(self) -> list[str]:
+    def common_settings(self) -> list[str]:
         """What this search says of itself, as every kind has it: only what is not as usual."""
         usual = {"max_length": 20, "normalisation": "mean", "alpha": 1.0}
-        told = [f"{name} {getattr(self, name)}" for name, value in usual.items() if getattr(self, name) != value]
-        return [*told, str(self.constraints)] if str(self.constraints) else told
+        settings = [f"{name} {getattr(self, name)}" for name, value in usual.items() if getattr(self, name) != value]
+        return [*settings, str(self.constraints)] if str(self.constraints) else settings
 
     @abstractmethod
-    def __call__(self, step: Say, state: Any, images: int, start: int, end: int, never: list[int]) -> Found:
-        """Search from a `state` of one query an image. `never` are the ids that may not be said."""
+    def __call__(self, step: StepFunction, state: Any, images: int, start: int, end: int, excluded_ids: list[int]) -> SearchResult:
+        """Search from a `state` of one query per image. `excluded_ids` may not be generated."""
 
     def within(self, vocabulary: Vocabulary) -> "Search":
         """The same search with the words of its constraints as ids. Raises: InputError, a word that the vocabulary lacks."""

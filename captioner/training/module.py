@@ -17,7 +17,7 @@ from captioner.metrics.metric import CorpusScores
 from captioner.model import Captioner
 from captioner.objectives.objective import Objective
 from captioner.records import AccumulationShares, Batch
-from captioner.search.hypotheses import Found
+from captioner.search.hypotheses import SearchResult
 from captioner.training.map_health import rollout_health
 
 
@@ -34,7 +34,7 @@ class CaptioningModule(LightningModule):
         self,
         captioner: Captioner,
         objective: Objective,
-        search: Callable[..., Found],
+        search: Callable[..., SearchResult],
         scores: CorpusScores,
         make_optimizer: Callable[..., Optimizer],
         make_scheduler: Callable[..., LRScheduler],

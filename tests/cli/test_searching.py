@@ -8,7 +8,7 @@ from kinds import CONF, kinds
 
 from captioner.build import build
 from captioner.cli import evaluate, predict
-from captioner.cli.searching import CONSTRAINTS, SEARCHES, SETTINGS, flags_given, kind_of, make_search
+from captioner.cli.searching import CONSTRAINTS, SEARCHES, SETTINGS, kind_of, make_search, search_flags
 from captioner.errors import InputError
 from captioner.metrics.diversity import FUNCTION_WORDS
 from captioner.search.beam import BeamSearch
@@ -57,15 +57,15 @@ def parsed(command, *words):
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("kind", kinds("search"))
 def test_every_setting_of_every_search_has_a_flag_that_changes_it_and_nothing_else(kind, command):
-    own = shipped(kind)
-    before = values(own)
-    asked = [] if kind != "greedy" else ["beams", "groups", "diversity"]  # more than one beam is another kind
-    for name in before.keys() - set(asked):
+    model_search = shipped(kind)
+    before = values(model_search)
+    excluded = [] if kind != "greedy" else ["beams", "groups", "diversity"]  # more than one beam is another kind
+    for name in before.keys() - set(excluded):
         if kind == "beam" and name in ("groups", "diversity"):
             continue
         words, value = TYPED[name]
         assert before[name] != value
-        assert values(make_search(parsed(command, *words), own)) == {**before, name: value}, f"{name} by {words}"
+        assert values(make_search(parsed(command, *words), model_search)) == {**before, name: value}, f"{name} by {words}"
 
 
 def test_every_kind_of_conf_is_one_that_the_flags_know():
@@ -75,8 +75,8 @@ def test_every_kind_of_conf_is_one_that_the_flags_know():
 
 
 def test_without_flags_the_search_is_the_model_s_own():
-    for own in (shipped(kind) for kind in kinds("search")):
-        assert values(make_search(parsed("predict"), own)) == values(own)
+    for model_search in (shipped(kind) for kind in kinds("search")):
+        assert values(make_search(parsed("predict"), model_search)) == values(model_search)
 
 
 RULES = Constraints(min_length=3, forbid=("cat",))
@@ -84,7 +84,7 @@ SAMPLED = "sampling 1 at temperature 1, alpha 0.7, min_length 3, forbid cat"
 
 
 @pytest.mark.parametrize(
-    ("words", "own", "expected"),
+    ("words", "model_search", "expected"),
     [
         (["--beam", "5"], BeamSearch(3, alpha=0.7), "beam 5, alpha 0.7"),
         (["--captions", "7"], BeamSearch(3, alpha=0.7), "beam 7, alpha 0.7"),
@@ -103,13 +103,13 @@ SAMPLED = "sampling 1 at temperature 1, alpha 0.7, min_length 3, forbid cat"
         (["--temperature", "0.5"], Sampling(4, 0.9, top_k=9), "sampling 4 at temperature 0.5, top_k 9"),
     ],
 )  # fmt: skip
-def test_flags_change_single_values_and_another_kind_keeps_what_it_has_in_common(words, own, expected):
-    assert str(make_search(parsed("predict", *words), own)) == expected
+def test_flags_change_single_values_and_anexcluded_keeps_what_it_has_in_common(words, model_search, expected):
+    assert str(make_search(parsed("predict", *words), model_search)) == expected
 
 
 def test_a_draw_is_another_one_each_time_unless_a_seed_is_given_or_the_model_has_one():
-    def seed(own, *words):
-        return make_search(parsed("predict", *words), own).settings()["seed"]
+    def seed(model_search, *words):
+        return make_search(parsed("predict", *words), model_search).settings()["seed"]
 
     assert seed(BeamSearch(), "--search", "sample") is None
     assert seed(BeamSearch(), "--search", "sample", "--seed", "3") == 3
@@ -117,7 +117,7 @@ def test_a_draw_is_another_one_each_time_unless_a_seed_is_given_or_the_model_has
 
 
 @pytest.mark.parametrize(
-    ("words", "own", "complaint"),
+    ("words", "model_search", "message"),
     [
         (["--temperature", "2"], BeamSearch(), "--temperature belongs to --search sample, not to the model's own search, which is beam"),
         (["--search", "sample", "--beam", "2"], BeamSearch(), "belongs to --search beam or --search diverse, not to --search sample"),
@@ -129,17 +129,17 @@ def test_a_draw_is_another_one_each_time_unless_a_seed_is_given_or_the_model_has
         (["--max-length", "2"], BeamSearch(constraints=RULES), "--min-length is a number of words and at most max_length, 2, not 3"),
     ],
 )  # fmt: skip
-def test_a_flag_that_the_search_does_not_have_is_refused_by_name(words, own, complaint):
+def test_a_flag_that_the_search_does_not_have_is_refused_by_name(words, model_search, message):
     with pytest.raises(InputError) as refused:
-        make_search(parsed("predict", *words), own)
-    assert complaint in str(refused.value)
+        make_search(parsed("predict", *words), model_search)
+    assert message in str(refused.value)
 
 
 def test_scoring_a_file_searches_nothing_so_flags_of_a_search_are_refused(capsys):
     for words, _ in TYPED.values():
         if words[0] == "--seed":  # also of the resamples
             continue
-        assert flags_given(parsed("evaluate", *words)) == [words[0]]
+        assert search_flags(parsed("evaluate", *words)) == [words[0]]
         with pytest.raises(SystemExit):
             evaluate.main(["results.json", "captions.json", *words])
         assert f"{words[0]} finds captions: give --model" in capsys.readouterr().err

@@ -5,14 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kinds import decoder, kinds
-from trees import END, NEVER, START, UNKNOWN, RandomTree, Said, run, said
+from trees import END, EXCLUDED, START, UNKNOWN, RandomTree, TreeState, caption_words, run
 
 from captioner.encoders.encoder import grid_cells
 from captioner.model import DecoderStep
 from captioner.records import Regions
 from captioner.search.beam import BeamSearch
 from captioner.search.constraints import Constraints
-from captioner.search.hypotheses import best
+from captioner.search.hypotheses import top_values
 
 NORMALISE = {
     "mean": lambda total, tokens: total / tokens,
@@ -37,14 +37,14 @@ def enough(content, max_length):
 def test_a_beam_in_which_every_continuation_has_a_place_finds_the_best_captions_in_order(seed, content, max_length, more, normalisation):
     model = RandomTree(seed, 4 + content, images=2)
     beams = enough(content, max_length) + more
-    found = run(BeamSearch(beams, max_length, normalisation), model)
+    result = run(BeamSearch(beams, max_length, normalisation), model)
     for i in range(2):
         truth = model.enumerate(i, max_length, NORMALISE[normalisation])[:beams]
         for k, (score, total, words) in enumerate(truth):
-            assert found.words[i, k, : found.lengths[i, k]].tolist() == list(words)
-            assert found.score[i, k].item() == pytest.approx(score, abs=1e-9)
-            assert found.log_prob[i, k].item() == pytest.approx(total, abs=1e-9)
-        assert (found.score[i, len(truth) :] == -torch.inf).all()
+            assert result.words[i, k, : result.lengths[i, k]].tolist() == list(words)
+            assert result.score[i, k].item() == pytest.approx(score, abs=1e-9)
+            assert result.log_prob[i, k].item() == pytest.approx(total, abs=1e-9)
+        assert (result.score[i, len(truth) :] == -torch.inf).all()
 
 
 @pytest.mark.parametrize("normalisation", sorted(NORMALISE))
@@ -52,9 +52,9 @@ def test_a_beam_in_which_every_continuation_has_a_place_finds_the_best_captions_
 def test_one_beam_less_is_not_exact(content, max_length, normalisation):
     def exact(seed):
         model, beams = RandomTree(seed, 4 + content, images=1), enough(content, max_length) - 1
-        found = run(BeamSearch(beams, max_length, normalisation), model)
+        result = run(BeamSearch(beams, max_length, normalisation), model)
         truth = [words for *_, words in model.enumerate(0, max_length, NORMALISE[normalisation])]
-        return [said(found, 0, k) for k in range(min(beams, len(truth)))] == truth[:beams]
+        return [caption_words(result, 0, k) for k in range(min(beams, len(truth)))] == truth[:beams]
 
     assert not all(exact(seed) for seed in range(40))
 
@@ -67,7 +67,7 @@ def test_the_best_caption_of_all_may_end_below_the_first_continuations():
             first = [0.1, 0.1, 0.5, 0.4] if prefix == START else [0.0, 0.001, 0.5, 0.499]
             return torch.tensor([0.0, 0.0, first[1], 0.0, *first[2:]], dtype=torch.float64).log()
 
-    assert [said(run(BeamSearch(beams, 1, "none"), Late(0, 6, images=1)), 0, 0) for beams in (2, 3)] == [(4,), ()]
+    assert [caption_words(run(BeamSearch(beams, 1, "none"), Late(0, 6, images=1)), 0, 0) for beams in (2, 3)] == [(4,), ()]
 
 
 @settings(max_examples=40, deadline=None)
@@ -75,48 +75,48 @@ def test_the_best_caption_of_all_may_end_below_the_first_continuations():
 def test_what_is_found_is_what_the_model_says(seed, beams, max_length):
     """Scores, log-probabilities and records belong to the words they stand beside; the order is by score; nothing banned is said."""
     model = RandomTree(seed, 7, images=3)
-    found = run(BeamSearch(beams, max_length), model)
+    result = run(BeamSearch(beams, max_length), model)
     for i, k in itertools.product(range(3), range(beams)):
-        if found.score[i, k] == -torch.inf:
+        if result.score[i, k] == -torch.inf:
             continue
-        words, prefix, total = found.words[i, k, : found.lengths[i, k]].tolist(), START, 0.0
+        words, prefix, total = result.words[i, k, : result.lengths[i, k]].tolist(), START, 0.0
         assert not set(words) & {0, START, END, UNKNOWN}
         for t, word in enumerate(words):
             log_prob = model.logits(i, prefix)[word].item()
-            assert found.log_probs[i, k, t].item() == pytest.approx(log_prob, abs=1e-9)
-            assert found.record.prefix[i, k, t].item() == prefix
+            assert result.log_probs[i, k, t].item() == pytest.approx(log_prob, abs=1e-9)
+            assert result.record.prefix[i, k, t].item() == prefix
             total, prefix = total + log_prob, prefix * 7 + word
-        assert found.end_log_prob[i, k].item() == pytest.approx(model.logits(i, prefix)[END].item(), abs=1e-9)
-        assert found.log_prob[i, k].item() == pytest.approx(total + model.logits(i, prefix)[END].item(), abs=1e-9)
-    assert (found.score[:, :-1] >= found.score[:, 1:]).all()
+        assert result.end_log_prob[i, k].item() == pytest.approx(model.logits(i, prefix)[END].item(), abs=1e-9)
+        assert result.log_prob[i, k].item() == pytest.approx(total + model.logits(i, prefix)[END].item(), abs=1e-9)
+    assert (result.score[:, :-1] >= result.score[:, 1:]).all()
 
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), max_length=st.integers(1, 6))
 def test_a_beam_of_one_is_greedy(seed, max_length):
     model = RandomTree(seed, 8, images=2)
-    found = run(BeamSearch(1, max_length), model)
+    result = run(BeamSearch(1, max_length), model)
     for i in range(2):
         words, prefix = [], START
         while len(words) < max_length:
-            log_probs = model.logits(i, prefix).index_fill(0, torch.tensor(NEVER), -torch.inf)
+            log_probs = model.logits(i, prefix).index_fill(0, torch.tensor(EXCLUDED), -torch.inf)
             word = int(log_probs.argmax())
             if word == END:
                 break
             words.append(word)
             prefix = prefix * 8 + word
-        assert found.words[i, 0, : found.lengths[i, 0]].tolist() == words
+        assert result.words[i, 0, : result.lengths[i, 0]].tolist() == words
 
 
 def test_batching_changes_nothing():
     model = RandomTree(9, 9, images=5)
-    together = run(BeamSearch(3, 6), model)
+    batched = run(BeamSearch(3, 6), model)
     for i in range(5):
         alone = RandomTree(9, 9, images=1)
-        alone.start = lambda i=i: Said(torch.zeros(1, 1, 1, dtype=torch.long), torch.tensor([[[i]]]))
-        found = run(BeamSearch(3, 6), alone)
-        assert torch.allclose(found.score[0], together.score[i])
-        assert found.words[0, 0, : found.lengths[0, 0]].tolist() == together.words[i, 0, : together.lengths[i, 0]].tolist()
+        alone.start = lambda i=i: TreeState(torch.zeros(1, 1, 1, dtype=torch.long), torch.tensor([[[i]]]))
+        result = run(BeamSearch(3, 6), alone)
+        assert torch.allclose(result.score[0], batched.score[i])
+        assert result.words[0, 0, : result.lengths[0, 0]].tolist() == batched.words[i, 0, : batched.lengths[i, 0]].tolist()
 
 
 def test_a_beam_that_never_ends_still_has_a_caption():
@@ -124,9 +124,9 @@ def test_a_beam_that_never_ends_still_has_a_caption():
         def logits(self, image, prefix):
             return super().logits(image, prefix).index_fill(0, torch.tensor([END]), -50.0)
 
-    found = run(BeamSearch(3, 4), Endless(3, 9, images=2))
-    assert (found.lengths == 4).all()
-    assert torch.isfinite(found.score).all()
+    result = run(BeamSearch(3, 4), Endless(3, 9, images=2))
+    assert (result.lengths == 4).all()
+    assert torch.isfinite(result.score).all()
 
 
 @pytest.mark.parametrize(
@@ -150,10 +150,10 @@ def test_a_beam_for_which_the_model_gives_end_no_chance_still_has_a_caption():
         def logits(self, image, prefix):
             return super().logits(image, prefix).index_fill(0, torch.tensor([END]), -torch.inf)
 
-    found = run(BeamSearch(3, 4), Endless(3, 9, images=2))
-    assert (found.lengths == 4).all()
-    assert torch.isfinite(found.score).all()
-    assert (found.end_log_prob == -torch.inf).all()
+    result = run(BeamSearch(3, 4), Endless(3, 9, images=2))
+    assert (result.lengths == 4).all()
+    assert torch.isfinite(result.score).all()
+    assert (result.end_log_prob == -torch.inf).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -161,7 +161,7 @@ def test_a_beam_for_which_the_model_gives_end_no_chance_still_has_a_caption():
 def test_the_best_found_by_blocks_are_the_best(seed, cols, count):
     values = torch.randn(3, 2, cols, generator=torch.Generator().manual_seed(seed))
     values[0, 0, : cols // 2] = -torch.inf
-    top, place = best(values, count)
+    top, place = top_values(values, count)
     assert torch.equal(top, values.topk(min(count, cols)).values)
     assert torch.equal(values.gather(-1, place), top)
 
@@ -172,7 +172,7 @@ def by_lists(model, image, beams, groups, diversity, max_length):
     alive = [[(0.0, (), START)] for _ in range(groups)]
     finished = [[] for _ in range(groups)]
     for length in range(max_length + 1):
-        taken = []
+        other_words = []
         for g in range(groups):
             options = []
             for total, words, prefix in alive[g]:
@@ -181,35 +181,35 @@ def by_lists(model, image, beams, groups, diversity, max_length):
                 if length < max_length:
                     for word in range(4, model.vocab):
                         now = total + log_probs[word]
-                        options.append((now - diversity * taken.count(word), now, (*words, word), prefix * model.vocab + word))
+                        options.append((now - diversity * other_words.count(word), now, (*words, word), prefix * model.vocab + word))
             options.sort(key=lambda option: -option[0])
             ends = [option for option in (options if length == max_length else options[:width]) if option[3] is None]
             if len(finished[g]) < width:
                 finished[g] = sorted(finished[g] + [(total / (length + 1), words) for _, total, words, _ in ends], reverse=True)[:width]
             alive[g] = [(total, words, prefix) for _, total, words, prefix in options if prefix is not None][:width]
-            taken += [words[-1] for _, words, _ in alive[g]]
-    return sorted((found for group in finished for found in group), reverse=True)
+            other_words += [words[-1] for _, words, _ in alive[g]]
+    return sorted((hypothesis for group in finished for hypothesis in group), reverse=True)
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10**6), width=st.integers(1, 3), groups=st.integers(1, 3), diversity=st.sampled_from([0.0, 0.3, 2.0]))
 def test_groups_find_what_lists_find(seed, width, groups, diversity):
     model = RandomTree(seed, 9, images=3)
-    found = run(BeamSearch(width * groups, 4, groups=groups, diversity=diversity), model)
+    result = run(BeamSearch(width * groups, 4, groups=groups, diversity=diversity), model)
     for i in range(3):
         truth = by_lists(model, i, width * groups, groups, diversity, 4)
-        assert [said(found, i, k) for k in range(len(truth))] == [words for _, words in truth]
-        assert found.score[i, : len(truth)].tolist() == pytest.approx([score for score, _ in truth], abs=1e-9)
+        assert [caption_words(result, i, k) for k in range(len(truth))] == [words for _, words in truth]
+        assert result.score[i, : len(truth)].tolist() == pytest.approx([score for score, _ in truth], abs=1e-9)
 
 
 def test_a_strong_penalty_makes_groups_begin_with_different_words():
-    found = run(BeamSearch(4, 5, groups=4, diversity=100.0), RandomTree(5, 12, images=3, sharpness=0.5))
+    result = run(BeamSearch(4, 5, groups=4, diversity=100.0), RandomTree(5, 12, images=3, sharpness=0.5))
     for i in range(3):
-        begun = [words[0] for k in range(4) if (words := said(found, i, k))]
-        assert len(set(begun)) == len(begun) > 1
+        first_words = [words[0] for k in range(4) if (words := caption_words(result, i, k))]
+        assert len(set(first_words)) == len(first_words) > 1
 
 
-class Narrowing:
+class SelectableStep:
     """A tree's step that can be had of some images only, and counts the rows it is asked for."""
 
     def __init__(self, model):
@@ -220,9 +220,9 @@ class Narrowing:
         return self.model.step(state, words)
 
     def only(self, images):
-        made = Narrowing(self.model)
-        made.rows = self.rows
-        return made
+        selected = SelectableStep(self.model)
+        selected.rows = self.rows
+        return selected
 
 
 @settings(max_examples=8, deadline=None)
@@ -230,21 +230,21 @@ class Narrowing:
 def test_images_that_are_done_leave_the_batch_and_nothing_changes(seed, beams, groups):
     model = RandomTree(seed, 7, images=6)
     search = BeamSearch(beams * groups, 9, groups=groups, diversity=0.5, constraints=Constraints(no_repeat=2, require=[5]))
-    whole, step = run(search, model), Narrowing(model)
-    found = search(step, model.start(), 6, START, END, NEVER)
-    steps = found.words.shape[2]
-    assert torch.equal(found.lengths, whole.lengths)
-    assert torch.equal(found.satisfied, whole.satisfied)
-    assert torch.equal(found.score, whole.score)
-    assert torch.equal(found.words, whole.words[..., :steps])
-    assert torch.equal(found.log_probs, whole.log_probs[..., :steps])
-    spoken = torch.arange(steps) < found.lengths[..., None]
-    assert torch.equal(found.record.prefix[spoken], whole.record.prefix[..., :steps, :][spoken])
+    whole, step = run(search, model), SelectableStep(model)
+    result = search(step, model.start(), 6, START, END, EXCLUDED)
+    steps = result.words.shape[2]
+    assert torch.equal(result.lengths, whole.lengths)
+    assert torch.equal(result.satisfied, whole.satisfied)
+    assert torch.equal(result.score, whole.score)
+    assert torch.equal(result.words, whole.words[..., :steps])
+    assert torch.equal(result.log_probs, whole.log_probs[..., :steps])
+    in_caption = torch.arange(steps) < result.lengths[..., None]
+    assert torch.equal(result.record.prefix[in_caption], whole.record.prefix[..., :steps, :][in_caption])
 
 
 def test_a_batch_of_unequal_lengths_grows_smaller():
-    step = Narrowing(RandomTree(7, 7, images=9))
-    BeamSearch(2, 9)(step, step.model.start(), 9, START, END, NEVER)
+    step = SelectableStep(RandomTree(7, 7, images=9))
+    BeamSearch(2, 9)(step, step.model.start(), 9, START, END, EXCLUDED)
     assert step.rows[0] == 9
     assert step.rows == sorted(step.rows, reverse=True)
     assert step.rows[-1] < 5
@@ -254,27 +254,27 @@ def test_a_batch_of_unequal_lengths_grows_smaller():
 def test_every_decoder_s_memory_can_be_had_of_some_images_only(kind):
     """As many images as regions, so that what belongs to a region cannot pass for what belongs to an image."""
     torch.manual_seed(0)
-    made = decoder(kind, vocabulary_size=8).eval().double()
+    model = decoder(kind, vocabulary_size=8).eval().double()
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in model.parameters():
             parameter.normal_(std=0.8)
-    seen = Regions(torch.randn(6, 6, 7).double(), grid_cells(2, 3).double(), torch.rand(6, 6) > 0.3)
-    seen.mask[:, 0] = True
-    memory, state = made.start(seen)
-    hurry = torch.tensor([9.0, 9.0, 9.0, 4.0, 0.0, -20.0]).double()
+    regions = Regions(torch.randn(6, 6, 7).double(), grid_cells(2, 3).double(), torch.rand(6, 6) > 0.3)
+    regions.mask[:, 0] = True
+    memory, state = model.start(regions)
+    end_bias = torch.tensor([9.0, 9.0, 9.0, 4.0, 0.0, -20.0]).double()
     rows = []
 
-    def say(memory, state, words):
+    def step_function(memory, state, words):
         rows.append(len(words))
-        step = made.step(memory[0], state, words)
+        step = model.step(memory[0], state, words)
         step.log_probs[..., END] += memory[1][:, None]
         return step
 
-    search, steps = BeamSearch(2, 9), DecoderStep(say, (memory, hurry))
-    found = search(steps, state, 6, START, END, NEVER)
+    search, steps = BeamSearch(2, 9), DecoderStep(step_function, (memory, end_bias))
+    result = search(steps, state, 6, START, END, EXCLUDED)
     assert rows[-1] < rows[0] == 6, "otherwise no image left, and nothing was tested"
-    whole = search(lambda state, words: steps(state, words), state, 6, START, END, NEVER)
-    assert torch.equal(found.words, whole.words[..., : found.words.shape[2]])
-    assert torch.allclose(found.log_prob, whole.log_prob)
-    spoken = torch.arange(found.words.shape[2]) < found.lengths[..., None]
-    assert torch.allclose(found.record.alphas[spoken], whole.record.alphas[..., : found.words.shape[2], :][spoken])
+    whole = search(lambda state, words: steps(state, words), state, 6, START, END, EXCLUDED)
+    assert torch.equal(result.words, whole.words[..., : result.words.shape[2]])
+    assert torch.allclose(result.log_prob, whole.log_prob)
+    in_caption = torch.arange(result.words.shape[2]) < result.lengths[..., None]
+    assert torch.allclose(result.record.alphas[in_caption], whole.record.alphas[..., : result.words.shape[2], :][in_caption])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trees import NEVER, RandomTree, run, said
+from trees import EXCLUDED, RandomTree, caption_words, run
 
 from captioner.errors import InputError
 from captioner.search.beam import BeamSearch
@@ -41,7 +41,7 @@ IMPOSSIBLE = {
 }
 
 
-def keeps_words(words, rules):
+def words_allowed(words, rules):
     grams = [words[i : i + rules.no_repeat] for i in range(len(words) - rules.no_repeat + 1)] if rules.no_repeat else []
     return not set(words) & set(rules.forbid) and len(set(grams)) == len(grams)
 
@@ -52,7 +52,7 @@ def may_end(words, rules):
 
 
 def allowed(words, rules):
-    return keeps_words(words, rules) and may_end(words, rules)
+    return words_allowed(words, rules) and may_end(words, rules)
 
 
 def mean(total, tokens):
@@ -65,18 +65,18 @@ def test_a_beam_that_holds_every_prefix_finds_what_filtering_all_captions_leaves
     rules = CONSTRAINTS[name]
     model = RandomTree(11, 7, images=3)
     search = BeamSearch(groups * PREFIXES, MAX, groups=groups, diversity=0.5, constraints=rules)
-    found = run(search, model)
+    result = run(search, model)
     for i in range(3):
         truth = [(score, total, words) for score, total, words in model.enumerate(i, MAX, mean) if allowed(words, rules)]
         assert truth, "a constraint that nothing meets tests nothing"
-        kept = [k for k in range(found.score.shape[1]) if found.satisfied[i, k] and found.score[i, k] > -torch.inf]
-        assert kept == list(range(len(kept))), "what keeps to the constraints comes first"
-        assert [said(found, i, k) for k in kept[::groups]] == [words for _, _, words in truth]
-        assert found.score[i, kept[::groups]].tolist() == pytest.approx([score for score, _, _ in truth], abs=1e-9)
-        assert found.log_prob[i, kept[::groups]].tolist() == pytest.approx([total for _, total, _ in truth], abs=1e-9)
+        satisfied = [k for k in range(result.score.shape[1]) if result.satisfied[i, k] and result.score[i, k] > -torch.inf]
+        assert satisfied == list(range(len(satisfied))), "what keeps to the constraints comes first"
+        assert [caption_words(result, i, k) for k in satisfied[::groups]] == [words for _, _, words in truth]
+        assert result.score[i, satisfied[::groups]].tolist() == pytest.approx([score for score, _, _ in truth], abs=1e-9)
+        assert result.log_prob[i, satisfied[::groups]].tolist() == pytest.approx([total for _, total, _ in truth], abs=1e-9)
 
 
-def narrow(rules, max_length):
+def small_searches(rules, max_length):
     return {
         "greedy": BeamSearch(1, max_length, constraints=rules),
         "beam": BeamSearch(3, max_length, constraints=rules),
@@ -86,33 +86,35 @@ def narrow(rules, max_length):
     }
 
 
-def check_narrow(found, rules, max_length, reachable):
+def check_small_search(result, rules, max_length, reachable):
     for i in range(3):
-        assert found.score[i, 0] > -torch.inf, "there is always a caption"
-        for k in range(found.score.shape[1]):
-            if found.score[i, k] == -torch.inf:
+        assert result.score[i, 0] > -torch.inf, "there is always a caption"
+        for k in range(result.score.shape[1]):
+            if result.score[i, k] == -torch.inf:
                 continue
-            words = said(found, i, k)
+            words = caption_words(result, i, k)
             assert len(words) <= max_length
-            assert keeps_words(words, rules)
-            assert bool(found.satisfied[i, k]) == may_end(words, rules)
+            assert words_allowed(words, rules)
+            assert bool(result.satisfied[i, k]) == may_end(words, rules)
             assert not reachable or may_end(words, rules)
 
 
-@pytest.mark.parametrize("kind", narrow(Constraints(), 1))
+@pytest.mark.parametrize("kind", small_searches(Constraints(), 1))
 @pytest.mark.parametrize("name", CONSTRAINTS)
 def test_a_narrow_search_keeps_to_the_constraints(name, kind):
     """ "all" may say its last good word too soon, and then has none left to end in."""
-    check_narrow(run(narrow(CONSTRAINTS[name], MAX)[kind], RandomTree(12, 8, images=3)), CONSTRAINTS[name], MAX, reachable=name != "all")
+    check_small_search(
+        run(small_searches(CONSTRAINTS[name], MAX)[kind], RandomTree(12, 8, images=3)), CONSTRAINTS[name], MAX, reachable=name != "all"
+    )
 
 
-@pytest.mark.parametrize("kind", narrow(Constraints(), 1))
+@pytest.mark.parametrize("kind", small_searches(Constraints(), 1))
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 def test_what_cannot_be_met_is_said_and_a_caption_given_nevertheless(name, kind):
     rules, max_length = IMPOSSIBLE[name]
-    found = run(narrow(rules, max_length)[kind], RandomTree(13, 7, images=3))
-    assert not found.satisfied.any()
-    check_narrow(found, rules, max_length, reachable=False)
+    result = run(small_searches(rules, max_length)[kind], RandomTree(13, 7, images=3))
+    assert not result.satisfied.any()
+    check_small_search(result, rules, max_length, reachable=False)
 
 
 words_of = st.lists(st.sampled_from([A, B, C, D]), unique=True, max_size=2)
@@ -121,7 +123,7 @@ words_of = st.lists(st.sampled_from([A, B, C, D]), unique=True, max_size=2)
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
-    kind=st.sampled_from(sorted(narrow(Constraints(), 1))),
+    kind=st.sampled_from(sorted(small_searches(Constraints(), 1))),
     lengths=st.tuples(st.integers(0, 5), st.integers(1, 5)).map(sorted).filter(lambda pair: pair[1]),
     no_repeat=st.integers(0, 3),
     lists=st.tuples(words_of, words_of, words_of).filter(lambda lists: not set(lists[1]) & set(lists[2])),
@@ -132,29 +134,31 @@ def test_any_constraints_hold_in_any_search(seed, kind, lengths, no_repeat, list
     good = {A, B, C, D} - set(rules.bad_endings) - set(rules.forbid)
     room = len(rules.require) + bool(rules.require and set(rules.require) <= set(rules.bad_endings))
     reachable = not no_repeat and bool(good) and room <= lengths[1]
-    check_narrow(run(narrow(rules, lengths[1])[kind], RandomTree(seed, 8, images=3)), rules, lengths[1], reachable)
+    check_small_search(run(small_searches(rules, lengths[1])[kind], RandomTree(seed, 8, images=3)), rules, lengths[1], reachable)
 
 
 @pytest.mark.parametrize("name", CONSTRAINTS)
 def test_constraints_act_on_each_image_of_a_batch_as_on_it_alone(name):
     model = RandomTree(14, 8, images=3)
-    together = run(BeamSearch(3, MAX, constraints=CONSTRAINTS[name]), model)
+    batched = run(BeamSearch(3, MAX, constraints=CONSTRAINTS[name]), model)
     for i in range(3):
         alone = RandomTree(14, 8, images=1)
-        begun = model.start()
-        alone.start = lambda i=i, begun=begun: begun._replace(prefix=begun.prefix[:1], image=begun.image[i : i + 1])
-        found = run(BeamSearch(3, MAX, constraints=CONSTRAINTS[name]), alone)
-        count = int((found.score > -torch.inf).sum())
-        assert [said(found, 0, k) for k in range(count)] == [said(together, i, k) for k in range(count)]
+        initial_state = model.start()
+        alone.start = lambda i=i, initial_state=initial_state: initial_state._replace(
+            prefix=initial_state.prefix[:1], image=initial_state.image[i : i + 1]
+        )
+        result = run(BeamSearch(3, MAX, constraints=CONSTRAINTS[name]), alone)
+        count = int((result.score > -torch.inf).sum())
+        assert [caption_words(result, 0, k) for k in range(count)] == [caption_words(batched, i, k) for k in range(count)]
 
 
 def test_a_beam_of_several_says_what_is_required_where_the_model_likes_it():
     """Banks keep hypotheses that said the word early; a single one says it at the last moment. Over many models the banks score higher."""
     scores = dict.fromkeys((1, 4), 0.0)
     for seed, beams in itertools.product(range(20), scores):
-        found = run(BeamSearch(beams, 6, constraints=Constraints(require=[B, D])), RandomTree(seed, 12, images=2))
-        assert found.satisfied.all()
-        scores[beams] += found.score[:, 0].sum().item() / 40
+        result = run(BeamSearch(beams, 6, constraints=Constraints(require=[B, D])), RandomTree(seed, 12, images=2))
+        assert result.satisfied.all()
+        scores[beams] += result.score[:, 0].sum().item() / 40
     assert scores[4] > scores[1] + 0.3
 
 
@@ -201,5 +205,5 @@ def test_a_search_says_what_it_is_asked_for():
 
 
 def test_the_ids_never_said_stay_unsaid_beside_constraints():
-    found = run(BeamSearch(5, 4, constraints=Constraints(require=[A])), RandomTree(3, 8, images=3))
-    assert not set(found.words[found.words > 0].tolist()) & set(NEVER)
+    result = run(BeamSearch(5, 4, constraints=Constraints(require=[A])), RandomTree(3, 8, images=3))
+    assert not set(result.words[result.words > 0].tolist()) & set(EXCLUDED)

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 import torch
-from trees import END, START, RandomTree, Said, run, said
+from trees import END, START, RandomTree, TreeState, caption_words, run
 
 from captioner.search.beam import BeamSearch
 from captioner.search.constraints import Constraints
@@ -14,7 +14,7 @@ MAX = 3
 DRAWS = 3000
 
 
-def cut_down(chances, settings):
+def truncated(chances, settings):
     """Tempered, then cut down by sorting, word by word: the oracle."""
     q = {word: p ** (1 / settings.get("temperature", 1.0)) for word, p in chances.items() if p > 0}
     for name in ("top_k", "top_p", "typical"):
@@ -27,13 +27,13 @@ def cut_down(chances, settings):
             continue
         entropy = -sum(p * math.log(p) for p in q.values())
         far = {word: -p if name == "top_p" else abs(-math.log(p) - entropy) for word, p in q.items()}
-        kept, reached = {}, 0.0
+        remaining, reached = {}, 0.0
         for word in sorted(q, key=far.get):
             if reached >= settings[name]:
                 break
-            kept[word] = q[word]
+            remaining[word] = q[word]
             reached += q[word]
-        q = kept
+        q = remaining
     whole = sum(q.values())
     return {word: p / whole for word, p in q.items()}
 
@@ -49,13 +49,13 @@ def completable(words, rules):
 
 def process(model, image, settings, rules):
     """The probability of every caption that sampling may draw, by recursion."""
-    found = Counter()
+    result = Counter()
 
     def go(prefix, words, chance):
         log_probs = model.logits(image, prefix).tolist()
         ends = len(words) >= rules.min_length and set(rules.require) <= set(words) and not (words and words[-1] in rules.bad_endings)
         if len(words) == MAX:
-            found[words] += chance
+            result[words] += chance
             return
         options = {END: math.exp(log_probs[END])} if ends else {}
         for word in WORDS:
@@ -63,16 +63,16 @@ def process(model, image, settings, rules):
             if word not in rules.forbid and len(set(grams)) == len(grams) and completable((*words, word), rules):
                 options[word] = math.exp(log_probs[word])
         if not options:
-            found[words] += chance
+            result[words] += chance
             return
-        for word, share in cut_down(options, settings).items():
+        for word, share in truncated(options, settings).items():
             if word == END:
-                found[words] += chance * share
+                result[words] += chance * share
             else:
                 go(prefix * model.vocab + word, (*words, word), chance * share)
 
     go(START, (), 1.0)
-    return found
+    return result
 
 
 PLAIN = Constraints()
@@ -99,10 +99,10 @@ def test_draws_follow_the_process_that_the_settings_describe(name):
     """Nothing outside its support is drawn, and what is in it as often as its probability says, within five standard errors."""
     settings, rules = CASES[name]
     model = RandomTree(21, 7, images=3, sharpness=1.0)
-    found = run(Sampling(DRAWS, seed=4, max_length=MAX, constraints=rules, **settings), model)
+    result = run(Sampling(DRAWS, seed=4, max_length=MAX, constraints=rules, **settings), model)
     for i in range(3):
         truth = process(model, i, settings, rules)
-        drawn = Counter(said(found, i, k) for k in range(DRAWS))
+        drawn = Counter(caption_words(result, i, k) for k in range(DRAWS))
         assert set(drawn) <= set(truth)
         for words, chance in truth.items():
             assert abs(drawn[words] / DRAWS - chance) <= 5 * math.sqrt(chance * (1 - chance) / DRAWS) + 1e-9, words
@@ -110,19 +110,19 @@ def test_draws_follow_the_process_that_the_settings_describe(name):
 
 def test_log_probs_are_the_model_s_own_whatever_the_temperature_and_the_cuts():
     model = RandomTree(22, 8, images=3)
-    found = run(Sampling(5, temperature=3.0, top_k=3, seed=0, max_length=4), model)
+    result = run(Sampling(5, temperature=3.0, top_k=3, seed=0, max_length=4), model)
     for i in range(3):
         for k in range(5):
             prefix, total = START, 0.0
-            for t, word in enumerate(said(found, i, k)):
+            for t, word in enumerate(caption_words(result, i, k)):
                 value = model.logits(i, prefix)[word].item()
-                assert found.log_probs[i, k, t].item() == pytest.approx(value, abs=1e-9)
-                assert found.record.prefix[i, k, t].item() == prefix
+                assert result.log_probs[i, k, t].item() == pytest.approx(value, abs=1e-9)
+                assert result.record.prefix[i, k, t].item() == prefix
                 total, prefix = total + value, prefix * 8 + word
             whole = total + model.logits(i, prefix)[END].item()
-            assert found.log_prob[i, k].item() == pytest.approx(whole, abs=1e-6)
-            assert found.score[i, k].item() == pytest.approx(whole / (found.lengths[i, k].item() + 1), abs=1e-6)
-    assert (found.score[:, :-1] >= found.score[:, 1:]).all()
+            assert result.log_prob[i, k].item() == pytest.approx(whole, abs=1e-6)
+            assert result.score[i, k].item() == pytest.approx(whole / (result.lengths[i, k].item() + 1), abs=1e-6)
+    assert (result.score[:, :-1] >= result.score[:, 1:]).all()
 
 
 def test_a_temperature_near_zero_and_a_single_word_to_choose_from_are_greedy():
@@ -133,9 +133,9 @@ def test_a_temperature_near_zero_and_a_single_word_to_choose_from_are_greedy():
         Sampling(2, top_k=1, max_length=5),
         Sampling(2, top_p=1e-6, max_length=5),
     ):
-        found = run(sampling, model)
+        result = run(sampling, model)
         for i in range(3):
-            assert said(found, i, 0) == said(found, i, 1) == said(greedy, i, 0)
+            assert caption_words(result, i, 0) == caption_words(result, i, 1) == caption_words(greedy, i, 0)
 
 
 def test_a_seed_draws_the_same_whatever_the_batch_size():
@@ -144,9 +144,9 @@ def test_a_seed_draws_the_same_whatever_the_batch_size():
         for size in sizes:
             model = RandomTree(24, 9, images=size)
             which = torch.arange(first, first + size)[:, None, None]
-            model.start = lambda size=size, which=which: Said(torch.zeros(size, 1, 1, dtype=torch.long), which)
-            found = run(sampling, model)
-            drawn += [said(found, i, k) for i in range(size) for k in range(4)]
+            model.start = lambda size=size, which=which: TreeState(torch.zeros(size, 1, 1, dtype=torch.long), which)
+            result = run(sampling, model)
+            drawn += [caption_words(result, i, k) for i in range(size) for k in range(4)]
             first += size
         return drawn
 
@@ -178,17 +178,17 @@ def test_a_cut_of_many_words_keeps_the_fewest_that_reach_the_share(cut, spread, 
     """Nuclei of a few words, of hundreds and of thousands."""
     torch.manual_seed(3)
     log_probs = (spread * torch.randn(2, 3, 2500, dtype=torch.float64)).log_softmax(-1)
-    kept = cut(log_probs, share) > -torch.inf
-    for row, mine in zip(log_probs.flatten(0, 1).tolist(), kept.flatten(0, 1).tolist(), strict=True):
+    remaining = cut(log_probs, share) > -torch.inf
+    for row, kept_words in zip(log_probs.flatten(0, 1).tolist(), remaining.flatten(0, 1).tolist(), strict=True):
         entropy = -sum(math.exp(x) * x for x in row)
         far = [-x if cut is nucleus else abs(-x - entropy) for x in row]
-        wanted, reached = set(), 0.0
+        expected, reached = set(), 0.0
         for word in sorted(range(len(row)), key=far.__getitem__):
             if reached >= share - 1e-12:
                 break
-            wanted.add(word)
+            expected.add(word)
             reached += math.exp(row[word])
-        assert wanted ^ {word for word, keeps in enumerate(mine) if keeps} <= {max(wanted, key=far.__getitem__)}
+        assert expected ^ {word for word, keeps in enumerate(kept_words) if keeps} <= {max(expected, key=far.__getitem__)}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from captioner.records import Regions
 from captioner.search.beam import BeamSearch
 
 START, END = 1, 2
-NEVER = [0, START, 3]
+EXCLUDED = [0, START, 3]
 IMAGES, REGIONS = 3, 10
 
 
@@ -25,28 +25,28 @@ def sharp_decoder(seed, end_bias):
     return decoder
 
 
-def both(decoder, beams, max_length):
+def both_results(decoder, beams, max_length):
     cells = torch.cartesian_prod(torch.arange(2.0), torch.arange(5.0))
     features = torch.randn(IMAGES, REGIONS, 7)
     memory, state = decoder.start(Regions(features, cells))
     search = BeamSearch(beams, max_length, "none")
-    found = search(lambda state, words: decoder.step(memory, state, words), state, IMAGES, START, END, NEVER)
+    result = search(lambda state, words: decoder.step(memory, state, words), state, IMAGES, START, END, EXCLUDED)
     tutorial = TutorialDecoder(decoder)
-    return found, [caption_image(tutorial, regions, beams, max_length, START, END, NEVER) for regions in features]
+    return result, [caption_image(tutorial, regions, beams, max_length, START, END, EXCLUDED) for regions in features]
 
 
 @pytest.mark.parametrize("beams", [1, 3, 5])
 def test_the_same_captions_as_the_tutorials_search(beams):
     lengths = set()
     for seed, end_bias in enumerate((-4.0, 0.0, 2.0, 4.0, 6.0, 8.0)):
-        found, expected = both(sharp_decoder(seed, end_bias), beams, max_length=7)
+        result, expected = both_results(sharp_decoder(seed, end_bias), beams, max_length=7)
         for i, captions in enumerate(expected):
             assert len(captions) == beams
             for rank, caption in enumerate(captions):
                 length = len(caption.words)
-                assert found.words[i, rank, : found.lengths[i, rank]].tolist() == caption.words
-                assert found.log_prob[i, rank].item() == pytest.approx(caption.log_prob, abs=1e-4)
+                assert result.words[i, rank, : result.lengths[i, rank]].tolist() == caption.words
+                assert result.log_prob[i, rank].item() == pytest.approx(caption.log_prob, abs=1e-4)
                 if length:
-                    torch.testing.assert_close(found.record.alphas[i, rank, :length], caption.alphas[:length], atol=1e-4, rtol=0)
+                    torch.testing.assert_close(result.record.alphas[i, rank, :length], caption.alphas[:length], atol=1e-4, rtol=0)
                 lengths.add(length)
     assert len(lengths) > 2, "captions of one length: this shows nothing of how a search ends"
