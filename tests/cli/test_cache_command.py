@@ -58,7 +58,7 @@ def test_regions_of_photos_that_changed_under_the_same_names_are_computed_again(
     capsys.readouterr()
     assert main([*train, "run_folder=second"]) == 0
     told = capsys.readouterr()
-    assert "known by the contents of their files" in told.out + told.err
+    assert "identified by the contents of their files" in told.out + told.err
     (fresh,) = set((tmp_path / "outputs" / "features").iterdir()) - kept
     (stale,) = (folder for folder in kept if len(np.load(folder / "features.npy", mmap_mode="r")) == 3)
     before, after = (np.load(folder / "features.npy") for folder in (stale, fresh))
