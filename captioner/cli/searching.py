@@ -73,7 +73,7 @@ SECTIONS: Mapping[str, Sequence[Setting]] = {
     ),
 }  # fmt: skip
 SETTINGS = [setting for settings in SECTIONS.values() for setting in settings]
-CONSTRAINTS = ("min_length", "no_repeat", "bad_endings", "require", "forbid")
+CONSTRAINTS = tuple(dict.fromkeys(setting.argument for setting in SECTIONS["constraints, in every search"]))
 """Of a search's settings, those that its `Constraints` take."""
 ALSO = {"--diversity-penalty": "--diversity"}
 """Another spelling of a flag, where the command does not use it for something else."""
@@ -96,7 +96,7 @@ def search_settings(options: argparse.Namespace) -> dict[str, Any]:
     """The settings that the command line gives, by argument. Raises: InputError, of `--require` and `--forbid`, what is not one word."""
     settings = {argument: getattr(options, f"search_{argument}") for argument in dict.fromkeys(setting.argument for setting in SETTINGS)}
     settings = {argument: value for argument, value in settings.items() if value is not None}
-    for name in ("require", "forbid"):
+    for name in (setting.argument for setting in SETTINGS if setting.parsed is WORD):
         if name in settings:
             settings[name] = tuple(one_word(word, name) for word in settings[name])
     return settings

@@ -129,7 +129,7 @@ class BeamSearch(Search):
             ends = log_probs[..., end].clone()
             may_end = constraints.may_end(constraint_state, words, length)
             constraints.mask_words(log_probs, constraint_state, length)
-            live = LiveBeams(scores, log_probs, ends, may_end, constraint_state.met)
+            live = LiveBeams(scores, log_probs, ends, may_end, constraints.met(constraint_state))
             choices: list[Options] = []
             for group in range(self.groups):
                 beams = slice(group * width, (group + 1) * width) if length else slice(0, 1)

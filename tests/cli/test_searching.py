@@ -3,8 +3,7 @@
 import inspect
 
 import pytest
-import yaml
-from kinds import CONF, kinds
+from kinds import kinds
 
 from captioner.build import build
 from captioner.cli import evaluate, predict
@@ -14,6 +13,7 @@ from captioner.metrics.diversity import FUNCTION_WORDS
 from captioner.search.beam import BeamSearch
 from captioner.search.constraints import Constraints
 from captioner.search.sampling import Sampling
+from captioner.training.configuration import compose_run
 
 COMMANDS = {"predict": ["a.png"], "evaluate": ["--model", "m", "captions.json", "--images", "photos"]}
 TYPED = {
@@ -39,7 +39,7 @@ TYPED = {
 
 
 def shipped(kind):
-    return build(yaml.safe_load((CONF / "search" / f"{kind}.yaml").read_text()), "search")
+    return build(compose_run([f"search={kind}"]).search, "search")
 
 
 def values(search):
