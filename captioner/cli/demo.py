@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from captioner.atomic_files import write_atomically
+from captioner.cli.arguments import positive_number
 from captioner.cli.help import Formatter, Parser, texts, usage
-from captioner.cli.searching import positive_number, with_beam_width
+from captioner.cli.searching import with_beam_width
 from captioner.errors import InputError
 from captioner.model import Captioner
 from captioner.scenes.scoring import SplitScores, reference_truth, score_extra_captions, score_split

@@ -6,22 +6,28 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from captioner.atomic_files import check_writable, write_atomically
-from captioner.cli.help import Formatter, Parser, texts, usage
+from captioner.cli.arguments import add_batch_size, add_device, add_json, command_parser, whole_number
 from captioner.cli.report import sentences, table
-from captioner.cli.searching import add_search, kind_of, make_search, positive_number, search_flags, whole_number, with_word_ids
+from captioner.cli.searching import add_search, kind_of, make_search, search_flags, with_word_ids
 from captioner.data.captions import CaptionSet, read_coco_captions, read_references
 from captioner.errors import InputError
-from captioner.ids import ImageKey, image_key
-from captioner.json_files import json_type, read_json
-from captioner.metrics.bootstrap import differences, intervals
+from captioner.ids import ImageKey
 from captioner.metrics.diversity import diversity
 from captioner.metrics.frequencies import DocumentFrequencies
 from captioner.metrics.ngrams import References
-from captioner.metrics.scores import EVERY, METRICS, Scorer, some
-from captioner.metrics.statistics import ImageStatistics, corpus_scores
+from captioner.metrics.scores import EVERY, METRICS, Scorer
+from captioner.metrics.systems import (
+    System,
+    common_images,
+    compare_systems,
+    drop_images,
+    read_system,
+    score_record,
+    warn_of_empty_captions,
+)
 from captioner.progress import progress
 from captioner.tokenizer import tokenize
 
@@ -70,15 +76,6 @@ EXAMPLES = [
 ]
 
 
-class System(NamedTuple):
-    """Who said what: `about` goes into the file beside the scores, `failed` are images that it could not caption."""
-
-    name: str
-    captions: dict[ImageKey, str]
-    about: dict[str, Any]
-    failed: list[ImageKey]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 scored; 1 scored without the images that could not be captioned."""
     options = parse(arguments)
@@ -90,13 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     training = (
         None if options.training_captions is None else read_references(options.training_captions, "training captions", rejected).captions
     )
-    others = [] if options.compare is None else [from_file(options.compare)]
-    systems = [from_file(options.files[0]) if options.model is None else from_model(annotations, references, options), *others]
+    others = [] if options.compare is None else [read_system(options.compare)]
+    systems = [read_system(options.files[0]) if options.model is None else from_model(annotations, references, options), *others]
     failed = systems[0].failed
     if failed and not systems[0].captions:
         log.error("no image could be captioned; there is nothing to score")
         return 1
-    systems = [scored_part(system, without, annotations) for system in systems]
+    systems = [drop_images(system, without, annotations) for system in systems]
     images = common_images(systems, references, annotations, options.partial)
     scorer = Scorer({image: references[image] for image in images}, metrics, frequencies)
     if options.save_df is not None:
@@ -105,13 +102,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reports, parts = [], []
     for system in systems:
         tokens = [tokenize(system.captions[image]) for image in images]
-        warn_of_empty(system, [image for image, words in zip(images, tokens, strict=True) if not words])
+        warn_of_empty_captions(system, [image for image, words in zip(images, tokens, strict=True) if not words])
         parts.append(scorer.of_tokens(tokens))
         more = {"diversity": diversity(tokens, known)} if options.diversity or known is not None else {}
-        reports.append(report(parts[-1], len(images), options) | more | system.about)
+        if not parts[-1]:
+            raise InputError(f"--metrics {options.metrics}: none of them can be had here")
+        reports.append(score_record(parts[-1], len(images), options.bootstrap, options.seed or 0) | more | system.about)
     record = reports[0] | {"annotations": str(annotations)} | ({"failed": failed} if failed else {})
     if others:
-        record |= {"compare": reports[1], "differences": compared(parts[0], parts[1], options)}
+        record |= {"compare": reports[1], "differences": compare_systems(parts[0], parts[1], options.bootstrap, options.seed or 0)}
     print(table(record, len(references)))
     for line in sentences(record, [system.name for system in systems]):
         print(line)
@@ -159,9 +158,8 @@ def is_number(text: str) -> bool:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    about = texts("Scores captions: those of a file, or those that a model finds now.")
-    more = texts(RULES, CODES, EXAMPLES)
-    parser = Parser("captioner evaluate", usage(*USAGE), about, more, formatter_class=Formatter, allow_abbrev=False)
+    about = "Scores captions: those of a file, or those that a model finds now."
+    parser = command_parser("evaluate", USAGE, about, RULES, CODES, EXAMPLES)
     add = parser.add_argument
     add("files", nargs="*", type=Path, metavar="FILE", help="RESULTS.json ANNOTATIONS.json; with --model only ANNOTATIONS.json")
     add("--metrics", default=",".join(METRICS), help=f"some of {','.join(EVERY)} (default: %(default)s)")
@@ -174,13 +172,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--seed", type=whole_number, metavar="N", help="of the resamples, and of what --search sample draws (default: 0)")
     add("--df", type=Path, metavar="FILE", help="CIDEr's document frequencies: saved ones (.npz), or COCO captions to count (.json)")
     add("--save-df", type=Path, metavar="FILE", help="save the document frequencies (.npz)")
-    add("--json", type=Path, metavar="FILE", help="write the scores, as fractions")
+    add_json(parser, "the scores")
     model = parser.add_argument_group("captioning first")
     add = model.add_argument
     add("--model", type=Path, help="a model folder, a run's folder or a .ckpt: caption the images, then score")
     add("--images", type=Path, metavar="DIR", help="the folder of the annotations' images")
-    add("--batch-size", type=positive_number, default=16, metavar="N", help="images at a time (default: %(default)s)")
-    add("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default)")
+    add_batch_size(model, 16)
+    add_device(model)
     add("--results", type=Path, metavar="FILE", help="write the captions in the COCO results format")
     add_search(parser, "of --search sample: draw N captions of each image and take the best", also=False)
     return parser
@@ -205,46 +203,6 @@ def read_frequencies(path: Path) -> DocumentFrequencies:
     if len(found.counts) != ORDER:
         raise InputError(f"{path}: document frequencies of n-grams up to {len(found.counts)} words; CIDEr needs up to {ORDER}")
     return found
-
-
-def from_file(path: Path) -> System:
-    return System(str(path), read_results(path), {"results": str(path)}, [])
-
-
-def scored_part(system: System, without: frozenset[ImageKey], annotations: Path) -> System:
-    """A system without its captions of images whose references are all left out."""
-    aside = [image for image in system.captions if image in without]
-    if not aside:
-        return system
-    log.info(
-        "%s: %d captions are of images whose references in %s are all left out, and are not scored", system.name, len(aside), annotations
-    )
-    return system._replace(captions={image: said for image, said in system.captions.items() if image not in without})
-
-
-def read_results(path: Path) -> dict[ImageKey, str]:
-    """Image -> caption from a file in the COCO results format. Raises: InputError, the first thing wrong, by file and key."""
-    record = read_json(path, "caption results")
-    if not isinstance(record, list):
-        raise InputError(f'{path}: expected a list [{{"image_id": 1, "caption": "..."}}, ...], found {json_type(record)}')
-    if not record:
-        raise InputError(f"{path}: the list of results is empty")
-    captions: dict[ImageKey, str] = {}
-    for index, entry in enumerate(record):
-        if not isinstance(entry, dict):
-            raise InputError(f"{path}: entry [{index}] must be an object with `image_id` and `caption`, found {json_type(entry)}")
-        for name in ("image_id", "caption"):
-            if name not in entry:
-                raise InputError(f"{path}: entry [{index}] has no `{name}`")
-        key = image_key(entry["image_id"])
-        if key is None:
-            raise InputError(f"{path}: [{index}].image_id must be an id, a whole number or a string, found {json_type(entry['image_id'])}")
-        if not isinstance(entry["caption"], str):
-            raise InputError(f"{path}: [{index}].caption must be a string, found {json_type(entry['caption'])}")
-        if key in captions:
-            raise InputError(f"{path}: [{index}].image_id is {entry['image_id']!r}, which has a caption already; give one caption an image")
-        captions[key] = entry["caption"]
-    return captions
 
 
 def from_model(annotations: Path, references: Mapping[ImageKey, Sequence[str]], options: argparse.Namespace) -> System:
@@ -300,55 +258,6 @@ def caption_batch(model: Any, search: Any, opened: Mapping[int, Any], images: Ca
             return {i: said for index in opened for i, said in caption_batch(model, search, {index: opened[index]}, images).items()}
         log.warning("%s: %s; it is left out", images.path(next(iter(opened))), " ".join(str(error).split()) or type(error).__name__)
         return {}
-
-
-def common_images(
-    systems: Sequence[System], references: Mapping[ImageKey, Sequence[str]], annotations: Path, partial: bool
-) -> list[ImageKey]:
-    """The images to score, in the references' order: all of them, or where images may be missing those that every system captions."""
-    for system in systems:
-        unknown = [image for image in system.captions if image not in references]
-        if unknown:
-            raise InputError(f"{system.name}: images without a reference in {annotations}: {some(unknown)} of {len(system.captions)}")
-        excused = set(system.failed)
-        missing = [image for image in references if image not in system.captions and image not in excused]
-        if missing and not partial:
-            raise InputError(f"{system.name}: images without a caption: {some(missing)} of {len(references)}; --partial scores the others")
-    images = [image for image in references if all(image in system.captions for system in systems)]
-    if not images:
-        raise InputError(f"{' and '.join(system.name for system in systems)} caption no image in common")
-    if len(images) < len(references):
-        log.warning("%d of %d images have a caption and are scored", len(images), len(references))
-    return images
-
-
-def warn_of_empty(system: System, images: Sequence[ImageKey]) -> None:
-    if images:
-        log.warning("%s: captions without a word, which score 0: images %s", system.name, some(images))
-
-
-def report(parts: Sequence[ImageStatistics], images: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Scores, how many images, and intervals where they are asked for and there is more than one image."""
-    if not parts:
-        raise InputError(f"--metrics {options.metrics}: none of them can be had here")
-    row: dict[str, Any] = corpus_scores(parts) | {"images": images}
-    if options.bootstrap and images > 1:
-        row["intervals"] = {name: list(ends) for name, ends in intervals(parts, options.bootstrap, options.seed or 0).items()}
-        row["bootstrap"] = {"resamples": options.bootstrap, "seed": options.seed or 0, "level": 0.95}
-    return row
-
-
-def compared(
-    ours: Sequence[ImageStatistics], theirs: Sequence[ImageStatistics], options: argparse.Namespace
-) -> dict[str, dict[str, float]]:
-    """Of the scores that both systems have: a metric of another program may have failed for one of them."""
-    both = {part.names for part in ours} & {part.names for part in theirs}
-    if not both:
-        return {}
-    if len(ours[0].rows) < 2:
-        raise InputError("--compare: one image does not tell two systems apart; give two or more")
-    ours, theirs = ([part for part in parts if part.names in both] for parts in (ours, theirs))
-    return {name: found._asdict() for name, found in differences(ours, theirs, options.bootstrap, options.seed or 0).items()}
 
 
 def save(path: Path, record: Mapping[str, Any] | Sequence[Any], indent: int | None = 1) -> None:

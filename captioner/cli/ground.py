@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from captioner.atomic_files import check_writable, write_atomically
-from captioner.cli.help import Formatter, Parser, texts, usage
-from captioner.cli.predict import load_models, print_error, split_list
+from captioner.cli.arguments import add_batch_size, add_device, add_json, command_parser, positive_number, share, split_list, whole_number
+from captioner.cli.predict import load_models, print_error
 from captioner.cli.report import aligned, hundredth, interval
-from captioner.cli.searching import positive_number, whole_number, with_beam_width
+from captioner.cli.searching import with_beam_width
 from captioner.errors import InputError
 from captioner.explain.names import EXPLANATIONS
 
@@ -96,14 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    command = Parser(
-        prog="captioner ground",
-        usage=usage("captioner ground MODEL --annotations FILE ... --captions FILE ... --images DIR ... [other options]"),
-        description=texts("Measures whether the maps of words that name objects lie on these objects."),
-        epilog=texts(RULES, EXAMPLES, CODES),
-        formatter_class=Formatter,
-        allow_abbrev=False,
-    )
+    way = "captioner ground MODEL --annotations FILE ... --captions FILE ... --images DIR ... [other options]"
+    about = "Measures whether the maps of words that name objects lie on these objects."
+    command = command_parser("ground", (way,), about, RULES, EXAMPLES, CODES)
     add = command.add_argument
     add("model", type=Path, metavar="MODEL", help="a model/ folder, a run's folder or a .ckpt")
     files: dict[str, Any] = {"type": Path, "nargs": "+", "metavar": "FILE"}
@@ -116,9 +111,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--beam", type=positive_number, metavar="N", help="beam width of generated captions (left out: the model's own search)")
     add("--limit", type=positive_number, metavar="N", help="only the first N images of each split")
     add("--faithfulness", action="store_true", help="also what hiding and showing does to the words' probabilities, of generated captions")
-    add("--json", type=Path, metavar="FILE", help="write every number, as fractions")
-    add("--batch-size", type=positive_number, default=32, metavar="N", help="images at a time (32)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
+    add_json(command, "every number")
+    add_batch_size(command, 32)
+    add_device(command)
     add("--bootstrap", type=whole_number, default=1000, metavar="N", help="resamples for the intervals; 0: none (1000)")
     add("--seed", type=whole_number, default=0, metavar="N", help="of the resamples and of the shuffled images (0)")
     add = command.add_argument_group("where a map is cut for localisation").add_argument
@@ -131,16 +126,6 @@ def make_parser() -> argparse.ArgumentParser:
     add("--train-scenes", type=Path, metavar="FILE", help="their truth, of drawn scenes")
     add("--train-limit", type=positive_number, default=500, metavar="N", help="only the first N of them (500)")
     return command
-
-
-def share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1")
-    return value
 
 
 def check(options: argparse.Namespace) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 from PIL import Image
 
 from captioner.atomic_files import check_writable
-from captioner.cli.help import Formatter, Parser, texts, usage
+from captioner.cli.arguments import add_batch_size, add_device, command_parser, split_list, whole_number
 from captioner.cli.inputs import image_paths, result_names
 from captioner.cli.references import References
 from captioner.cli.results import SAVE_KINDS, Results, check_names
-from captioner.cli.searching import add_search, kind_of, make_search, positive_number, search_flags, whole_number, with_word_ids
+from captioner.cli.searching import add_search, kind_of, make_search, search_flags, with_word_ids
 from captioner.data.image_batches import open_batches
 from captioner.errors import BrokenModelError, InputError, UnwritableError, one_line
 from captioner.explain.names import EXPLANATIONS
@@ -81,21 +81,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    command = Parser(
-        prog="captioner predict",
-        usage=usage("captioner predict IMAGE ... [--model MODEL] [--out DIR] [other options]"),
-        description=texts("Captions images, and shows where the model looked for each word. Prints path<TAB>caption for each image."),
-        epilog=texts(EXAMPLES, CODES),
-        formatter_class=Formatter,
-        allow_abbrev=False,
+    about = "Captions images, and shows where the model looked for each word. Prints path<TAB>caption for each image."
+    command = command_parser(
+        "predict", ("captioner predict IMAGE ... [--model MODEL] [--out DIR] [other options]",), about, EXAMPLES, CODES
     )
     add = command.add_argument
     add("images", nargs="+", metavar="IMAGE", help="files, folders, globs, or - for a list of them on standard input")
     where = "a model/ folder, a run's folder or a .ckpt; default: outputs/latest; repeat it, and the models decode together"
     add("--model", type=Path, action="append", metavar="MODEL", help=where)
     add("--out", type=Path, metavar="DIR", help="write captions.jsonl, and what --save names, to this folder")
-    add("--batch-size", type=positive_number, default=16, metavar="N", help="images at a time (16)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
+    add_batch_size(command, 16)
+    add_device(command)
     kinds = f"with --out, which maps to show, any of {','.join(EXPLANATIONS)} ({ATTENTION})"
     add("--explain", default=ATTENTION, metavar="KINDS", help=kinds)
     add("--save", metavar="KINDS", help=f"with --out, any of {','.join(SAVE_KINDS)}, or none ({DEFAULT_SAVE})")
@@ -147,10 +143,6 @@ def chosen_kinds(flag: str, text: str, offered: Collection[str]) -> list[str]:
     if unknown or not kinds:
         raise InputError(f"--{flag} {text}: {unknown[0] if unknown else ''!r} is not among {', '.join(offered)}")
     return kinds
-
-
-def split_list(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def load_models(models: list[Path] | None, device: str) -> Any:

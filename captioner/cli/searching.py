@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from captioner.cli.arguments import positive_number, whole_number
 from captioner.errors import ArgumentError, InputError
 from captioner.metrics.diversity import FUNCTION_WORDS
 from captioner.tokenizer import tokenize
@@ -13,17 +14,6 @@ SEARCHES = ("beam", "greedy", "diverse", "sample")
 NORMALISATIONS = ("mean", "wu", "none")
 BEAM, DIVERSITY = 3, 0.5
 """What `--search beam` and `--search diverse` start from where the model's own search has no beam, or no penalty."""
-
-
-def whole_number(text: str, least: int = 0) -> int:
-    """What argparse makes of a whole number. Raises: ArgumentTypeError, it is none, too small, or has more digits than torch takes."""
-    if not (text.isdecimal() and len(text) <= 18 and int(text) >= least):
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number of at least {least}, with at most 18 digits")
-    return int(text)
-
-
-def positive_number(text: str) -> int:
-    return whole_number(text, 1)
 
 
 class Setting(NamedTuple):

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from captioner.cli.evaluate import read_results
 from captioner.cli.references import References
 from captioner.data.captions import read_coco_captions, read_references
 from captioner.data.folder import Folder
@@ -22,6 +21,7 @@ from captioner.data.instances import fit_to_photo, read_instances_and_sizes
 from captioner.data.karpathy import Karpathy
 from captioner.data.object_words import category_phrases
 from captioner.errors import InputError
+from captioner.metrics.systems import read_results
 
 IMAGES = [{"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}, {"id": "2", "file_name": "sub/b.jpg", "width": 4, "height": 30}]
 COCO = {"images": IMAGES, "annotations": [{"id": i, "image_id": 1 + i % 2, "caption": "a dog", "is_rejected": False} for i in range(4)]}
