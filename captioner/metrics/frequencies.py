@@ -28,7 +28,7 @@ class DocumentFrequencies:
         self.counts = counts
 
     @classmethod
-    def of(cls, references: References) -> "Frequencies":
+    def of(cls, references: References) -> "DocumentFrequencies":
         """Those of a corpus: the references of all its images."""
         return cls(len(references), references.numbering, [documents(postings) for postings in references.postings])
 
@@ -49,7 +49,7 @@ class DocumentFrequencies:
             np.savez_compressed(file, allow_pickle=False, words=text, images=np.array(self.images), **arrays)
 
     @classmethod
-    def load(cls, path: Path | str) -> "Frequencies":
+    def load(cls, path: Path | str) -> "DocumentFrequencies":
         """Raises: InputError, the file is missing, unreadable or not what `save` writes."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
@@ -61,7 +61,7 @@ class DocumentFrequencies:
             raise InputError(f"{path}: not a file of document frequencies ({why}); write one with Frequencies.save") from None
 
     @classmethod
-    def _from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Frequencies":
+    def _from_arrays(cls, arrays: dict[str, np.ndarray]) -> "DocumentFrequencies":
         words = bytes(arrays["words"]).decode("utf-8", "surrogatepass").split("\n")
         order = sum(name.startswith("counts_") for name in arrays)
         keys = [np.empty(0, np.int64), *(arrays[f"keys_{n}"] for n in range(2, order + 1))]
