@@ -13,6 +13,7 @@ TESTS = Path(__file__).resolve().parent
 sys.path[:0] = [str(TESTS), str(TESTS.parent / "docs" / "tools")]
 install_import_hook("captioner", "checker.checked")
 
+import photos  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
@@ -31,6 +32,19 @@ def own_log() -> Iterator[None]:
     _as_it_came(log)
     yield
     _as_it_came(log)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, in which the test runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of photos beside a table of their captions."""
+    return photos.write_photos(tmp_path_factory.mktemp("own") / "photos")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """`make demo`: draw scenes, train on them, score, caption held-out scenes, write the gallery, and print the seconds of each stage."""
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -10,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from captioner.atomic_files import write_atomically
 from captioner.cli.arguments import positive_number
 from captioner.cli.help import Formatter, Parser, texts, usage
 from captioner.cli.searching import with_beam_width
 from captioner.errors import InputError
+from captioner.json_files import write_json
 from captioner.model import Captioner
 from captioner.scenes.scoring import SplitScores, reference_truth, score_extra_captions, score_split
 
@@ -57,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         beam = [] if options.beam is None else ["--beam", str(options.beam)]
         code = predict.main([*images, "--model", str(folder), "--out", str(gallery), *beam])
     record = {split: {**s.corpus, **s.truth, **{f"pointing_{k}": v for k, v in s.pointing.items()}} for split, s in scores.items()}
-    write_atomically(folder / "results" / "demo.json", json.dumps({"seconds": seconds, **record}, indent=1) + "\n")
+    write_json(folder / "results" / "demo.json", {"seconds": seconds, **record})
     print("\nseconds   " + "   ".join(f"{name} {value:.0f}" for name, value in seconds.items()) + f"   in all {sum(seconds.values()):.0f}")
     print(f"the model        {folder / 'model'}\nthe numbers      {folder / 'results'}\nthe gallery      {gallery / 'index.html'}")
     print(f"your own scene   captioner predict PICTURE --model {folder} --out captioned")

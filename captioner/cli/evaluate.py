@@ -1,20 +1,20 @@
 """`captioner evaluate`: scores of a results file, or of a model, against the captions of an annotation file."""
 
 import argparse
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from captioner.atomic_files import check_writable, write_atomically
-from captioner.cli.arguments import add_batch_size, add_device, add_json, command_parser, whole_number
+from captioner.atomic_files import check_writable
+from captioner.cli.arguments import add_batch_size, add_device, add_json, command_parser, split_list, whole_number
 from captioner.cli.report import sentences, table
 from captioner.cli.searching import add_search, kind_of, make_search, search_flags, with_word_ids
 from captioner.data.captions import CaptionSet, read_coco_captions, read_references
-from captioner.errors import InputError
+from captioner.errors import InputError, one_line
 from captioner.ids import ImageKey
+from captioner.json_files import write_json
 from captioner.metrics.diversity import diversity
 from captioner.metrics.frequencies import DocumentFrequencies
 from captioner.metrics.ngrams import References
@@ -84,9 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rejected = "keep" if options.keep_rejected else "skip"
     references, without = read_references(annotations, rejected=rejected)
     frequencies = None if options.df is None else read_frequencies(options.df)
-    training = (
-        None if options.training_captions is None else read_references(options.training_captions, "training captions", rejected).captions
-    )
+    training = None if options.training_captions is None else read_training_captions(options.training_captions, rejected)
     others = [] if options.compare is None else [read_system(options.compare)]
     systems = [read_system(options.files[0]) if options.model is None else from_model(annotations, references, options), *others]
     failed = systems[0].failed
@@ -98,13 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scorer = Scorer({image: references[image] for image in images}, metrics, frequencies)
     if options.save_df is not None:
         (frequencies or DocumentFrequencies.of(scorer.references)).save(options.save_df)
-    known = None if training is None else [tokenize(caption) for captions in training.values() for caption in captions]
     reports, parts = [], []
     for system in systems:
         tokens = [tokenize(system.captions[image]) for image in images]
         warn_of_empty_captions(system, [image for image, words in zip(images, tokens, strict=True) if not words])
         parts.append(scorer.of_tokens(tokens))
-        more = {"diversity": diversity(tokens, known)} if options.diversity or known is not None else {}
+        more = {"diversity": diversity(tokens, training)} if options.diversity or training is not None else {}
         if not parts[-1]:
             raise InputError(f"--metrics {options.metrics}: none of them can be had here")
         reports.append(score_record(parts[-1], len(images), options.bootstrap, options.seed or 0) | more | system.about)
@@ -115,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for line in sentences(record, [system.name for system in systems]):
         print(line)
     if options.json is not None:
-        save(options.json, record)
+        write_json(options.json, record)
     return 1 if failed else 0
 
 
@@ -185,7 +182,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def choose_metrics(text: str) -> list[str]:
-    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    names = [name.lower() for name in split_list(text)]
     for name in names:
         if name not in EVERY:
             raise InputError(f"--metrics: there is no metric {name!r}; choose from {', '.join(EVERY)}")
@@ -205,6 +202,12 @@ def read_frequencies(path: Path) -> DocumentFrequencies:
     return found
 
 
+def read_training_captions(path: Path, rejected: str) -> list[list[str]]:
+    """The tokens of every caption of a file in COCO captions format."""
+    captions_of_images = read_references(path, "training captions", rejected).captions.values()
+    return [tokenize(caption) for captions in captions_of_images for caption in captions]
+
+
 def from_model(annotations: Path, references: Mapping[ImageKey, Sequence[str]], options: argparse.Namespace) -> System:
     """Captions of all images that can be read, written to --results."""
     images = read_coco_captions(annotations, options.images, missing="skip", rejected="keep" if options.keep_rejected else "skip")
@@ -214,7 +217,7 @@ def from_model(annotations: Path, references: Mapping[ImageKey, Sequence[str]], 
     about = {"model": str(options.model), "search": str(search)}
     if options.results is not None and captions:
         spelt = dict(zip(images.keys, images.image_ids, strict=True))
-        save(options.results, [{"image_id": spelt[image], "caption": said} for image, said in captions.items()], indent=None)
+        write_json(options.results, [{"image_id": spelt[image], "caption": said} for image, said in captions.items()], indent=None)
     return System(str(options.model), captions, about, [image for image in asked if image not in captions])
 
 
@@ -256,9 +259,5 @@ def caption_batch(model: Any, search: Any, opened: Mapping[int, Any], images: Ca
     except (RuntimeError, ValueError) as error:
         if len(opened) > 1:
             return {i: said for index in opened for i, said in caption_batch(model, search, {index: opened[index]}, images).items()}
-        log.warning("%s: %s; it is left out", images.path(next(iter(opened))), " ".join(str(error).split()) or type(error).__name__)
+        log.warning("%s: %s; it is left out", images.path(next(iter(opened))), one_line(error))
         return {}
-
-
-def save(path: Path, record: Mapping[str, Any] | Sequence[Any], indent: int | None = 1) -> None:
-    write_atomically(path, json.dumps(record, indent=indent) + "\n")

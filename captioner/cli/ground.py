@@ -1,19 +1,19 @@
 """`captioner ground`: do the maps of object words lie on the objects? Against boxes and masks, beside maps that know nothing."""
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from captioner.atomic_files import check_writable, write_atomically
+from captioner.atomic_files import check_writable
 from captioner.cli.arguments import add_batch_size, add_device, add_json, command_parser, positive_number, share, split_list, whole_number
 from captioner.cli.predict import load_models, print_error
 from captioner.cli.report import aligned, hundredth, interval
 from captioner.cli.searching import with_beam_width
 from captioner.errors import InputError
 from captioner.explain.names import EXPLANATIONS
+from captioner.json_files import write_json
 
 CAPTIONS = ("generated", "references")
 LABELS = {
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     record |= evaluate(collected, training, settings, print_error)
     print(tables(record))
     if options.json:
-        write_atomically(options.json, json.dumps(record, indent=1) + "\n")
+        write_json(options.json, record)
     return 1 if collected.failed else 0
 
 

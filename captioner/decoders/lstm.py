@@ -51,7 +51,7 @@ class OneLayerDecoder(RecurrentDecoder):
     regions, with a ReLU). The dropout of h_t and the tanh are from the code of Xu et al.
     In all but "sum" d_t has the embedding's size, so that with `tie` L_o can be the embedding.
     `feed` is what the layer reads beside the word where the query is "current": "context", z_{t-1}, a
-    departure from both papers that use the current state; "output", t_{t-1}, which with "attentional"
+    departure from both papers that use the current state; "output", d_{t-1}, which with "attentional"
     is the input feeding of Luong et al. 2015, sec. 3.3; "image", v = ReLU(W_b mean_i a_i + b) at every
     step (Lu et al. 2017, implementation details).
     Raises: ArgumentError, a size not positive, a dropout outside [0, 1), an unknown `query`, `gate`,

@@ -58,7 +58,7 @@ class DocumentFrequencies:
             raise InputError(f"{path}: document frequencies not found; check the path") from None
         except Exception as error:  # a damaged archive fails in every way there is
             why = str(error) or type(error).__name__
-            raise InputError(f"{path}: not a file of document frequencies ({why}); write one with Frequencies.save") from None
+            raise InputError(f"{path}: not a file of document frequencies ({why}); write one with DocumentFrequencies.save") from None
 
     @classmethod
     def _from_arrays(cls, arrays: dict[str, np.ndarray]) -> "DocumentFrequencies":

@@ -36,8 +36,11 @@ class FineTuning(Callback):
         stages = encoder.stages
         if not stages:
             raise InputError(f"callbacks.fine_tune.epoch: {type(encoder).__name__} has no stages to unfreeze; it learns all the time")
-        if self.stage is not None and self.stage not in stages and self.stage not in range(len(stages)):
-            raise InputError(f"callbacks.fine_tune.stage: one of {', '.join(stages)}, or its number from 0, not {self.stage!r}")
+        try:
+            encoder.stage_number(0 if self.stage is None else self.stage)
+        except ArgumentError:
+            choices = f"one of {', '.join(stages)}, or its number from 0"
+            raise InputError(f"callbacks.fine_tune.stage: {choices}, not {self.stage!r}") from None
         if trainer.world_size > 1:
             raise InputError("callbacks.fine_tune.epoch works on one device; on several, start another run with init= encoder.frozen=false")
         self.on_train_epoch_start(trainer, pl_module)

@@ -52,7 +52,7 @@ def write_results(folder: Path, captions: Mapping[Any, str], scores: Mapping[str
     """Captions in the COCO results format, and their scores as fractions and the search that found the captions."""
     results = [{"image_id": image_id, "caption": caption} for image_id, caption in captions.items()]
     write_atomically(folder / f"captions_{split}.json", json.dumps(results, ensure_ascii=False, indent=0) + "\n")
-    write_atomically(folder / f"scores_{split}.json", json.dumps(dict(scores), indent=1) + "\n")
+    write_json(folder / f"scores_{split}.json", dict(scores))
 
 
 def link_latest(link: Path, folder: Path) -> None:

@@ -36,12 +36,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 EXPERIMENTS = {
     "scenes": ["data.root=drawn", "data.train=9", "data.val=5", "data.test=3", "data.workers=1", *SMALL[:-1]],
     "coco": ["data.root={coco}", "encoder=resnet18", "encoder.weights=null", "transform.size=64", "callbacks.fine_tune.epoch=0", *NARROW],

@@ -26,19 +26,8 @@ from captioner.vocabulary import Vocabulary
 TRUNK = ("encoder=mobilenet_v3_small", "encoder.weights=null")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return photos.write_photos(tmp_path_factory.mktemp("own") / "photos")
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def small_words(folder: Path, *words: str) -> list[str]:
-    return ["data=folder", f"data.root={folder}", *photos.NARROW, "trainer.max_epochs=1", *words]
+def small_words(photo_folder: Path, *words: str) -> list[str]:
+    return ["data=folder", f"data.root={photo_folder}", *photos.NARROW, "trainer.max_epochs=1", *words]
 
 
 @cache
@@ -94,13 +83,13 @@ def test_the_check_leaves_modes_and_statistics_unchanged() -> None:
 
 
 def test_a_size_that_the_encoder_refuses_ends_before_training(
-    folder: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    photo_folder: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = VisionTransformer(32, patch_size=16, num_layers=1, num_heads=2, hidden_dim=12, mlp_dim=20)
     monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: small)
     words = ["encoder=vit_b_16", "encoder.features=12", "encoder.weights=null", "transform.size=100"]
     for command in ("train", "cache"):
-        assert main([command, *small_words(folder, *words, "run_folder=run")]) == 2
+        assert main([command, *small_words(photo_folder, *words, "run_folder=run")]) == 2
         assert (
             "transform.size: a vision transformer takes whole patches of 16 pixels, not 100x100" in capsys.readouterr().err.splitlines()[-1]
         )
@@ -108,23 +97,23 @@ def test_a_size_that_the_encoder_refuses_ends_before_training(
 
 
 def test_photographs_without_an_encoder_and_without_a_network_end_in_one_line_that_says_what_to_do(
-    folder: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    photo_folder: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def offline(*_: object, **__: object) -> None:
         raise OSError("Name or service not known")
 
     monkeypatch.setenv("TORCH_HOME", str(here))
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
-    assert main(["train", *small_words(folder)]) == 2
+    assert main(["train", *small_words(photo_folder)]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("captioner: error: ")
     assert all(word in line for word in ("mobilenet_v2", "encoder.weights=PATH", "encoder.weights=null", "encoder=small"))
 
 
 def test_a_model_says_what_it_was_trained_on_and_goes_on_with_something_else_under_a_warning(
-    folder: Path, here: Path, capsys: pytest.CaptureFixture[str]
+    photo_folder: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["train", *small_words(folder, *TRUNK, "transform.size=64", "run_folder=first")]) == 0
+    assert main(["train", *small_words(photo_folder, *TRUNK, "transform.size=64", "run_folder=first")]) == 0
     assert "a grid of 2x2 regions" in capsys.readouterr().err
     assert Captioner.load("first").config[TRAINED_ON] == "photographs"
     scenes = ["data=scenes", "data.root=drawn", "data.train=4", "data.val=2", "data.test=1", "data.workers=1"]
@@ -147,7 +136,7 @@ def test_a_model_says_what_it_was_trained_on_and_goes_on_with_something_else_und
     save_file({name: value.contiguous() for name, value in trunk.state_dict().items()}, "weights.safetensors")
     sizes = [f"{part}.features=1280" for part in ("decoder", "attention", "attention.score")]
     anew = ["encoder=mobilenet_v2", "encoder.weights=weights.safetensors", *sizes]
-    config = plain(compose_run(["data=folder", f"data.root={folder}", "run_folder=run", "init=first", *anew]))
+    config = plain(compose_run(["data=folder", f"data.root={photo_folder}", "run_folder=run", "init=first", *anew]))
     assert config["transform"]["size"] == 224
     parts = build_parts(config)
     captioner = make_captioner(parts, read_splits(parts)["train"], None)

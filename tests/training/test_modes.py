@@ -17,18 +17,6 @@ from captioner.encoders.trunk import Trunk
 from captioner.training import run
 from captioner.training.module import CaptioningModule
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return photos.write_photos(tmp_path_factory.mktemp("own") / "photos")
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 TRUNK = ["encoder=mobilenet_v3_small"]
 LAYERS = ["encoder.features=8", "encoder.layers=1", "encoder.heads=2"]
 WRAPPED = ["encoder=self_attention", "encoder@encoder.trunk=mobilenet_v3_small", *LAYERS]
@@ -47,8 +35,8 @@ MOVED: dict[str, tuple[list[str], set[str]]] = {
 """Words -> the parts of the encoder whose buffers may move."""
 
 
-def train(folder: Path, *words: str) -> Path:
-    given = ["data=folder", f"data.root={folder}", *photos.NARROW, "transform.size=64", *words]
+def train(photo_folder: Path, *words: str) -> Path:
+    given = ["data=folder", f"data.root={photo_folder}", *photos.NARROW, "transform.size=64", *words]
     assert main(["train", "run_folder=run", *given]) == 0
     return Path("run")
 
@@ -80,13 +68,13 @@ def first_weights(words: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str
 
 @pytest.mark.parametrize("case", MOVED)
 def test_a_run_on_pixels_moves_no_buffer_of_frozen_parts_or_of_fixed_statistics(
-    case: str, folder: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+    case: str, photo_folder: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words, moving = MOVED[case]
     before = first_weights(words, monkeypatch)
     key, inside = ("encoder.trunk.weights", "trunk.") if words[0] == WRAPPED[0] else ("encoder.weights", "")
     inside += "model." if "encoder=timm" in words else "trunk."
-    done = train(folder, *words, f"{key}=weights.safetensors")
+    done = train(photo_folder, *words, f"{key}=weights.safetensors")
     for after in (load_file(done / "model" / "model.safetensors"), final(done)):
         moved = {f"{inside}{name}" for name in before if not torch.equal(after[f"encoder.{inside}{name}"], before[name])}
         buffers = {name for name in moved if name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
@@ -95,7 +83,7 @@ def test_a_run_on_pixels_moves_no_buffer_of_frozen_parts_or_of_fixed_statistics(
     assert bool(moved) == any("finetune_from" in word or "fine_tune" in word for word in words)
 
 
-def test_cached_and_live_regions_give_the_same_losses(folder: Path, here: Path) -> None:
+def test_cached_and_live_regions_give_the_same_losses(photo_folder: Path, here: Path) -> None:
     """Kept as half floats, so to a thousandth. In training mode this trunk drops out whole branches."""
     trunk = Trunk("efficientnet_b0", 1280, None).trunk
     for name, buffer in trunk.named_buffers():
@@ -105,7 +93,9 @@ def test_cached_and_live_regions_give_the_same_losses(folder: Path, here: Path) 
     words = ["encoder=self_attention", "encoder@encoder.trunk=efficientnet_b0", *LAYERS, "encoder.trunk.weights=weights.safetensors"]
     losses: dict[str, list[float]] = {}
     for cached in ("true", "false"):
-        done = train(folder, *words, f"data.cache_features={cached}", "data.batch_size=2", "trainer.max_epochs=1", "optimizer.lr=0.01")
+        done = train(
+            photo_folder, *words, f"data.cache_features={cached}", "data.batch_size=2", "trainer.max_epochs=1", "optimizer.lr=0.01"
+        )
         with (done / "metrics.csv").open() as file:
             losses[cached] = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
         done.rename(f"cached_{cached}")
@@ -123,7 +113,9 @@ LEARNERS = [
 ]
 
 
-def test_what_learns_is_in_training_mode_in_every_step_of_every_run(folder: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_learns_is_in_training_mode_in_every_step_of_every_run(
+    photo_folder: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Begun from nothing, gone on with, and begun from a model, even one that was left in evaluation mode; after validations too."""
     resting: list[list[str]] = []
     step, made = CaptioningModule.training_step, run.make_captioner
@@ -133,9 +125,9 @@ def test_what_learns_is_in_training_mode_in_every_step_of_every_run(folder: Path
         return step(module, *given)
 
     monkeypatch.setattr(CaptioningModule, "training_step", watched)
-    train(folder, *LEARNERS).rename("first")
+    train(photo_folder, *LEARNERS).rename("first")
     assert main(["train", "resume=first/checkpoints/last.ckpt", "run_folder=second", "trainer.max_epochs=3"]) == 0
     monkeypatch.setattr(run, "make_captioner", lambda *given: made(*given).eval())
-    train(folder, "init=first", "trainer.max_epochs=1")
+    train(photo_folder, "init=first", "trainer.max_epochs=1")
     assert len(resting) == 6 + 3 + 3
     assert [names for names in resting if names] == []

@@ -15,10 +15,7 @@ def parts(*words: str) -> Parts:
     return build_parts(plain(compose_run(["experiment=scenes", "run_folder=run", *words])))
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def test_no_part_reads_or_writes_anything(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
