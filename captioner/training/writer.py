@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from captioner.atomic_files import atomic_link, folder_or_backup, write_atomically
+from captioner.json_files import write_json
 
 log = logging.getLogger(__name__)
 
