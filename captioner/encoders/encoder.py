@@ -1,7 +1,7 @@
 """Images -> regions: the base of every encoder, and the grid that regions lie on."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,6 +50,14 @@ class Encoder(nn.Module, ABC):
         Returns the parameters that it unfreezes. Raises: ArgumentError, no such stage.
         """
         raise ArgumentError("stage", f"must be one of the encoder's, and {type(self).__name__} has none, not {stage!r}")
+
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether `learn_statistics` must be called before the first training step."""
+        return False
+
+    def learn_statistics(self, regions: Iterable[Regions]) -> None:
+        """Keep what is measured once on the backbone's regions of training images; nothing by default."""
 
     @property
     def backbone(self) -> "Encoder":

@@ -2,10 +2,10 @@
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from captioner.bundle import load_state, read_tensors
 from captioner.encoders.encoder import Encoder, as_regions
+from captioner.encoders.stages import Network, StageMaps, as_maps, choose_maps, cut_network, join_maps, measure, recorded, stage_of
 from captioner.errors import ArgumentError, InputError
 from captioner.records import Regions
 
@@ -20,20 +21,6 @@ log = logging.getLogger(__name__)
 
 TOLERANCE = 0.01
 """Means and deviations of pixels in 0..1 that differ by less are the same: 127 / 255 and 1 / 2."""
-
-
-class Network(NamedTuple):
-    """A model of another library without its classifier."""
-
-    module: nn.Module
-    features: int
-    stride: int
-    stages: Mapping[str, Sequence[str]]
-    """Stage -> names of its modules and parameters within `module`, in order from the pixels up."""
-    tensors: frozenset[str]
-    """Names of the whole model's tensors, those of its classifier included."""
-    images: Mapping[str, Any]
-    """The `size`, `mean` and `std` of the weights' training, where the library says them."""
 
 
 class PretrainedEncoder(Encoder):
@@ -54,6 +41,12 @@ class PretrainedEncoder(Encoder):
     and for weights with batch norm folded in; false is right for random weights. A part without
     parameters has the mode of the smallest part around it that has some.
 
+    `cut` is the last stage that is kept, by name or number; None keeps all. `stages` are strides in
+    pixels, as in [16, 32]: the last maps of each stride are joined into one grid, that of the finest.
+    Coarser maps are interpolated, the channels of all stand one behind the other, and what lies
+    above the last of them is cut off. A linear layer on such regions (see `NormalisedRegions`) is
+    the sum of a projection of each (Lin et al. 2017, sec. 3, without its convolutions).
+
     `grid` pools the maps to grid x grid cells by adaptive averages (the paper's 14x14 from a model
     of stride 32 repeats cells); None keeps the model's grid.
     Raises: ArgumentError, an unknown name or stage, `features` or `images` not the model's, a grid
@@ -73,18 +66,22 @@ class PretrainedEncoder(Encoder):
         grid: int | None = None,
         hold_statistics: bool = True,
         images: Mapping[str, Any] | None = None,
+        cut: str | int | None = None,
+        stages: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if grid is not None and grid < 1:
             raise ArgumentError("grid", f"is a number of cells per side and must be positive, not {grid}")
+        self.name, self.images = name, images
         network = self.network(name, weights == "default")
+        network, self.joined = _chosen_stages(network, self.run, cut, stages)
         if features != network.features:
             raise ArgumentError("features", f"of {name} must be {network.features}, not {features}")
         if weights not in (None, "default"):
             _load(network, name, weights)
         if weights is not None:
             log.info("%s: %d tensors from %s", name, len(network.module.state_dict()), weights)
-        self.name, self.features, self.stride, self.grid = name, features, network.stride, grid
+        self.features, self.stride, self.grid, self.channels_last = features, network.stride, grid, network.channels_last
         self.images = images if images is None or weights is None else _trained_images(network, name, images)
         self.add_module(self.part, network.module)
         self.stages, self.hold_statistics = tuple(network.stages), hold_statistics
@@ -99,12 +96,23 @@ class PretrainedEncoder(Encoder):
         """The model of that name, with the library's weights or with random ones."""
 
     @abstractmethod
+    def run(self, module: nn.Module, images: Float[Tensor, "images 3 height width"]) -> Any:
+        """What the model of `network` makes of images, as the library gives it."""
+
+    @abstractmethod
     def maps(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images features rows cols"]:
         """The model's last feature maps."""
 
     def forward(self, images: Float[Tensor, "images 3 height width"]) -> Regions:
-        maps = self.maps(images)
+        maps = self.joined_maps(images) if self.joined else self.maps(images)
         return as_regions(maps if self.grid is None else nn.functional.adaptive_avg_pool2d(maps, self.grid))
+
+    def joined_maps(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images features rows cols"]:
+        """The maps of the chosen stages on one grid."""
+        module = self.get_submodule(self.part)
+        with recorded(module, [maps.module for maps in self.joined]) as outputs:
+            self.run(module, images)
+        return join_maps([as_maps(outputs[maps.module], self.channels_last) for maps in self.joined])
 
     def unfreeze(self, stage: str | int) -> list[nn.Parameter]:
         prefixes = tuple(prefix for name in self.stages[self.stage_number(stage) :] for prefix in self._prefixes[name])
@@ -121,6 +129,36 @@ class PretrainedEncoder(Encoder):
         for child in self.children():
             _hold(child, self.hold_statistics)
         return self
+
+
+def _chosen_stages(
+    network: Network,
+    run: Callable[[nn.Module, Tensor], Any],
+    cut: str | int | None,
+    strides: Sequence[int] | None,
+) -> tuple[Network, tuple[StageMaps, ...]]:
+    """The network up to the stages that are wanted, and the maps that are joined; none where the last ones are the regions.
+
+    Raises: ArgumentError, no such stage, or no maps of such a stride.
+    """
+    if strides is not None and (not strides or len(set(strides)) < len(strides)):
+        raise ArgumentError("stages", f"are different strides in pixels, as in [16, 32], not {list(strides)}")
+    if cut is not None:
+        names = tuple(network.stages)
+        if str(cut) not in names and not (isinstance(cut, int) and 0 <= cut < len(names)):
+            raise ArgumentError("cut", f"is the last stage that is kept, one of {', '.join(names)}, or its number from 0, not {cut!r}")
+        network = cut_network(network, str(cut) if str(cut) in names else names[int(cut)])
+    if cut is None and strides is None:
+        return network, ()
+    network.module.eval()
+    measured = measure(network, lambda images: run(network.module, images))
+    if strides is None:
+        last = measured[-1] if measured else StageMaps("", network.stride, network.features)
+        return network._replace(features=last.features, stride=last.stride), ()
+    joined = choose_maps(measured, strides)
+    top = max(joined, key=lambda maps: network.outputs.index(maps.module))
+    network = cut_network(network, stage_of(network, top.module))
+    return network._replace(features=sum(maps.features for maps in joined), stride=min(strides)), joined
 
 
 def _hold(part: nn.Module, statistics: bool) -> None:

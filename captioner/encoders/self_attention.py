@@ -1,7 +1,7 @@
 """Self-attention over regions: each region learns of the rest of the image."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -82,6 +82,13 @@ class SelfAttention(Encoder):
         for layer in self.layers:
             x = layer(x, positions, regions.mask)
         return regions._replace(features=self.norm(x))
+
+    @property
+    def needs_statistics(self) -> bool:
+        return self.trunk.needs_statistics
+
+    def learn_statistics(self, regions: Iterable[Regions]) -> None:
+        self.trunk.learn_statistics(regions)
 
     def unfreeze(self, stage: str | int) -> list[nn.Parameter]:
         return self.trunk.unfreeze(stage)

@@ -34,17 +34,21 @@ class Timm(PretrainedEncoder):
             model = _create(name, pretrained)
         tensors = frozenset(model.state_dict())
         model.reset_classifier(0)
-        return Network(model, model.num_features, _stride(model), _stages(model), tensors, _images(model))
+        layout = getattr(model, "output_fmt", "NCHW") == "NHWC"
+        return Network(model, model.num_features, _stride(model), _stages(model), tensors, _images(model), _outputs(model), layout)
 
-    def maps(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images features rows cols"]:
+    def run(self, module: Any, images: Float[Tensor, "images 3 height width"]) -> Any:
         height, width = images.shape[2:]
         try:
-            output = self.model.forward_features(images)
+            return module.forward_features(images)
         except AssertionError as error:  # timm's way to refuse a size
             size = (self.images or {}).get("size")
             hint = "" if size is None else f"; transform.size={str(size).replace(' ', '')} is the size that it was trained on"
             raise InputError(f"transform.size: timm's {self.name} takes no images of {height}x{width} pixels ({error}){hint}") from None
-        return self._as_maps(output, -(-height // self.stride), -(-width // self.stride))
+
+    def maps(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images features rows cols"]:
+        height, width = images.shape[2:]
+        return self._as_maps(self.run(self.model, images), -(-height // self.stride), -(-width // self.stride))
 
     def _as_maps(self, output: Any, rows: int, cols: int) -> Float[Tensor, "images features rows cols"]:
         """A model's output as maps: its channels are second or last, its cells a grid or tokens."""
@@ -88,7 +92,18 @@ def _stages(model: Any) -> dict[str, tuple[str, ...]]:
     return {str(group): tuple(names) for group, names in sorted(group_parameters(model, model.group_matcher(coarse=True)).items())}
 
 
-def _stride(model: Any) -> int:
+def _information(model: Any) -> list[dict[str, Any]]:
+    """What timm says of the maps that a model makes on its way, from the pixels up."""
     information = model.feature_info
-    last = (information if isinstance(information, list) else information.info)[-1]
-    return int(last["reduction"])
+    return information if isinstance(information, list) else information.info
+
+
+def _stride(model: Any) -> int:
+    return int(_information(model)[-1]["reduction"])
+
+
+def _outputs(model: Any) -> tuple[str, ...]:
+    """The modules whose outputs are those maps, without mere activations."""
+    modules = dict(model.named_modules())
+    named = [str(one.get("module")) for one in _information(model)]
+    return tuple(name for name in named if name in modules and next(modules[name].parameters(), None) is not None)

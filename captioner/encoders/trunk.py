@@ -118,10 +118,15 @@ class Trunk(PretrainedEncoder):
         tensors = frozenset(model.state_dict())
         trunk, stages, stride = next(cut for family, cut in _CUTS.items() if re.match(family, name))(model)
         trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return Network(trunk, _width(trunk), stride, stages, tensors, {})
+        modules = dict(trunk.named_modules())
+        outputs = () if isinstance(trunk, PatchMaps) else tuple(parts[-1] for parts in stages.values() if parts[-1] in modules)
+        return Network(trunk, _width(trunk), stride, stages, tensors, {}, outputs, channels_last=name.startswith("swin_"))
+
+    def run(self, module: nn.Module, images: Float[Tensor, "images 3 height width"]) -> Tensor:
+        return module(images.contiguous(memory_format=torch.channels_last))
 
     def maps(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images features rows cols"]:
-        return self.trunk(images.contiguous(memory_format=torch.channels_last))
+        return self.run(self.trunk, images)
 
 
 def _width(trunk: nn.Module) -> int:

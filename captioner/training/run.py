@@ -25,6 +25,7 @@ from captioner.training.initial_model import make_captioner
 from captioner.training.interruption import ProcessWatcher, watch_processes, what_is_lost
 from captioner.training.module import CaptioningModule
 from captioner.training.recorded import history
+from captioner.training.region_statistics import learn_region_statistics
 from captioner.training.run_folder import begin_folder, claim_folder
 from captioner.training.run_parts import Parts, build_parts, build_trainer
 from captioner.training.splits import cached_features, read_splits
@@ -104,6 +105,7 @@ def make_data(parts: Parts, splits: Mapping[str, CaptionSet], captioner: Caption
     if parts.objective.needs_boxes:
         boxes = training_boxes(parts.source, splits["train"], captioner.transform, parts.max_words)
     features = cached_features(parts, splits, captioner)
+    learn_region_statistics(captioner, splits, features)
     prepared = {"validation_images": parts.validation_images, "boxes": boxes, "seed": parts.seed}
     data: CaptioningData = parts.make_data(splits, captioner.vocabulary, captioner.transform, features, **prepared)
     return data

@@ -26,7 +26,7 @@ def test_an_encoder_gives_the_features_stride_and_grid_that_it_states(kind: str)
     assert torch.equal(grid_cells(rows, cols), torch.cartesian_prod(torch.arange(rows), torch.arange(cols)).float())
 
 
-@pytest.mark.parametrize("kind", ["small", "mobilenet_v3_small", "self_attention"])
+@pytest.mark.parametrize("kind", ["small", "mobilenet_v3_small", "normalised", "self_attention"])
 def test_batching_changes_nothing(kind: str) -> None:
     encoder = build(portable_config(encoder_config(kind))).eval()
     images = torch.randn(3, 3, 64, 96)
