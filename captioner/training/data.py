@@ -92,6 +92,8 @@ class CaptioningData(LightningDataModule):
     """The loaders of the splits `train` and `val`.
 
     features: regions computed beforehand, by split.
+    features_until: from this epoch on (the first is 0) images are read all the same, for the encoder
+        learns; None, never.
     batch_size: images, each with all its captions (or `captions_per_image` of them, sampled again
         each epoch).
     evaluation_batch_size: images; None, as batch_size.
@@ -119,9 +121,10 @@ class CaptioningData(LightningDataModule):
         hold_in_memory: bool | None = None,
         validation_images: int | None = None,
         boxes: WordBoxes | None = None,
+        features_until: int | None = None,
     ) -> None:
         super().__init__()
-        self.boxes = boxes
+        self.boxes, self.features_until = boxes, features_until
         counts = {"batch_size": batch_size, "evaluation_batch_size": evaluation_batch_size, "validation_images": validation_images}
         for name, value in counts.items():
             if value is not None and value < 1:
@@ -135,7 +138,7 @@ class CaptioningData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch] | GroupedBatches:
         trainer: Any = self.trainer
-        loader = self.loader("train", train=True, epoch=trainer.fit_loop.epoch_progress.current.processed if trainer else 0)
+        loader = self.loader("train", train=True, epoch=self.epoch())
         if trainer is None or trainer.accumulate_grad_batches == 1:
             return loader
         return GroupedBatches(loader, lambda: (trainer.accumulate_grad_batches, trainer.num_training_batches))
@@ -145,12 +148,18 @@ class CaptioningData(LightningDataModule):
         return -(-len(EpochSampler(len(self.splits["train"]), self.seed, shuffle=True)) // self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self.loader("val", first=self.validation_images)
+        return self.loader("val", first=self.validation_images, epoch=self.epoch())
+
+    def epoch(self) -> int:
+        """The epoch that the trainer is in or begins with, from 0."""
+        trainer: Any = self.trainer
+        return trainer.fit_loop.epoch_progress.current.processed if trainer else 0
 
     def loader(self, split: str, train: bool = False, epoch: int = 0, first: int | None = None) -> DataLoader[Batch]:
         """Batches of a split; for training they are shuffled and transformed at random."""
         captions = self.splits[split]
         in_memory = self._holds_in_memory(captions, train)
+        features = self.features.get(split) if self.features_until is None or epoch < self.features_until else None
         items = CaptionDataset(
             captions,
             self.vocabulary,
@@ -159,12 +168,12 @@ class CaptioningData(LightningDataModule):
             captions_per_image=self.captions_per_image if train else None,
             hold_in_memory=in_memory,
             max_words=self.max_words if train else None,
-            features=self.features.get(split),
+            features=features,
             boxes=self.boxes if train else None,
         )
         workers = self.num_workers
         if workers is None:
-            workers = 0 if in_memory or split in self.features else min(8, len(usable_cores()) - 1)
+            workers = 0 if in_memory or features is not None else min(8, len(usable_cores()) - 1)
         return DataLoader(
             SeededBatches(items, self.seed),
             batch_size=self.batch_size if train else self.evaluation_batch_size,

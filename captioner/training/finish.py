@@ -40,7 +40,7 @@ def finish(
     if search is None:
         return validated
     scores = CorpusScores(data.splits["val"].references)
-    batches, limit = data.loader("val"), trainer.limit_val_batches
+    batches, limit = data.loader("val", epoch=validated["epoch"] - 1), trainer.limit_val_batches
     count = min(len(batches), limit if isinstance(limit, int) else math.ceil(limit * len(batches)))
     best = Captioner.load(folder / "model", trainer.strategy.root_device)
     row = score_captions(best, progress(itertools.islice(batches, count), f"final scores by {search}", count, "batch"), search, scores)

@@ -106,7 +106,7 @@ def make_data(parts: Parts, splits: Mapping[str, CaptionSet], captioner: Caption
         boxes = training_boxes(parts.source, splits["train"], captioner.transform, parts.max_words)
     features = cached_features(parts, splits, captioner)
     learn_region_statistics(captioner, splits, features)
-    prepared = {"validation_images": parts.validation_images, "boxes": boxes, "seed": parts.seed}
+    prepared = {"validation_images": parts.validation_images, "boxes": boxes, "seed": parts.seed, "features_until": parts.features_until}
     data: CaptioningData = parts.make_data(splits, captioner.vocabulary, captioner.transform, features, **prepared)
     return data
 

@@ -30,7 +30,7 @@ PREPARING = ("minimum_count", "cache_features", "cache_folder", "limit")
 """Keys of `data` that are about the splits and the vocabulary; all others are of the data set itself."""
 MODEL = ("encoder", "decoder", "transform", "search")
 """Sections that the trained model is built of, and keeps."""
-NOT_FROZEN = "data.cache_features: only a frozen encoder's regions can be kept (encoder.frozen=true callbacks.fine_tune.epoch=null)"
+NOT_FROZEN = "data.cache_features: only a frozen encoder's regions can be kept (encoder.frozen=true)"
 
 
 class Parts(NamedTuple):
@@ -49,6 +49,8 @@ class Parts(NamedTuple):
     validation_images: int | None
     feature_folder: Path | None
     """Of cached regions; None where none are cached."""
+    features_until: int | None
+    """The epoch from which on the encoder learns, so that images are read again; None, it never does."""
     max_words: int | None
     make_data: Maker
     objective: Objective
@@ -75,8 +77,6 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     same_search = config["search"] == validation["search"] and validation["images"] is None
     make_optimizer, make_scheduler = build(config["optimizer"], "optimizer"), build(config["scheduler"], "scheduler")
     make_scheduler(make_optimizer(torch.nn.ModuleDict({"encoder": torch.nn.Linear(1, 1)})), epoch_steps=1)  # refuses bad values
-    if data["cache_features"] and (config["callbacks"].get("fine_tune") or {}).get("epoch") is not None:
-        raise InputError(NOT_FROZEN)
     return Parts(
         source=source,
         model={**{name: config[name] for name in MODEL}, TRAINED_ON: source.pictures},
@@ -86,7 +86,8 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
         missing=data.get("missing"),
         validation_split=validation["split"],
         validation_images=validation["images"],
-        feature_folder=Path(data["cache_folder"]) if data["cache_features"] else None,
+        feature_folder=Path(data["cache_folder"]) if data["cache_features"] and reading_epoch(config) != 0 else None,
+        features_until=reading_epoch(config),
         max_words=data["max_words"],
         make_data=Maker(CaptioningData, {key: data[key] for key in LOADING}, "data"),
         objective=objective,
@@ -132,11 +133,19 @@ def build_trainer(config: Mapping[str, Any]) -> Trainer:
         default_root_dir=config["run_folder"],
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         plugins=[WholeCheckpoints()],
+        reload_dataloaders_every_n_epochs=reading_epoch(config) or 0,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
     return trainer
+
+
+def reading_epoch(config: Mapping[str, Any]) -> int | None:
+    """The epoch from which on images are read in the place of cached regions, since the encoder learns; None, never."""
+    fine_tune = config["callbacks"].get("fine_tune") or {}
+    epoch: int | None = fine_tune.get("epoch")
+    return epoch if config["data"]["cache_features"] else None
 
 
 def build_each(config: Mapping[str, Any], group: str) -> list[Any]:

@@ -103,6 +103,25 @@ def test_cached_and_live_regions_give_the_same_losses(photo_folder: Path, here: 
     assert losses["false"] == pytest.approx(losses["true"], rel=1e-3)
 
 
+def test_an_encoder_that_learns_from_an_epoch_on_reads_cached_regions_until_then(photo_folder: Path, here: Path) -> None:
+    """The losses are those of a run that reads pixels in every epoch, and the scores those of the model that was kept."""
+    words = ["encoder=mobilenet_v3_small", "encoder.weights=weights.safetensors", "optimizer.encoder_lr=0.01", "optimizer.lr=0.01"]
+    state = Trunk("mobilenet_v3_small", 576, None).trunk.state_dict()
+    save_file({name: value.contiguous() for name, value in state.items()}, "weights.safetensors")
+    rows: dict[str, list[tuple[float, str]]] = {}
+    for cached in ("true", "false"):
+        thawed = ["callbacks.fine_tune.epoch=1", "trainer.max_epochs=3", "data.batch_size=2", f"data.cache_features={cached}"]
+        done = train(photo_folder, *words, *thawed)
+        with (done / "metrics.csv").open() as file:
+            rows[cached] = [(float(row["train/loss"]), row["epoch"]) for row in csv.DictReader(file) if row["train/loss"]]
+        done.rename(f"cached_{cached}")
+    assert len(rows["true"]) == 12
+    assert [epoch for _, epoch in rows["true"]] == [epoch for _, epoch in rows["false"]]
+    assert [loss for loss, _ in rows["false"]] == pytest.approx([loss for loss, _ in rows["true"]], rel=3e-3)
+    captions = [Path(f"cached_{cached}/results/captions_val.json").read_text() for cached in rows]
+    assert captions[0] == captions[1]
+
+
 LEARNERS = [
     "encoder=self_attention",
     "encoder@encoder.trunk=small",

@@ -32,11 +32,14 @@ def test_there_is_a_final_search_where_validation_has_another_or_fewer_images() 
     assert str(parts("search=beam").final_search) == "beam 3"
 
 
-def test_features_are_cached_for_no_encoder_that_will_be_unfrozen() -> None:
+def test_features_are_cached_until_the_encoder_learns() -> None:
     assert parts().feature_folder is None
-    assert parts("data.cache_features=true").feature_folder == Path("outputs/features")
-    with pytest.raises(InputError, match=r"^data\.cache_features: only a frozen encoder"):
-        parts("data.cache_features=true", "callbacks.fine_tune.epoch=2")
+    cached = parts("data.cache_features=true")
+    assert (cached.feature_folder, cached.features_until) == (Path("outputs/features"), None)
+    thawed = parts("data.cache_features=true", "callbacks.fine_tune.epoch=2")
+    assert (thawed.feature_folder, thawed.features_until) == (Path("outputs/features"), 2)
+    assert parts("data.cache_features=true", "callbacks.fine_tune.epoch=0").feature_folder is None
+    assert parts("callbacks.fine_tune.epoch=2").features_until is None
 
 
 def test_the_splits_are_limited_and_a_missing_one_is_named(here: Path) -> None:
