@@ -1,5 +1,6 @@
 """The stages of a network: cut it above one of them, or join the maps of several into one grid."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -60,13 +61,13 @@ def _remove(module: nn.Module, prefix: str, above: tuple[str, ...]) -> None:
 
 
 def measure(network: Network, run: Callable[[Tensor], Any]) -> tuple[StageMaps, ...]:
-    """Stride and channels of the maps of each of the network's `outputs`, by one look at a black image."""
+    """Stride (a power of two) and channels of the maps of each of the network's `outputs`, by one look at a black image."""
     size = network.images.get("size") or 224
     rows, cols = (size, size) if isinstance(size, int) else size
     with torch.no_grad(), recorded(network.module, network.outputs) as outputs:
         run(torch.zeros(1, 3, rows, cols))
     shapes = {name: as_maps(output, network.channels_last).shape for name, output in outputs.items() if output.dim() == 4}
-    return tuple(StageMaps(name, round(rows / shape[2]), shape[1]) for name, shape in shapes.items())
+    return tuple(StageMaps(name, 2 ** round(math.log2(rows / shape[2])), shape[1]) for name, shape in shapes.items())
 
 
 def choose_maps(measured: Sequence[StageMaps], strides: Iterable[int]) -> tuple[StageMaps, ...]:
