@@ -57,7 +57,7 @@ def sheet_rate(count: int, processes: int, write: bool) -> float:
         return sum(count / seconds for seconds in pool.map(draw_sheets, [count] * processes, range(processes), [write] * processes))
 
 
-MODELS = {"mobilenet_v2": ["experiment=flickr8k", "encoder.weights=null"], "small": []}
+MODELS = {"efficientnet_lite2": ["experiment=flickr8k", "encoder.trunk.weights=null"], "small": []}
 
 
 def make_model(words: list[str]) -> Any:

@@ -11,13 +11,13 @@ from captioner.attention.attention import Attention
 from captioner.decoders.decoder import check_sizes, mean_features, output_layers
 from captioner.decoders.recurrent import RecurrentDecoder, StepOutputs, WordProjections, reset_embedding, reset_gates, sentinel_layers
 from captioner.errors import ArgumentError
-from captioner.records import AttentionHistory, Memory, Regions, StepRecord
+from captioner.records import AttentionHistory, Glimpse, Memory, Regions, StepRecord
 
 OPTIONS = {
     "query": ("previous", "word", "current"),
     "gate": ("none", "scalar", "vector"),
     "deep_output": ("projected", "embedded", "attentional", "sum"),
-    "feed": ("context", "output", "image"),
+    "feed": ("context", "output", "image", "none"),
 }
 
 
@@ -53,7 +53,9 @@ class OneLayerDecoder(RecurrentDecoder):
     `feed` is what the layer reads beside the word where the query is "current": "context", z_{t-1}, a
     departure from both papers that use the current state; "output", d_{t-1}, which with "attentional"
     is the input feeding of Luong et al. 2015, sec. 3.3; "image", v = ReLU(W_b mean_i a_i + b) at every
-    step (Lu et al. 2017, implementation details).
+    step (Lu et al. 2017, implementation details); "none", nothing: the layer reads the words alone.
+    With "image" and "none" the layer does not know what was seen, so that all steps of given captions
+    run at once (see `all_steps`), unless the locality needs to know earlier looks.
     Raises: ArgumentError, a size not positive, a dropout outside [0, 1), an unknown `query`, `gate`,
     `deep_output` or `feed`, a `feed` that does not go with them, a sentinel of another size.
     """
@@ -84,7 +86,8 @@ class OneLayerDecoder(RecurrentDecoder):
         self.attention, self.hidden_size = attention, hidden_size
         self.query, self.deep_output, self.feed = query, deep_output, feed
         context = attention.context_size
-        self.feed_size = context if feed == "context" else embedding_size
+        self.feed_size = {"context": context, "none": 0}.get(feed, embedding_size)
+        self.steps_at_once = feed in ("image", "none") and not attention.locality.needs_history
         self.embedding = nn.Embedding(vocabulary_size, embedding_size, padding_idx=0)
         self.initial = nn.Linear(features, (1 + self.has_cell) * hidden_size)
         self.word_gates = nn.Linear(embedding_size, self.gates * hidden_size)
@@ -141,30 +144,43 @@ class OneLayerDecoder(RecurrentDecoder):
         if self.query == "current":
             hidden, cell = self.next_state(word_gates, hidden, cell, state.feed)
         query = hidden if word_query is None else hidden + word_query
-        glimpse = self.attention(query, memory, state.history, self.sentinel(word_sentinel, state, hidden, cell))
-        beta = None if self.beta is None else torch.sigmoid(self.beta(hidden))
-        context = glimpse.context if beta is None else beta * glimpse.context
+        sentinel = self.sentinel(word_sentinel, (state.hidden, state.feed), hidden, cell)
+        glimpse, context, record = self.look(memory, state.history, query, hidden, sentinel)
         if self.query != "current":
             hidden, cell = self.next_state(word_gates, hidden, cell, context)
         outputs = (self.combine(None, hidden, context),) if self.feed == "output" else (hidden, context)
-        feed = {"context": context, "output": outputs[0], "image": state.feed}[self.feed]
-        gate = None if beta is None else beta.mean(-1)
-        record = StepRecord(glimpse.alphas, glimpse.log_prob, gate, glimpse.sentinel, glimpse.head_alphas)
+        feed = {"context": context, "output": outputs[0]}.get(self.feed, state.feed)
         return RecurrentState(hidden, cell, feed, self.attention.update_history(state.history, glimpse)), record, outputs
+
+    def look(
+        self,
+        memory: Memory,
+        history: AttentionHistory,
+        query: Float[Tensor, "images queries hidden"],
+        hidden: Float[Tensor, "images queries hidden"],
+        sentinel: Float[Tensor, "images queries hidden"] | None,
+    ) -> tuple[Glimpse, Float[Tensor, "images queries context"], StepRecord]:
+        """The glimpse of each query, z_t = beta_t attention(q_t, a), and the record; beta_t is of `hidden`."""
+        glimpse = self.attention(query, memory, history, sentinel)
+        beta = None if self.beta is None else torch.sigmoid(self.beta(hidden))
+        context = glimpse.context if beta is None else beta * glimpse.context
+        gate = None if beta is None else beta.mean(-1)
+        return glimpse, context, StepRecord(glimpse.alphas, glimpse.log_prob, gate, glimpse.sentinel, glimpse.head_alphas)
 
     @abstractmethod
     def next_state(self, word_gates: Tensor, hidden: Tensor, cell: Tensor | None, context: Tensor) -> tuple[Tensor, Tensor | None]:
         """h_t (and c_t) of the word's part of the gates, h_{t-1} (and c_{t-1}), and z_t."""
 
-    def sentinel(self, word_gate: Tensor | None, state: RecurrentState, hidden: Tensor, cell: Tensor | None) -> Tensor | None:
+    def sentinel(self, word_gate: Tensor | None, before: tuple[Tensor, Tensor], hidden: Tensor, cell: Tensor | None) -> Tensor | None:
         """s_t = sigmoid(W_x [E y_{t-1}; feed] + W_h h_{t-1}) * tanh(m), where attention has a sentinel
 
         m is the memory that belongs to the query: c_t for "current" (Lu et al. 2017, eqs. 9 and 10,
         where `feed` is the image), c_{t-1} for the others, a departure. A GRU has h in the place of tanh(m).
+        `before` is (h_{t-1}, feed).
         """
         if word_gate is None or self.state_sentinel is None:
             return None
-        gate = torch.sigmoid(word_gate + self.state_sentinel(torch.cat([state.hidden, state.feed], -1)))
+        gate = torch.sigmoid(word_gate + self.state_sentinel(torch.cat(before, -1)))
         return gate * (hidden if cell is None else torch.tanh(cell))
 
     def output_features(

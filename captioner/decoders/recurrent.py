@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioner.attention.attention import Attention
+from captioner.decoders.all_steps import rollout_all_steps
 from captioner.decoders.decoder import Decoder, compute_logits, mask_record, word_log_probs
 from captioner.errors import ArgumentError
 from captioner.records import Record, Regions, Rollout, Step, StepRecord, map_tensors, select_images, stack_records
@@ -32,6 +33,8 @@ class RecurrentDecoder(Decoder):
     embedding: nn.Embedding
     output: nn.Linear
     drop: nn.Dropout
+    steps_at_once: bool = False
+    """Whether the steps of given captions do not depend on earlier looks, so that all run at once."""
 
     @abstractmethod
     def word_projections(self, embedded: Float[Tensor, "*lead embedding"]) -> WordProjections: ...
@@ -57,6 +60,8 @@ class RecurrentDecoder(Decoder):
         So at every step the unfinished captions fill a rectangle (images captions) of views: nothing
         is computed for finished captions beyond it, and log-probabilities are computed for words only.
         """
+        if self.steps_at_once:
+            return rollout_all_steps(self, regions, captions, mode)  # type: ignore[arg-type]
         lengths = (captions[..., 1:] != 0).sum(-1)
         by_length = lengths.argsort(dim=-1, descending=True, stable=True)
         by_longest = lengths.amax(-1).argsort(descending=True, stable=True)

@@ -21,20 +21,19 @@ Maps = Float[Tensor, "images _ _ _"]
 
 
 class Size(NamedTuple):
-    """One of the family: what multiplies channels and layers, the side of its images in pixels, and the end of its weights' file name."""
+    """One of the family: what multiplies channels and layers, and the end of its weights' file name."""
 
     width: float
     depth: float
-    side: int
     file: str
 
 
 SIZES = {
-    "efficientnet_lite0": Size(1.0, 1.0, 224, "lite0-0aa007d2.pth"),
-    "efficientnet_lite1": Size(1.0, 1.1, 240, "lite1-bde8b488.pth"),
-    "efficientnet_lite2": Size(1.1, 1.2, 260, "lite2-dcccb7df.pth"),
-    "efficientnet_lite3": Size(1.2, 1.4, 300, "lite3-b733e338.pth"),
-    "efficientnet_lite4": Size(1.4, 1.8, 380, "lite4-741542c3.pth"),
+    "efficientnet_lite0": Size(1.0, 1.0, "lite0-0aa007d2.pth"),
+    "efficientnet_lite1": Size(1.0, 1.1, "lite1-bde8b488.pth"),
+    "efficientnet_lite2": Size(1.1, 1.2, "lite2-dcccb7df.pth"),
+    "efficientnet_lite3": Size(1.2, 1.4, "lite3-b733e338.pth"),
+    "efficientnet_lite4": Size(1.4, 1.8, "lite4-741542c3.pth"),
 }
 
 
@@ -92,7 +91,7 @@ class EfficientNetLite(PretrainedEncoder):
         blocks = {str(number): (f"blocks.{number}",) for number in range(len(GROUPS))}
         stages = {"stem": ("conv_stem", "bn1"), **blocks, "head": ("conv_head", "bn2")}
         outputs = tuple(f"blocks.{number}" for number in range(len(GROUPS)))
-        return Network(trunk, HEAD, 32, stages, tensors, {**IMAGES, "size": size.side}, outputs)
+        return Network(trunk, HEAD, 32, stages, tensors, dict(IMAGES), outputs)
 
     def run(self, module: nn.Module, images: Float[Tensor, "images 3 height width"]) -> Tensor:
         return module(images.contiguous(memory_format=torch.channels_last))

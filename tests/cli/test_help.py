@@ -45,7 +45,7 @@ BESIDE = {
     "captioner demo data.train=5000 trainer.max_epochs=2 seed=1": [*ALL, *DRAWN],
     "captioner cache experiment=coco data.root=/data/coco callbacks.fine_tune.epoch=null": [*TRUNK, "encoder=mobilenet_v2"],
     "captioner cache experiment=flickr8k data.train.annotations=captions_train.json data.train.images=train "
-    "data.val.annotations=captions_val.json data.val.images=val": TRUNK,
+    "data.val.annotations=captions_val.json data.val.images=val": [word.replace("encoder.", "encoder.trunk.") for word in TRUNK],
     "captioner cache data=folder data.root=photos encoder=mobilenet_v2 data.cache_folder=/scratch/features": TRUNK,
     "--faithfulness": ["--explain", "attention", "--limit", "1", "--bootstrap", "2"],
 }

@@ -44,7 +44,7 @@ EXPERIMENTS = {
         "data.train.images={coco}/train2017",
         "data.val.annotations={coco}/annotations/captions_val2017.json",
         "data.val.images={coco}/val2017",
-        "encoder.weights=null",
+        "encoder.trunk.weights=null",
         "transform.size=64",
         *NARROW,
     ],

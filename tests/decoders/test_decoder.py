@@ -16,7 +16,7 @@ from captioner.search.beam import BeamSearch
 KINDS = kinds("decoder")
 PARALLEL = {"convolutional", "transformer"}
 """They take all steps at once, and so refuse localities that need the past, and sentinels."""
-LAYER = {"lstm", "luong", "lu", "gru"}
+LAYER = {"lstm", "luong", "lu", "gru", "without_feedback"}
 """One recurrent layer, which has `query` and `gate`."""
 NEEDS_HISTORY = {"coverage", "monotonic_window"}
 ROOMS = ("score", "locality", "distribution", "readout")
@@ -31,6 +31,9 @@ CASES = [
     *[{"query": "word", "deep_output": deep} for deep in ("embedded", "attentional", "sum")],
     {"query": "current", "deep_output": "attentional", "feed": "output", "sentinel_size": 6},
     {"query": "current", "deep_output": "sum", "feed": "image", "tie": True},
+    {"query": "current", "deep_output": "attentional", "feed": "none", "gate": "scalar"},
+    {"query": "current", "deep_output": "projected", "feed": "none", "sentinel_size": 6},
+    {"query": "current", "deep_output": "sum", "feed": "none", "locality": "coverage", "gate": "vector"},
     *[{"query": query, "gate": gate} for query in ("previous", "word", "current") for gate in ("none", "scalar", "vector")],
 ]
 
@@ -94,7 +97,7 @@ def random_case(seed):
         case["locality"] = draw.choice(sorted(set(kinds("attention/locality")) - NEEDS_HISTORY))
     else:
         case["sentinel_size"] = draw.choice([None, 6])
-    if kind in LAYER - {"lu"}:  # whose image is read before it asks
+    if kind in LAYER - {"lu", "without_feedback"}:  # which ask with their new state
         case |= {"query": draw.choice(["previous", "word", "current"]), "gate": draw.choice(["none", "scalar", "vector"])}
     case |= {"tie": draw.random() < 0.5, "heads": draw.choice([1, 2]), "context_size": draw.choice([4, 10])}
     return kind, case, draw.random() < 0.5
@@ -104,6 +107,24 @@ def random_case(seed):
 @pytest.mark.parametrize("seed", range(50))
 def test_rollout_is_step_repeated_in_random_combinations(seed):
     check_rollout_against_steps(*random_case(seed))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.get("feed") == "none"], ids=str)
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_gradients_of_all_steps_at_once_are_those_of_step_after_step(kind, case):
+    torch.manual_seed(6)
+    model = build_decoder(kind, case).double()
+    captions, mode = some_captions(), torch.full((3, 4), AttentionMode.EXPECTATION)
+    regions = grid()
+    regions.features.requires_grad_(True)
+    wanted = [*model.parameters(), regions.features]
+    gradients = []
+    for run in (model.rollout, lambda *given: repeated_steps(model, *given)):
+        rollout = run(regions, captions, mode)
+        loss = rollout.log_probs.sum() + (rollout.record.alphas * rollout.record.alphas.detach().sin()).sum()
+        gradients.append(torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
