@@ -26,7 +26,7 @@ LIBRARY = "import os, captioner, captioner.model, captioner.cli.main; print(os.e
 
 
 def run(program: str, **setting: str) -> str:
-    others = {name: value for name, value in os.environ.items() if name not in processor.ENVIRONMENT}
+    others = {name: value for name, value in os.environ.items() if name not in (*processor.ENVIRONMENT, *processor.MALLOC_VARIABLES)}
     environment = {**others, "PYTHONPATH": str(ROOT), **setting}
     return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
@@ -41,6 +41,28 @@ def test_the_setting_of_the_user_wins() -> None:
 
 def test_nothing_is_set_where_the_package_is_a_library() -> None:
     assert run(LIBRARY) == "None"
+
+
+MEMORY = """
+import resource
+def faults_of_second_tensor():
+    size, before = 2**26, 0
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        memory = bytearray(size)
+        del memory
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+"""
+ASK_AGAIN = (
+    MEMORY + "import captioner.processor as p; print(p.keep_freed_memory(), faults_of_second_tensor() * resource.getpagesize() < 2**24)"
+)
+
+
+@pytest.mark.skipif(not hasattr(os, "confstr") or "glibc" not in (os.confstr("CS_GNU_LIBC_VERSION") or ""), reason="not glibc")
+def test_memory_that_was_freed_is_used_again_without_asking_the_system() -> None:
+    """64 MiB twice: the second time the pages are there already. A user's own arrangement stays."""
+    assert run(ASK_AGAIN) == "True True"
+    assert run(ASK_AGAIN, MALLOC_TRIM_THRESHOLD_="131072") == "False False"
 
 
 @pytest.fixture

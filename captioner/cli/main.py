@@ -101,6 +101,7 @@ def run(given: list[str]) -> int:
         hint = "; captioner ground measures maps, captioner predict --explain shows explanations" if command == "explain" else ""
         raise InputError(f"there is no command {command!r}; the commands are {', '.join(COMMANDS)}{hint}")
     processor.set_environment()
+    processor.keep_freed_memory()
     speak_up(command)
     return int(import_module(f"captioner.cli.{command}").main(arguments) or DONE)
 
