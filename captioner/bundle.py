@@ -1,7 +1,8 @@
 """A folder of tensors and JSON, written whole or not at all; knows no model.
 
     model.safetensors   tensors by name
-    config.json         {"format": 2, "files": {name: {"sha256": ...}}, ...}: what `build` needs to make the model again
+    config.json         {"format": 2, "files": {name: {"sha256": ...}}, ...}: what `build` needs to make the model again;
+                        the format is 3 where tensors are packed into fewer bits
     vocabulary.json     words
     README.md           the model card
 
@@ -24,18 +25,27 @@ from torch import Tensor, nn
 
 from captioner.atomic_files import atomic_folder, folder_or_backup
 from captioner.errors import ArgumentError, BrokenModelError, InputError, listed, one_line
-from captioner.formats import FORMAT, READABLE, upgraded
+from captioner.formats import FORMAT, PACKED_FORMAT, READABLE, upgraded
 from captioner.json_files import read_json
+from captioner.packing import pack, unpack
 
 TENSORS, CONFIG, VOCABULARY, CARD = "model.safetensors", "config.json", "vocabulary.json", "README.md"
 FILES = (TENSORS, CONFIG, VOCABULARY, CARD)
 
 
-def save(folder: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], vocabulary: Mapping[str, Any], card: str) -> None:
+def save(
+    folder: str | Path,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    vocabulary: Mapping[str, Any],
+    card: str,
+    kind: str = "float32",
+) -> None:
     """Write a model folder whole or not at all: `load` sees the old model or the new one, never half of one, also after a kill.
 
-    Tensors that share memory are written once each. Raises: InputError, `folder` holds files that are no model's (they would be
-    lost); ValueError, `config` has a key of ours ("format", "files") or is not JSON.
+    Tensors that share memory are written once each, in the numbers that `kind` names (see `pack`).
+    Raises: InputError, `folder` holds files that are no model's (they would be lost);
+    ValueError, `config` has a key of ours ("format", "files") or is not JSON.
     """
     folder = Path(folder).resolve()
     reserved = {"format", "files"} & set(config)
@@ -44,10 +54,12 @@ def save(folder: str | Path, tensors: Mapping[str, Tensor], config: Mapping[str,
     _check_replaceable(folder)
     with atomic_folder(folder) as fresh:
         copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        (fresh / TENSORS).write_bytes(safetensors_bytes(copies))
+        (fresh / TENSORS).write_bytes(safetensors_bytes(pack(copies, kind)))
         (fresh / VOCABULARY).write_text(_json(vocabulary), encoding="utf-8")
         sums = {name: {"sha256": _sha256(fresh / name)} for name in (TENSORS, VOCABULARY)}
-        (fresh / CONFIG).write_text(_json({"format": FORMAT, **config, "files": sums}), encoding="utf-8")
+        (fresh / CONFIG).write_text(
+            _json({"format": FORMAT if kind == "float32" else PACKED_FORMAT, **config, "files": sums}), encoding="utf-8"
+        )
         (fresh / CARD).write_text(card, encoding="utf-8")
 
 
@@ -102,17 +114,17 @@ def _load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, An
     config = _read_object(folder / CONFIG, "model configuration")
     if config.get("format") not in READABLE:
         version = repr(config["format"]) if "format" in config else "none"
-        readable = f"this captioner reads {READABLE[0]} to {FORMAT}; use the version that wrote it, or train again"
+        readable = f"this captioner reads {READABLE[0]} to {READABLE[-1]}; use the version that wrote it, or train again"
         raise InputError(f'{folder / CONFIG}: "format" is {version}, but {readable}')
     sums = config.pop("files", {})
-    del config["format"]
+    packed = config.pop("format") == PACKED_FORMAT
     vocabulary = _read_object(folder / VOCABULARY, "model vocabulary")
     tensors = read_tensors(folder / TENSORS, "model weights")
     for name in (TENSORS, VOCABULARY):
         entry = sums.get(name) if isinstance(sums, dict) else None
         if isinstance(entry, dict) and entry.get("sha256") != _sha256(folder / name):
             raise InputError(f"{folder / name}: damaged or of another model, by its checksum in {CONFIG}; copy or train it again")
-    return tensors, config, vocabulary
+    return unpack(tensors) if packed else tensors, config, vocabulary
 
 
 def _check_whole(folder: Path) -> None:

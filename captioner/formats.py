@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-FORMAT = 2
-READABLE = (1, FORMAT)
+FORMAT, PACKED_FORMAT = 2, 3
+"""Of models whose tensors have all their bits, and of those whose tensors are packed into fewer (`packing`)."""
+READABLE = (1, FORMAT, PACKED_FORMAT)
 KEYS = {
     "at_rest": "eval_mode",
     "draws": "samples",

@@ -106,16 +106,21 @@ class Captioner(BaseCaptioner, nn.Module):
         """The readouts that sample regions; there are none where attention is soft."""
         return [part for part in self.modules() if isinstance(part, HardReadout)]
 
-    def save(self, folder: str | Path, card: str = "") -> None:
-        """Write a self-contained model folder, whole or not at all; it does not name the source of the trunk's first weights."""
+    def save(self, folder: str | Path, card: str = "", kind: str = "float32") -> None:
+        """Write a self-contained model folder, whole or not at all; it does not name the source of the trunk's first weights.
+
+        kind: float32, or float16 or int8 for a smaller file (see `captioner.packing.pack`). Raises: ArgumentError, another kind.
+        """
         config = copy.deepcopy(self.config)
         config["encoder"] = portable_config(config.get("encoder", {}))
         tensors = dict(self.state_dict())
-        bundle.save(folder, tensors, config, self.vocabulary.to_json(), card or default_card(self))
+        bundle.save(folder, tensors, config, self.vocabulary.to_json(), card or default_card(self), kind)
 
     @classmethod
     def load(cls, model: str | Path, device: str | torch.device = "auto") -> "Captioner":
-        """From a `model/` folder, a run's folder (its `model/`), or a training checkpoint (`.ckpt`); set to evaluation.
+        """From a `model/` folder, a run's folder (its `model/`), a training checkpoint (`.ckpt`), or a name of `saved_models.PRETRAINED`.
+
+        It is set to evaluation.
 
         device: `auto` takes an accelerator where there is one. Raises: InputError, a device that cannot be used here; a model that is
         missing, damaged, of another format, or configured with anything outside this package.

@@ -1,4 +1,4 @@
-"""Reading saved models: a `model/` folder, a run's folder, or a training checkpoint."""
+"""Reading saved models: a `model/` folder, a run's folder, a training checkpoint, or a model that comes with the package."""
 
 import json
 from collections.abc import Callable
@@ -16,6 +16,21 @@ from captioner.formats import upgraded
 Built = TypeVar("Built")
 PREFIX = "captioner."
 """Of the captioner's tensors in a checkpoint; its configuration and vocabulary are JSON strings under `captioner`."""
+
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+"""A folder per model that comes with the package; its name is the model's."""
+
+
+def pretrained_names() -> list[str]:
+    """The models that come with the package."""
+    return sorted(path.name for path in PRETRAINED.iterdir() if (path / bundle.CONFIG).is_file()) if PRETRAINED.is_dir() else []
+
+
+def model_path(model: str | Path) -> Path:
+    """The folder of a model that comes with the package, where `model` is its name; else the path itself. What lies at the path wins."""
+    path = Path(model)
+    return path if path.exists() or str(model) not in pretrained_names() else PRETRAINED / path
 
 
 class SavedModel(NamedTuple):
@@ -37,6 +52,7 @@ class SavedModel(NamedTuple):
 
 def read_saved_model(path: Path) -> SavedModel:
     """Raises: InputError, the model is missing, damaged or of an unknown format."""
+    path = model_path(path)
     if path.suffix == ".ckpt" and not path.is_dir():
         return read_model_of_checkpoint(path)
     folder = path / "model" if folder_or_backup(path / "model").is_dir() else path

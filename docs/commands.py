@@ -12,11 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
-from captioner.cli import cache, demo, evaluate, ground, predict, train
+from captioner.cli import cache, compact, demo, evaluate, ground, predict, train
 from captioner.cli.main import COMMANDS
 
 PAGE = Path(__file__).resolve().parent / "commands.md"
-PARSERS = {"predict": predict.parser, "evaluate": evaluate.make_parser, "ground": ground.make_parser, "demo": demo.parser}
+PARSERS = {
+    "predict": predict.parser,
+    "evaluate": evaluate.make_parser,
+    "ground": ground.make_parser,
+    "compact": compact.make_parser,
+    "demo": demo.parser,
+}
 TEXTS = {"train": train.usage, "cache": cache.usage}
 """Commands that take Hydra's overrides and no flags."""
 WIDTH = 112

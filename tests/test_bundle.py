@@ -221,7 +221,7 @@ def test_a_damaged_file_is_named(model: Path, data: st.DataObject) -> None:
 
 def test_another_format_is_refused(model: Path) -> None:
     config = json.loads((model / "config.json").read_text())
-    for other in ({"format": 3}, {"format": 0}, {"format": "1"}, {"format": None}):
+    for other in ({"format": 4}, {"format": 0}, {"format": "1"}, {"format": None}):
         (model / "config.json").write_text(json.dumps(config | other))
         assert 'config.json: "format" is' in one_line(model)
     (model / "config.json").write_text(json.dumps({key: value for key, value in config.items() if key != "format"}))

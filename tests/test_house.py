@@ -17,7 +17,7 @@ FLOORS = {
     0: [
         "arguments",
         *("records", "box", "formats", "vocabulary", "tokenizer", "errors", "atomic_files", "json_files", "ids", "locks", "processes"),
-        *("kinds", "processor", "progress", "devices", "caption"),
+        *("kinds", "processor", "progress", "devices", "caption", "packing"),
     ],
     1: ["build", "bundle", "attention", "objectives", "search", "metrics", "maps", "data"],
     2: ["scenes", "encoders", "decoders", "captioning", "saved_models"],

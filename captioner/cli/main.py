@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "score captions against references: BLEU, ROUGE-L, CIDEr",
     "ground": "compare the maps of words that name objects with boxes and masks",
     "cache": "compute region features once, for a frozen encoder",
+    "compact": "write a trained model again in fewer bits",
     "demo": "draw scenes, train on them, score, caption, write the gallery",
 }
 

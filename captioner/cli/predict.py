@@ -32,7 +32,7 @@ NamedImage = tuple[str, str, Image.Image]
 """Path, name of the results, image."""
 
 EXAMPLES = [
-    ("captioner predict photo.jpg", "print the caption; the model is outputs/latest, the newest that was trained here"),
+    ("captioner predict photo.jpg", "print the caption, by the newest model that was trained here, or by the one in the package"),
     ("captioner predict photos/ --recursive --out captioned", "write sheets, arrays and a gallery: open captioned/index.html"),
     ("captioner predict photo.jpg --search sample --captions 5 --top-p 0.9 --seed 1", "sample five captions"),
     ("captioner predict photo.jpg --require dog --no-bad-ending --no-repeat 3", "say what a caption must contain and avoid"),
@@ -64,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     references = References(options.annotations, paths) if options.annotations else None
     if not paths:
         return 1
+    options.model = options.model or [default_model()]
     captioner = load_models(options.model, options.device)
     search = choose_search(captioner, options)
     search_in_ids = with_word_ids(captioner, search)
@@ -87,7 +88,10 @@ def parser() -> argparse.ArgumentParser:
     )
     add = command.add_argument
     add("images", nargs="+", metavar="IMAGE", help="files, folders, globs, or - for a list of them on standard input")
-    where = "a model/ folder, a run's folder or a .ckpt; default: outputs/latest; repeat it, and the models decode together"
+    where = (
+        "a model/ folder, a run's folder, a .ckpt, or the name of a model that comes with the package; default: outputs/latest, and "
+        "where nothing was trained yet the model in the package; repeat it, and the models decode together"
+    )
     add("--model", type=Path, action="append", metavar="MODEL", help=where)
     add("--out", type=Path, metavar="DIR", help="write captions.jsonl, and what --save names, to this folder")
     add_batch_size(command, 16)
@@ -145,10 +149,8 @@ def chosen_kinds(flag: str, text: str, offered: Collection[str]) -> list[str]:
     return kinds
 
 
-def load_models(models: list[Path] | None, device: str) -> Any:
+def load_models(models: list[Path], device: str) -> Any:
     """One captioner, or the ensemble of several, on the device; `auto` takes an accelerator where there is one."""
-    if models is None and not LATEST.exists():
-        raise InputError(f"{LATEST}: no trained model here; train one with `captioner train`, or name one with --model")
     from captioner.devices import resolve_device
     from captioner.ensemble import load_captioner
 
@@ -157,7 +159,21 @@ def load_models(models: list[Path] | None, device: str) -> Any:
         resolved = resolve_device(device)
     except InputError as error:
         raise InputError(f"--{error}") from None
-    return load_captioner(models or [LATEST], resolved)
+    return load_captioner(models, resolved)
+
+
+def default_model() -> Path:
+    """The newest model that was trained here, or the first that comes with the package. Raises: InputError, there is neither."""
+    if LATEST.exists():
+        print_error(f"the model is {LATEST}")
+        return LATEST
+    from captioner.saved_models import pretrained_names
+
+    names = pretrained_names()
+    if not names:
+        raise InputError(f"{LATEST}: no trained model here; train one with `captioner train`, or name one with --model")
+    print_error(f"the model is {names[0]}, which comes with the package (nothing was trained here: there is no {LATEST})")
+    return Path(names[0])
 
 
 def choose_search(captioner: Any, options: argparse.Namespace) -> Any:
@@ -170,7 +186,7 @@ def choose_search(captioner: Any, options: argparse.Namespace) -> Any:
 
 def log_search(captioner: Any, search: Any, options: argparse.Namespace) -> None:
     """Log which search finds the captions; and where models were trained with different searches, whose it is."""
-    models = list(zip(options.model or [LATEST], captioner.members, strict=True))
+    models = list(zip(options.model, captioner.members, strict=True))
     others = [f"{path} by {model.search}" for path, model in models if str(model.search) != str(captioner.search)]
     if others:
         log.info("the models were trained with different searches; that of %s is used, not %s", models[0][0], ", ".join(others))
@@ -237,7 +253,7 @@ def caption_one(captioner: Any, search: Any, image: Image.Image, options: argpar
     try:
         return captioner.caption(image, search=search) if options.caption is None else captioner.align(image, options.caption)
     except BrokenModelError as error:
-        raise BrokenModelError(f"{', '.join(map(str, options.model or [LATEST]))}: {error}") from None
+        raise BrokenModelError(f"{', '.join(map(str, options.model))}: {error}") from None
     except (RuntimeError, ValueError, MemoryError) as error:
         out_of_memory = isinstance(error, MemoryError) or "allocate" in str(error)  # torch's errors of both kinds of memory say so
         hint = "out of memory while it was captioned; ask for fewer beams, or fewer --captions"

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from test_model import small
 
+from captioner import saved_models
 from captioner.caption import Caption
 from captioner.cli import predict
 from captioner.cli.inputs import image_paths, result_names
@@ -22,6 +24,7 @@ from captioner.cli.references import References
 from captioner.errors import BrokenModelError, InputError
 from captioner.locks import locked_folder
 from captioner.maps.geometry import heat_maps
+from captioner.model import Captioner
 from captioner.search.beam import BeamSearch
 from captioner.vocabulary import Vocabulary
 
@@ -83,6 +86,7 @@ class StandIn:
 def stand_in(monkeypatch, tmp_path):
     stand_in = StandIn()
     monkeypatch.setattr(predict, "load_models", lambda models, device: stand_in)
+    monkeypatch.setattr(predict, "default_model", lambda: predict.LATEST)
     monkeypatch.chdir(tmp_path)
     return stand_in
 
@@ -441,8 +445,27 @@ def test_a_caption_that_does_not_meet_the_constraints_is_printed_and_marked(stan
     assert [line.get("satisfied") for line in lines()] == [None, False]
 
 
+def test_the_model_is_the_newest_one_of_this_folder_and_else_the_one_in_the_package(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(saved_models, "PRETRAINED", tmp_path / "package")
+    draw("a.png")
+    small().save(tmp_path / "package" / "birds")
+    assert main(["predict", "a.png"]) == 0
+    out, err = capsys.readouterr()
+    assert "the model is birds, which comes with the package" in err
+    assert main(["predict", "a.png", "--model", "birds"]) == 0
+    assert capsys.readouterr().out == out
+    trained = small(seed=5)
+    trained.save(tmp_path / "outputs" / "latest" / "model")
+    assert main(["predict", "a.png"]) == 0
+    assert "the model is outputs/latest" in capsys.readouterr().err
+    trained.save(tmp_path / "birds")
+    assert Captioner.load("birds").decoder.output.bias.equal(trained.decoder.output.bias)
+
+
 def test_without_a_model_one_line_says_what_to_do(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(saved_models, "PRETRAINED", tmp_path / "none")
     draw("a.png")
     assert main(["predict", "a.png"]) == 2
     assert "outputs/latest: no trained model here" in capsys.readouterr().err
