@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seconds: dict[str, float] = {}
     train.set_up_logging()
     with timed(seconds, "drawing"):
-        config, _ = train.configure(["experiment=scenes", *overrides])
+        own = ["callbacks.writer.latest=null"]  # a model of drawn scenes is not what `predict photo.jpg` should take
+        config, _ = train.configure(["experiment=scenes", *own, *overrides], "demo")
         source = scenes_source(config)
         splits = source.splits()
         summary = source.draw()

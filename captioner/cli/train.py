@@ -130,8 +130,11 @@ class AboveBar(logging.Handler):
         tqdm.write(line if record.levelno < logging.WARNING else f"captioner: {line}", file=sys.stderr)
 
 
-def configure(words: list[str]) -> tuple[Any, Path | None]:
-    """(configuration, checkpoint to go on from) of a command line."""
+def configure(words: list[str], name: str | None = None) -> tuple[Any, Path | None]:
+    """(configuration, checkpoint to go on from) of a command line.
+
+    `name` is that of the folder of the run's folder; None, the experiment or else the data.
+    """
     from captioner.training.configuration import compose_run
 
     earlier = {name: value for name, _, value in map(split_word, words) if name in ("resume", "rerun")}
@@ -141,11 +144,11 @@ def configure(words: list[str]) -> tuple[Any, Path | None]:
         raise InputError("rerun= repeats a run from its beginning, resume= goes on with one: give one of them")
     if earlier and "init" in typed:
         raise InputError(f"init= begins another run with a trained model, {next(iter(earlier))}= keeps to its run: give one of them")
-    for name, value in earlier.items():
-        return configure_again(name, Path(value).expanduser(), rest, typed)
+    for way, value in earlier.items():
+        return configure_again(way, Path(value).expanduser(), rest, typed)
     if not typed & {"experiment", "data"}:
         rest = ["experiment=scenes", *rest]
-    return in_new_folder(lambda folder: compose_run([*rest, *folder]), run_name(rest), typed), None
+    return in_new_folder(lambda folder: compose_run([*rest, *folder]), name or run_name(rest), typed), None
 
 
 def configure_again(name: str, path: Path, words: list[str], typed: set[str]) -> tuple[Any, Path | None]:

@@ -30,8 +30,8 @@ def test_the_demo_draws_trains_scores_and_shows(tmp_path, capsys):
     assert 0 < rows.get("uniform map", (1.0,))[0] < 30, "none, where no caption names anything"
     assert {"BLEU-4", "ROUGE-L", "CIDEr", "CIDEr of a sixth caption", "captions true of their scene", "claims per caption"} <= set(rows)
     assert re.search(r"seconds\s+drawing \d+\s+training \d+\s+scoring \d+\s+gallery \d+", printed)
-    folder = next((tmp_path / "scenes").glob("*/config.yaml"), None) or next(tmp_path.glob("*/*/config.yaml"))
-    run = folder.parent
+    (run,) = (tmp_path / "demo").iterdir()
+    assert not (tmp_path / "latest").exists()
     assert (run / "gallery" / "index.html").is_file()
     assert len((run / "gallery" / "captions.jsonl").read_text().splitlines()) == 12 + 8
     assert json.loads((run / "results" / "demo.json").read_text())["val"]["true"] * 100 == pytest.approx(
