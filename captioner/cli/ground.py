@@ -16,6 +16,8 @@ from captioner.explain.names import EXPLANATIONS
 from captioner.json_files import write_json
 
 CAPTIONS = ("generated", "references")
+FEW_CLASSES = 12
+"""Of so many classes, as Flickr30k Entities has, the table has a line each; the JSON file has all."""
 LABELS = {
     "pointing_box": "peak in the box",
     "pointing_mask": "peak in the mask",
@@ -32,7 +34,8 @@ FAITHFULNESS = {
     "agreement": "rank correlation with the first map",
 }
 RULES = """Words of a caption that name one of COCO's 80 categories (plurals and synonyms too), or with --scenes the phrases that name a \
-drawn object, are compared with the boxes and masks of such objects in the image. Each number is a mean over words, with a 95 % bootstrap \
+drawn object, or with --entities the phrases that Flickr30k Entities marks, are compared with the boxes and masks of such objects in \
+the image. Each number is a mean over words, with a 95 % bootstrap \
 interval over images. Three baselines know nothing of the image: a uniform map, a map at the centre, and maps of the same class from other \
 images (shuffled). For localisation a map is cut at a share of its highest value: at each class's own, chosen on training images \
 (--train-...), or at --threshold."""
@@ -48,6 +51,10 @@ EXAMPLES = [
         "drawn scenes; the training scenes choose where a map is cut",
     ),
     (
+        "captioner ground outputs/latest --entities annotations.zip --captions captions_val.json --images val",
+        "photos of Flickr with the boxes of Flickr30k Entities, also by the kind of phrase",
+    ),
+    (
         "captioner ground outputs/latest --annotations instances_val2017.json --captions captions_val2017.json --images val2017 "
         "--explain attention,gradcam,jacobian --of generated --faithfulness --limit 200 --json grounding.json",
         "other explanations too, of generated captions, and what hiding a place does to the word",
@@ -60,11 +67,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Raises: InputError, usage or configuration."""
     options = make_parser().parse_args(arguments)
     check(options)
-    from captioner.explain.evaluation import GroundingSettings, collect_maps, evaluate, read_grounding_data
+    from captioner.explain.evaluation import GroundingSettings, collect_maps, evaluate
+    from captioner.explain.grounding_data import read_entity_data, read_grounding_data
 
-    scenes = options.scenes or [None] * len(options.annotations)
-    splits = zip(options.annotations, options.captions, options.images, scenes, strict=True)
-    data = [read_grounding_data(*files, options.limit, print_error) for files in splits]
+    if options.entities:
+        files_of_splits = zip(options.entities, options.captions, options.images, strict=True)
+        data = [read_entity_data(*files, options.limit) for files in files_of_splits]
+    else:
+        scenes = options.scenes or [None] * len(options.annotations)
+        splits = zip(options.annotations, options.captions, options.images, scenes, strict=True)
+        data = [read_grounding_data(*files, options.limit, print_error) for files in splits]
     several_times = [image for image, times in Counter(key for part in data for key in part.captions.keys).items() if times > 1]
     if several_times:
         raise InputError(f"--captions: image {several_times[0]} is in several of the splits; give each image once")
@@ -87,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not collected.places:
         print_error("no image could be captioned; there is nothing to score")
         return 1
-    record = {"model": str(options.model), "annotations": [str(path) for path in options.annotations]}
+    record = {"model": str(options.model), "annotations": [str(path) for path in options.annotations or options.entities]}
     record |= evaluate(collected, training, settings, print_error)
     print(tables(record))
     if options.json:
@@ -96,18 +108,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    way = "captioner ground MODEL --annotations FILE ... --captions FILE ... --images DIR ... [other options]"
+    way = "captioner ground MODEL (--annotations FILE ... | --entities PATH ...) --captions FILE ... --images DIR ... [other options]"
     about = "Measures whether the maps of words that name objects lie on these objects."
     command = command_parser("ground", (way,), about, RULES, EXAMPLES, CODES)
     add = command.add_argument
     add("model", type=Path, metavar="MODEL", help="a model/ folder, a run's folder or a .ckpt")
     files: dict[str, Any] = {"type": Path, "nargs": "+", "metavar": "FILE"}
-    add("--annotations", required=True, **files, help="COCO instances: boxes and masks; several files, of several splits, as one set")
+    add("--annotations", **files, help="COCO instances: boxes and masks; several files, of several splits, as one set")
+    entities = "in its place Flickr30k Entities, boxes of the captions' phrases: annotations.zip, or its folder, for each file of captions"
+    add("--entities", **{**files, "metavar": "PATH"}, help=entities)
     add("--captions", required=True, **files, help="COCO captions of the same images, a file for each")
     add("--images", required=True, **{**files, "metavar": "DIR"}, help="the folder of the images of each")
     add("--scenes", **files, help="the truth of drawn scenes, scenes_*.json: says which object a phrase names")
     add("--explain", default="attention", metavar="KINDS", help=f"maps: {','.join(EXPLANATIONS)}")
-    add("--of", default=",".join(CAPTIONS), metavar="CAPTIONS", help=f"whose words: {' and '.join(CAPTIONS)} (both)")
+    add("--of", metavar="CAPTIONS", help=f"whose words: {' and '.join(CAPTIONS)} (both; of --entities the references)")
     add("--beam", type=positive_number, metavar="N", help="beam width of generated captions (left out: the model's own search)")
     add("--limit", type=positive_number, metavar="N", help="only the first N images of each split")
     add("--faithfulness", action="store_true", help="also what hiding and showing does to the words' probabilities, of generated captions")
@@ -130,13 +144,21 @@ def make_parser() -> argparse.ArgumentParser:
 
 def check(options: argparse.Namespace) -> None:
     """Refuse what cannot be done before anything is read; `explain` and `of` become lists."""
+    if bool(options.annotations) == bool(options.entities):
+        raise InputError("give --annotations, COCO's instances, or --entities, Flickr30k Entities: one of the two")
+    for name in ("scenes", "train_annotations"):
+        if options.entities and getattr(options, name):
+            raise InputError(f"--{name.replace('_', '-')} goes with --annotations, not with --entities")
+    options.of = options.of or ("references" if options.entities else ",".join(CAPTIONS))
     for name, known in (("explain", tuple(EXPLANATIONS)), ("of", CAPTIONS)):
         chosen = list(dict.fromkeys(split_list(getattr(options, name))))
         strange = [kind for kind in chosen if kind not in known]
         if strange or not chosen:
             raise InputError(f"--{name} {getattr(options, name)}: {(strange or ['nothing'])[0]!r} is not among {', '.join(known)}")
         setattr(options, name, chosen)
-    counts = {name: len(getattr(options, name)) for name in ("annotations", "captions", "images", "scenes") if getattr(options, name)}
+    counts = {
+        name: len(getattr(options, name)) for name in ("annotations", "entities", "captions", "images", "scenes") if getattr(options, name)
+    }
     if len(set(counts.values())) > 1:
         raise InputError(f"one file of each kind for every split, not {', '.join(f'{number} --{name}' for name, number in counts.items())}")
     given = [name for name in ("annotations", "captions", "images") if getattr(options, f"train_{name}")]
@@ -176,6 +198,8 @@ def tables(record: Mapping[str, Any]) -> str:
                     lines.append([f"  {label}", *(cell for method in METHODS for cell in cells(told[kind][measure].get(method)))])
         if lines:
             parts.append(aligned(lines))
+            if len(told["by_class"][kind]) <= FEW_CLASSES:
+                parts.append(class_table(told["by_class"]))
             if not told["masked_words"]:
                 parts.append("the annotations draw no mask of these objects, so that nothing is said of peaks in masks")
             elif told["masked_words"] < told["words"]:
@@ -190,6 +214,17 @@ def tables(record: Mapping[str, Any]) -> str:
     if "faithfulness" in record:
         parts.append(faithfulness_table(record["faithfulness"]))
     return "\n".join(parts).lstrip("\n")
+
+
+def class_table(by_class: Mapping[str, Any]) -> str:
+    """The numbers of each class by its own maps, x 100."""
+    lines = []
+    for kind, classes in by_class.items():
+        lines.append([f"{kind} by class, x 100", "words", "peak in the box", "share inside (noun)", "IoU"])
+        for name, row in sorted(classes.items(), key=lambda pair: -pair[1]["words"]):
+            values = [hundredth(row[measure]) for measure in ("pointing_box", "correctness_noun", "iou")]
+            lines.append([f"  {name}", str(row["words"]), *values])
+    return "\n" + aligned(lines)
 
 
 def faithfulness_table(rows: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,20 +10,18 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from captioner.data.captions import CaptionSet, read_coco_captions, read_references
 from captioner.data.image_batches import open_batches
 from captioner.data.images import original_size
-from captioner.data.instances import Instance, fit_to_photo, read_instances_and_sizes
-from captioner.data.object_words import PhraseFinder, category_phrases
+from captioner.data.instances import fit_to_photo
 from captioner.errors import InputError
 from captioner.explain.faithfulness import faithfulness, summary
 from captioner.explain.grounding import MEASURES, Place, Thresholds, Word, class_thresholds, mean_scores, ratios, score_words
+from captioner.explain.grounding_data import GroundingData
 from captioner.explain.kinds import KINDS, explain
 from captioner.explain.object_maps import NamedPhrases, find_phrases, object_words
 from captioner.ids import ImageKey
 from captioner.model import Captioner
 from captioner.progress import progress
-from captioner.scenes.truth import names_in_scenes, read_scenes
 from captioner.tokenizer import tokenize
 
 CAPTIONS = ("generated", "references")
@@ -46,18 +43,6 @@ class GroundingSettings(NamedTuple):
     seed: int = 0
 
 
-class GroundingData(NamedTuple):
-    """Images with captions, their objects, and which words name them."""
-
-    captions: CaptionSet
-    instances: Mapping[ImageKey, Sequence[Instance]]
-    sizes: Mapping[ImageKey, tuple[int, int]]
-    """(width, height) that the objects were marked at, where the file states it."""
-    names: PhraseFinder
-    missing: list[ImageKey]
-    """Images that are listed and are not on disk."""
-
-
 class CollectedMaps(NamedTuple):
     """The maps of object words of all images, and which images failed."""
 
@@ -72,32 +57,6 @@ class CollectedMaps(NamedTuple):
     """Photos of another size than the annotations state, but of the same shape."""
     misfits: list[str]
     """Photos of another shape: the beginning of a complaint."""
-
-
-def read_grounding_data(
-    annotations: Path, captions: Path, images: Path, scenes: Path | None, limit: int | None, warn: Callable[[str], object]
-) -> GroundingData:
-    """Read COCO captions and instances of the same images, and the truth of drawn scenes where it is given.
-
-    `warn` gets a line for what is left out. Raises: InputError, a file is wrong, or the files are of different images.
-    """
-    caption_set = read_coco_captions(captions, images, missing="skip")
-    instances, sizes = read_instances_and_sizes(annotations)
-    listed = [index for index, key in enumerate(caption_set.keys) if key in instances]
-    if not listed:
-        raise InputError(f"{annotations}: lists none of the images of {captions}; give the instances of the same images")
-    if len(listed) < len(caption_set):
-        warn(f"{annotations}: does not list {len(caption_set) - len(listed)} of {len(caption_set)} images of {captions}; they are left out")
-    chosen = caption_set.select(listed[:limit])
-    on_disk = set(caption_set.keys)
-    missing = [] if limit else [key for key in read_references(captions).captions if key not in on_disk]
-    if scenes is None:
-        return GroundingData(chosen, instances, sizes, category_phrases(instances), missing)
-    _, truths = read_scenes(scenes)
-    for image in chosen.keys:
-        if image not in truths or len(truths[image]["objects"]) != len(instances[image]):
-            raise InputError(f"{scenes}: is not of the images of {annotations} (image {image}); give the files of one split")
-    return GroundingData(chosen, instances, sizes, names_in_scenes(scenes), missing)
 
 
 def collect_maps(

@@ -50,7 +50,7 @@ def explain(tmp_path, capsys):
 
     def run(*options, **changes):
         given = {"annotations": tmp_path / "instances.json", "captions": tmp_path / "captions.json", "images": tmp_path, **changes}
-        listed = {name: value if isinstance(value, list) else [value] for name, value in given.items()}
+        listed = {name: value if isinstance(value, list) else [value] for name, value in given.items() if value is not None}
         words = [str(word) for name, values in listed.items() for word in (f"--{name.replace('_', '-')}", *values)]
         code = main(["ground", str(model), *words, *map(str, options)])
         printed = capsys.readouterr()
@@ -250,6 +250,39 @@ def test_what_cannot_be_done_is_one_line_and_two(explain, options, told):
     assert code == 2
     assert told in error
     assert error.count("\n") <= 1
+
+
+def entities(folder):
+    """The boxes of `explain`'s instances, of the photos' captions, as Flickr30k Entities has them."""
+    boxes = {1: [(0, 0, 20, 20)], 2: [(30, 10, 50, 40), (5, 5, 15, 15)], 3: [(20, 20, 35, 35)]}
+    sentences = {1: "[/EN#1/animals A dog] runs .\n", 2: "[/EN#1/animals a dog] with [/EN#2/other a red mug]\n", 3: "[/EN#1/other a cup]\n"}
+    for name in ("Annotations", "Sentences"):
+        (folder / name).mkdir(parents=True)
+    for image, of_image in boxes.items():
+        edges = [dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)) for box in of_image]
+        lines = ["".join(f"<{edge}>{at}</{edge}>" for edge, at in box.items()) for box in edges]
+        objects = "".join(f"<object><name>{n}</name><bndbox>{line}</bndbox></object>" for n, line in enumerate(lines, 1))
+        size = "<size><width>60</width><height>48</height></size>"
+        (folder / "Annotations" / f"{image}.xml").write_text(f"<annotation>{size}{objects}</annotation>")
+        (folder / "Sentences" / f"{image}.txt").write_text(sentences[image])
+    return folder
+
+
+def test_entities_and_instances_with_the_same_boxes_give_the_same_numbers(explain, tmp_path):
+    """Of the words that both name; the instances' masks, and "two puppies and a cup", are of the one alone."""
+    code, printed, _ = explain(annotations=None, entities=entities(tmp_path / "entities"), of="references", json=tmp_path / "one.json")
+    assert code == 0
+    assert "animals" in printed
+    record = json.loads((tmp_path / "captions.json").read_text())
+    record["annotations"] = [one for one in record["annotations"] if one["id"] in (0, 2, 3)]
+    (tmp_path / "captions.json").write_text(json.dumps(record))
+    assert explain(of="references", json=tmp_path / "other.json")[0] == 0
+    one, other = (json.loads((tmp_path / f"{name}.json").read_text())["references"] for name in ("one", "other"))
+    assert one["words"] + one["left_out"].get("unknown to the model", 0) == 4
+    for measure in ("pointing_box", "correctness_noun", "iou"):
+        assert one["attention"][measure]["map"] == pytest.approx(other["attention"][measure]["map"])
+    assert explain(entities=tmp_path / "entities")[0] == 2
+    assert explain(annotations=None)[0] == 2
 
 
 def test_files_of_other_images_are_refused(explain, tmp_path):

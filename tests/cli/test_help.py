@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ BESIDE = {
 
 def helped(capsys, command, width, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))
-    if command == "predict" or command in ("evaluate", "ground", "demo"):
+    if command in ("predict", "evaluate", "ground", "compact", "demo"):
         with pytest.raises(SystemExit) as left:
             main([command, "--help"])
         assert left.value.code == 0
@@ -139,6 +140,12 @@ def world(tmp_path_factory):
         coco("photos", [f"{image}.png" for image in range(4)], 91)
         (Path("photos") / "captions.csv").write_text("file_name,caption\n" + "".join(f"{k}.png,{WORDS[k]}\n" for k in range(4)))
         Image.new("RGB", (50, 40), (200, 30, 30)).save("photo.jpg")
+        with zipfile.ZipFile("annotations.zip", "w") as archive:
+            for image in range(4):
+                size = "<size><width>50</width><height>40</height></size>"
+                box = "<object><name>1</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>20</ymax></bndbox></object>"
+                archive.writestr(f"Annotations/{image:03}.xml", f"<annotation>{size}{box}</annotation>")
+                archive.writestr(f"Sentences/{image:03}.txt", "".join(f"[/EN#1/other {words}]\n" for words in WORDS))
         assert main(["train", "data=coco", "data.root=coco", *ALL, "run_folder=outputs/scenes/2026-01-31_12-00-00"]) == 0
         shutil.copytree("outputs/latest", "outputs/scenes/2025-01-31_12-00-00")
         for name in ("one", "two"):
@@ -158,9 +165,9 @@ def drawn_world(folder, annotations):
 
 def every_example():
     """Read from the help of each command, in a fresh copy of its text."""
-    from captioner.cli import cache, demo, evaluate, ground, main, predict, train
+    from captioner.cli import cache, compact, demo, evaluate, ground, main, predict, train
 
-    return [command for module in (main, train, predict, evaluate, ground, cache, demo) for command, _ in module.EXAMPLES]
+    return [command for module in (main, train, predict, evaluate, ground, cache, compact, demo) for command, _ in module.EXAMPLES]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
