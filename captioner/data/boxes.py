@@ -13,8 +13,8 @@ from captioner.box import Box
 from captioner.data.captions import CaptionSet
 from captioner.data.instances import Instance, fit_to_photo
 from captioner.data.object_words import PhraseFinder
-from captioner.data.transforms import Transform
-from captioner.errors import ArgumentError, InputError
+from captioner.data.transforms import Transform, Views
+from captioner.errors import InputError
 from captioner.ids import ImageKey
 from captioner.progress import progress
 from captioner.records import BoxTargets
@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 class WordBoxes:
     """A row a box of a word: every word of a phrase that names objects has the boxes of all that it may name.
 
-    Without random views: boxes are of the view that `transform.box` names. Images that `instances` does not list have none, boxes outside
-    that view are left out, and all of a photo that has another shape than the file says. max_words: as the data set's.
-    Raises: ArgumentError, the transform cuts or mirrors at random; InputError, an image without a size.
+    Boxes are kept in the view that `transform.box` names, and follow the random crops and mirrorings of a batch. Images that `instances`
+    does not list have none. Boxes outside of what is seen are left out, and all of a photo that has another shape than the file says.
+    max_words: as the data set's. Raises: InputError, an image without a size.
     """
 
     def __init__(
@@ -40,8 +40,7 @@ class WordBoxes:
         transform: Transform,
         max_words: int | None = None,
     ) -> None:
-        if transform.augment:
-            raise ArgumentError("transform.augment", "must be false: boxes do not follow random crops and mirrorings")
+        crops = transform.augment and tuple(transform.crop_scale) != (1.0, 1.0)
         steps, boxes, counts = [], [], []
         misfits: list[str] = []
         for index, image in enumerate(progress(captions.keys, "finding object words")):
@@ -49,7 +48,7 @@ class WordBoxes:
                 raise InputError(f"the instances file says no width and height of image {image}, which boxes of words need")
             view = transform.box(*sizes[image]) if image in instances and fits(captions, index, sizes[image], misfits) else None
             for caption in captions.captions_of(index):
-                rows = [] if view is None else list(_rows(names(image, tokenize(caption)), instances[image], view, max_words))
+                rows = [] if view is None else list(_rows(names(image, tokenize(caption)), instances[image], view, max_words, crops))
                 steps += [step for step, _ in rows]
                 boxes += [box for _, box in rows]
                 counts.append(len(rows))
@@ -59,14 +58,30 @@ class WordBoxes:
         self.boxes = np.array(boxes, np.float32).reshape(-1, 4)
         self.first = np.cumsum([0, *counts], dtype=np.int64)
 
-    def box_targets(self, rows: Int[np.ndarray, "images captions"], there: Bool[np.ndarray, "images captions"]) -> BoxTargets:
-        """Of a batch whose place (image, caption) takes caption `rows` of the set, where `there`."""
+    def box_targets(
+        self, rows: Int[np.ndarray, "images captions"], there: Bool[np.ndarray, "images captions"], views: Views | None = None
+    ) -> BoxTargets:
+        """Of a batch whose place (image, caption) takes caption `rows` of the set, where `there`; `views`: what is seen of the images."""
         counts = np.where(there, self.first[rows + 1] - self.first[rows], 0) if len(self.first) > 1 else np.zeros(rows.shape, int)
         image, caption = (np.repeat(axis.ravel(), counts.ravel()) for axis in np.indices(rows.shape))
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts.ravel(), counts.ravel())
         taken = within + (np.repeat(self.first[rows.ravel()], counts.ravel()) if len(within) else 0)
         words = np.stack([image, caption, self.steps[taken]], 1).astype(np.int64)
-        return BoxTargets(torch.from_numpy(words), torch.from_numpy(self.boxes[taken]))
+        targets = BoxTargets(torch.from_numpy(words), torch.from_numpy(self.boxes[taken]))
+        return targets if views is None else seen(targets, views)
+
+
+def seen(targets: BoxTargets, views: Views) -> BoxTargets:
+    """The boxes in what is seen of each image, as shares of it; those that lie outside are left out."""
+    image = targets.words[:, 0]
+    left, top, right, bottom = views.boxes[image].unbind(1)
+    corner, sides = torch.stack([left, top], 1), torch.stack([right - left, bottom - top], 1)
+    boxes = (targets.boxes - corner.repeat(1, 2)) / sides.repeat(1, 2)
+    first, upper, last, lower = boxes.unbind(1)
+    mirrored = torch.stack([1 - last, upper, 1 - first, lower], 1)
+    boxes = torch.where(views.mirrored[image, None], mirrored, boxes)
+    inside = (boxes[:, 2:].amin(1) > 0) & (boxes[:, :2].amax(1) < 1)
+    return BoxTargets(targets.words[inside], boxes[inside])
 
 
 def fits(captions: CaptionSet, index: int, told: tuple[int, int], misfits: list[str]) -> bool:
@@ -95,8 +110,9 @@ def _rows(
     things: Sequence[Instance],
     view: Box,
     max_words: int | None,
+    outside: bool,
 ) -> list[tuple[int, Box]]:
-    """(step, box) of each word and each of its objects that can be seen."""
+    """(step, box) of each word and each of its objects that can be seen in the view, or with `outside` anywhere."""
     left, top, right, bottom = view
     found = []
     for first, stop, _, objects in phrases:
@@ -104,6 +120,6 @@ def _rows(
             x, y, width, height = things[index].box
             across, down = right - left, bottom - top
             box = (x - left) / across, (y - top) / down, (x + width - left) / across, (y + height - top) / down
-            if min(box[2:]) > 0 and max(box[:2]) < 1:
+            if outside or (min(box[2:]) > 0 and max(box[:2]) < 1):
                 found += [(step, box) for step in range(first, stop) if max_words is None or step < max_words]
     return found

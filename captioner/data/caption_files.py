@@ -9,7 +9,9 @@ from captioner.errors import InputError
 
 
 class CaptionFiles(DataSource):
-    """Per split an annotation file and the folder of its images: `{"annotations": FILE, "images": FOLDER}`, `instances` optional.
+    """Per split an annotation file and the folder of its images: `{"annotations": FILE, "images": FOLDER}`.
+
+    Optional are `instances`, a COCO instances file, and `entities`, Flickr30k Entities (annotations.zip, or the folder of its contents).
 
     missing: `error` or `skip`, for listed images that are not on disk. rejected: as `read_coco_captions` has it.
     Raises: InputError, a split lacks a key.
@@ -49,3 +51,7 @@ class CaptionFiles(DataSource):
     @property
     def instances(self) -> dict[str, Path]:
         return {split: paths["instances"] for split, paths in self._files.items() if "instances" in paths}
+
+    @property
+    def entities(self) -> dict[str, Path]:
+        return {split: paths["entities"] for split, paths in self._files.items() if "entities" in paths}

@@ -16,7 +16,7 @@ from captioner.data.boxes import WordBoxes
 from captioner.data.cache import FeatureStore
 from captioner.data.captions import CaptionSet
 from captioner.data.images import UnreadableImageError, open_image
-from captioner.data.transforms import Transform
+from captioner.data.transforms import Transform, Views, whole_views
 from captioner.errors import ArgumentError, InputError
 from captioner.progress import progress
 from captioner.records import Batch, BoxTargets, Regions
@@ -77,31 +77,39 @@ class CaptionDataset(Dataset[Batch]):
         return self.__getitems__([image])
 
     def __getitems__(self, images: Sequence[int]) -> Batch:
-        indices, pixels = self._images(np.asarray(images, dtype=np.int64))
+        indices, pixels, views = self._images(np.asarray(images, dtype=np.int64))
         rows, there = self._rows(indices)
         captions = torch.from_numpy(self._gather(rows, there))
-        box_targets = None if self.boxes is None else self.boxes.box_targets(rows, there)
+        box_targets = None if self.boxes is None else self.boxes.box_targets(rows, there, views)
         return Batch(pixels, captions, torch.from_numpy(indices), box_targets)
 
     def _images(
         self, indices: Int[np.ndarray, " images"]
-    ) -> tuple[Int[np.ndarray, " readable"], Float[Tensor, "readable 3 height width"] | Regions]:
-        """Which of the images can be read, and what the encoder takes of them."""
+    ) -> tuple[Int[np.ndarray, " readable"], Float[Tensor, "readable 3 height width"] | Regions, Views]:
+        """Which of the images can be read, what the encoder takes of them, and what of the images that is."""
         if self.features is not None:
-            mirrored = self.transform.random_flips(len(indices)).numpy() if self.train and self.features.views == 2 else None
-            return indices, self.features.regions(indices, mirrored)
+            mirrored = self.transform.random_flips(len(indices)) if self.train and self.features.views == 2 else None
+            views = whole_views(len(indices))
+            views = views if mirrored is None else views._replace(mirrored=mirrored)
+            return indices, self.features.regions(indices, None if mirrored is None else mirrored.numpy()), views
         if self._held is None:
-            view = self.transform.training_pixels if self.train else (lambda image: self.transform.pixels(image)[0])
-            found = {place: view(image) for place, index in enumerate(indices) if (image := self._open(int(index))) is not None}
-            kept = self._some(indices, list(found))
-            return kept, self.transform.normalise(torch.stack(list(found.values())))
+            opened = {place: image for place, index in enumerate(indices) if (image := self._open(int(index))) is not None}
+            kept = self._some(indices, list(opened))
+            pairs = [self._view(image) for image in opened.values()]
+            views = Views(*(torch.cat(leaves) for leaves in zip(*(views for _, views in pairs), strict=True)))
+            return kept, self.transform.normalise(torch.stack([pixels for pixels, _ in pairs])), views
         for index in indices[~self._is_held[indices]]:
             if not self._is_held[index] and (image := self._open(int(index))) is not None:
                 self._held[index] = self.transform.pixels(image)[0]
                 self._is_held[index] = True
         kept = self._some(indices, np.flatnonzero(self._is_held[indices]).tolist())
-        pixels = self._held[torch.from_numpy(kept)]
-        return kept, self.transform.normalise(self.transform.augmented_pixels(pixels) if self.train else pixels)
+        pixels, views = self._held[torch.from_numpy(kept)], whole_views(len(kept))
+        if self.train:
+            pixels, views = self.transform.augmented_views(pixels)
+        return kept, self.transform.normalise(pixels), views
+
+    def _view(self, image: Image.Image) -> tuple[UInt8[Tensor, "3 height width"], Views]:
+        return self.transform.training_view(image) if self.train else (self.transform.pixels(image)[0], whole_views(1))
 
     def _open(self, index: int) -> Image.Image | None:
         """The image; None, and a warning the first time, where it cannot be read."""

@@ -30,6 +30,11 @@ class DataSource(ABC):
         return {}
 
     @property
+    def entities(self) -> dict[str, Path]:
+        """Split -> Flickr30k Entities of its photos, where there are some."""
+        return {}
+
+    @property
     def scenes(self) -> dict[str, Path]:
         """Split -> the truth of drawn scenes, where there is one."""
         return {}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -24,6 +24,15 @@ MAX_SIZE = 2**14
 """Pixels per side; no encoder takes nearly as many."""
 Part = tuple[int, int, int, int]
 """(top, left, rows, columns) in pixels, as torchvision crops."""
+
+
+class Views(NamedTuple):
+    """What was seen of the images of a training batch."""
+
+    boxes: Float[Tensor, "images 4"]
+    """(left, top, right, bottom) as shares of what the model reads when nothing is random; parts may lie outside."""
+    mirrored: Bool[Tensor, " images"]
+    """Whether that part was mirrored, left to right, after it was cut."""
 
 
 @dataclass(unsafe_hash=True)
@@ -108,23 +117,33 @@ class Transform:
         pixels, box = self.pixels(image)
         return self.normalise(pixels[None])[0], box
 
-    def training_pixels(self, image: Image.Image) -> UInt8[Tensor, "3 height width"]:
-        """As `pixels`, but random with `augment`."""
+    def training_view(self, image: Image.Image) -> tuple[UInt8[Tensor, "3 height width"], Views]:
+        """As `pixels`, but random with `augment`; and what of the image it is."""
         if not self.augment:
-            return self.pixels(image)[0]
+            return self.pixels(image)[0], whole_views(1)
         image = to_rgb(image)
-        pixels = functional.pil_to_tensor(self._resized(image, self._random_part(image.height, image.width)))
-        return pixels.flip(-1) if bool(torch.rand(()) < self.flip) else pixels
+        part = self._random_part(image.height, image.width)
+        pixels = functional.pil_to_tensor(self._resized(image, part))
+        mirrored = torch.rand(1) < self.flip
+        left, top, right, bottom = self.box(*image.size)
+        seen = (part[1] - left, part[0] - top, part[1] + part[3] - left, part[0] + part[2] - top)
+        sides = torch.tensor([right - left, bottom - top]).repeat(2)
+        return pixels.flip(-1) if bool(mirrored) else pixels, Views(torch.tensor([seen]) / sides, mirrored)
 
-    def augmented_pixels(self, pixels: UInt8[Tensor, "images 3 height width"]) -> UInt8[Tensor, "images 3 height width"]:
-        """A batch of `pixels`, made random with `augment`."""
+    def augmented_views(self, pixels: UInt8[Tensor, "images 3 height width"]) -> tuple[UInt8[Tensor, "images 3 height width"], Views]:
+        """A batch of `pixels`, made random with `augment`; and what of each image it is."""
+        views = whole_views(len(pixels))
         if not self.augment:
-            return pixels
+            return pixels, views
         if self.crop_scale != (1.0, 1.0):
-            pixels = torch.stack([self._resized(image, self._random_part(self.height, self.width)) for image in pixels])
+            parts = [self._random_part(self.height, self.width) for _ in pixels]
+            pixels = torch.stack([self._resized(image, part) for image, part in zip(pixels, parts, strict=True)])
+            edges = torch.tensor([(left, top, left + cols, top + rows) for top, left, rows, cols in parts])
+            views = views._replace(boxes=edges / torch.tensor([self.width, self.height] * 2))
         if self.flip == 0:
-            return pixels
-        return torch.where(self.random_flips(len(pixels))[:, None, None, None], pixels.flip(-1), pixels)
+            return pixels, views
+        mirrored = self.random_flips(len(pixels))
+        return torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels), views._replace(mirrored=mirrored)
 
     def random_flips(self, images: int) -> Bool[Tensor, " images"]:
         """Which images of a training batch are mirrored: none without `augment`."""
@@ -145,6 +164,11 @@ class Transform:
         """The configuration that `build` makes an equal transform of."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         return {"_target_": "captioner.data.transforms.Transform", **values}
+
+
+def whole_views(images: int) -> Views:
+    """All that the model reads when nothing is random."""
+    return Views(torch.tensor([[0.0, 0.0, 1.0, 1.0]]).expand(images, -1), torch.zeros(images, dtype=torch.bool))
 
 
 def _part(box: Box) -> Part:

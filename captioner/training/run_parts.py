@@ -68,11 +68,11 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     check_values(config)
     check_places(config)
     data, validation, source = config["data"], config["validation"], build_source(config)
-    transform = build(config["transform"], "transform")
+    build(config["transform"], "transform")  # refuses bad values
     check_sizes(build(config["decoder"], "decoder", vocabulary_size=4), config)
     objective = build(config["objective"], "objective")
     if objective.needs_boxes:
-        check_boxes(source, transform)
+        check_boxes(source)
     final_search, validation_search = build(config["search"], "search"), build(validation["search"], "validation.search")
     same_search = config["search"] == validation["search"] and validation["images"] is None
     make_optimizer, make_scheduler = build(config["optimizer"], "optimizer"), build(config["scheduler"], "scheduler")

@@ -8,11 +8,13 @@ import torch
 from PIL import Image
 
 from captioner.data.boxes import WordBoxes
+from captioner.data.cache import open_or_build
 from captioner.data.captions import CaptionSet
 from captioner.data.dataset import CaptionDataset, collate
 from captioner.data.instances import Instance
 from captioner.data.object_words import category_phrases
 from captioner.data.transforms import Transform
+from captioner.encoders.encoder import as_regions
 from captioner.errors import InputError
 from captioner.vocabulary import Vocabulary
 
@@ -104,9 +106,61 @@ def test_boxes_are_shares_of_the_crop_that_the_model_sees(captions):
     assert found == [((0, 1, 1), (50, 25, 100, 75))]
 
 
+@pytest.mark.parametrize("fit", ["crop", "squash"])
+@pytest.mark.parametrize("held", [False, True])
+def test_boxes_follow_random_crops_and_mirrorings(tmp_path, fit, held):
+    """A white rectangle is looked for in the pixels of the view, to a pixel of the model's 64; what cannot be seen has no box."""
+    torch.manual_seed(0)
+    drawn = Image.new("RGB", (150, 100))
+    drawn.paste((255, 255, 255), (20, 30, 60, 90))
+    drawn.save(tmp_path / "a.png")
+    captions = CaptionSet(tmp_path, ["a.png"], [1], [["a dog"]])
+    transform = Transform(64, fit=fit, mean=(0, 0, 0), std=(1, 1, 1), augment=True, crop_scale=(0.2, 1.0))
+    things = {1: [thing("dog", 20, 30, 40, 60)]}
+    of_words = WordBoxes(captions, things, {1: (150, 100)}, category_phrases(things), transform)
+    data = CaptionDataset(captions, Vocabulary.count(captions.tokens(), 1), transform, train=True, boxes=of_words, hold_in_memory=held)
+    mirrored = unseen = compared = 0
+    for _ in range(60):
+        batch = data[0]
+        white = batch.images[0, 0] > 0.5
+        if not len(batch.box_targets.boxes):
+            unseen += 1
+            assert white.sum() <= 64
+            continue
+        left, top, right, bottom = (64 * batch.box_targets.boxes[0].clamp(0, 1)).tolist()
+        mirrored += left > 32
+        if min(right - left, bottom - top) < 2:  # less than interpolation blurs
+            continue
+        rows, cols = (white.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
+        seen = [min(cols), min(rows), max(cols) + 1, max(rows) + 1]
+        assert seen == pytest.approx([left, top, right, bottom], abs=1.6)
+        compared += 1
+    assert mirrored > 5
+    assert compared > 25
+
+
+def test_boxes_are_mirrored_with_cached_regions_of_mirrored_images(captions, tmp_path):
+    transform = Transform((6, 8), fit="squash", augment=True, flip=0.5, crop_scale=(1.0, 1.0))
+
+    def encode(images):
+        return as_regions(images.mean(1, keepdim=True))
+
+    for image, name in enumerate(captions.names):  # dark on the left, so that the view can be told
+        width, height = SIZES.get(10 * (image + 1), (9, 9))
+        Image.linear_gradient("L").rotate(90).resize((width, height)).convert("RGB").save(captions.root / name)
+    store = open_or_build(tmp_path / "store", captions, transform, encode, {}, "none", views=2)
+    data = dataset(captions, transform, train=True, features=store)
+    torch.manual_seed(1)
+    for _ in range(10):
+        batch = data.__getitems__([0, 2])
+        first = batch.images.features[:, :, 0].unflatten(1, (6, 8))
+        flipped = first[:, :, 0].mean(1) > first[:, :, -1].mean(1)
+        flipped = flipped if store.regions(np.array([0])).features[0, 0, 0] < store.regions(np.array([0])).features[0, 7, 0] else ~flipped
+        cat = [box for (image, caption, step), box in listed(batch.box_targets) if (image, caption, step) == (0, 1, 1)]
+        assert cat == [(25, 25, 50, 75) if flipped[0] else (50, 25, 75, 75)]
+
+
 def test_what_cannot_be_followed_is_refused(captions):
-    with pytest.raises(ValueError, match=r"transform\.augment must be false"):
-        boxes(captions, Transform(8, augment=True))
     sizes = {image: size for image, size in SIZES.items() if image != 30}
     with pytest.raises(InputError, match="no width and height of image 30"):
         WordBoxes(captions, THINGS, sizes, category_phrases(THINGS), SQUASH)

@@ -28,7 +28,7 @@ def ramp(width: int, height: int) -> Image.Image:
 
 
 def training_view(transform: Transform, image: Image.Image) -> torch.Tensor:
-    return transform.normalise(transform.training_pixels(image)[None])[0]
+    return transform.normalise(transform.training_view(image)[0][None])[0]
 
 
 @settings(deadline=None)  # other programs may have the processor
@@ -96,7 +96,7 @@ def test_without_augment_training_reads_what_evaluation_reads() -> None:
     transform, image = Transform(16, augment=False, flip=0.5), ramp(40, 30)
     assert torch.equal(training_view(transform, image), transform.prepare(image)[0])
     batch = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
-    assert transform.augmented_pixels(batch) is batch
+    assert transform.augmented_views(batch)[0] is batch
     assert not transform.random_flips(100).any()
 
 
@@ -107,7 +107,7 @@ def test_flip_is_all_or_none_at_its_ends(flip: float) -> None:
     expected = plain.flip(-1) if flip else plain
     assert torch.equal(training_view(transform, image), expected)
     batch = transform.pixels(image)[0][None].repeat(5, 1, 1, 1)
-    assert torch.equal(transform.augmented_pixels(batch), batch.flip(-1) if flip else batch)
+    assert torch.equal(transform.augmented_views(batch)[0], batch.flip(-1) if flip else batch)
 
 
 def test_half_of_many_images_are_mirrored() -> None:
@@ -124,7 +124,7 @@ def test_random_crops_cover_the_share_that_is_set(held: bool) -> None:
     for _ in range(40):
         view = training_view(transform, image)
         if held:
-            view = transform.normalise(transform.augmented_pixels(transform.pixels(image)[0][None]))[0]
+            view = transform.normalise(transform.augmented_views(transform.pixels(image)[0][None])[0])[0]
         spread = view[:2, 2:-2, 2:-2].amax((1, 2)) - view[:2, 2:-2, 2:-2].amin((1, 2))
         shares.append(float((spread * 64 / 59).prod()))
     assert 0.2 < min(shares) < max(shares) < 0.55

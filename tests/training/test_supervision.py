@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from captioner.cli.main import main
+from captioner.tokenizer import tokenize
 
 SMALL = [
     "encoder.channels=[5,7]",
@@ -72,12 +73,42 @@ def test_coco_s_instances_guide_the_maps_of_the_images_that_they_list(photos: li
     assert "boxes guide the words of 3 of 4 training captions" in capfd.readouterr().err
 
 
-def test_data_without_boxes_and_views_that_boxes_cannot_follow_are_refused_in_one_line(
+def test_boxes_of_flickr30k_entities_guide_words_in_random_views(
     photos: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """Of the captions of COCO's photos, as if Entities described them; each photo's file is named after its id."""
+    captions = json.loads((tmp_path / "annotations" / "captions_train2017.json").read_text())
+    names = {image["id"]: Path(image["file_name"]).stem for image in captions["images"]}
+    texts: dict[str, list[str]] = {}
+    for one in captions["annotations"]:
+        first, *rest = tokenize(one["caption"])
+        texts.setdefault(names[one["image_id"]], []).append(f"[/EN#3/other {first}] {' '.join(rest)}")
+    for folder in ("Annotations", "Sentences"):
+        (tmp_path / "entities" / folder).mkdir(parents=True)
+    box = "<object><name>3</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
+    for name, lines in texts.items():
+        (tmp_path / "entities" / "Annotations" / f"{name}.xml").write_text(
+            f"<annotation><size><width>10</width><height>10</height></size>{box}</annotation>"
+        )
+        (tmp_path / "entities" / "Sentences" / f"{name}.txt").write_text("\n".join(lines))
+    files = [
+        f"data.{split}.{key}={tmp_path / path}"
+        for split, key, path in (
+            ("train", "annotations", "annotations/captions_train2017.json"),
+            ("train", "images", "train2017"),
+            ("train", "entities", "entities"),
+            ("val", "annotations", "annotations/captions_val2017.json"),
+            ("val", "images", "val2017"),
+        )
+    ]
+    others = [word for word in photos if not word.startswith("data=") and not word.startswith("data.root=")]
+    assert train("data=captions", *files, *others, "transform.augment=true") == 0
+    assert "phrases have boxes" in capfd.readouterr().err
+    assert losses()
+
+
+def test_data_without_boxes_are_refused_in_one_line(photos: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     capfd.readouterr()
-    assert train(*photos, "transform.augment=true") == 2
-    assert "objective.terms.supervised: boxes do not follow random crops" in capfd.readouterr().err
     (tmp_path / "annotations" / "instances_train2017.json").unlink()
     assert train(*photos) == 2
     assert "objective.terms.supervised: this data set has no boxes" in capfd.readouterr().err.splitlines()[-1]
