@@ -131,7 +131,14 @@ def test_scenes_reach_the_encoder_as_they_are_drawn(words: list[str], fit: str) 
 
 
 def test_the_experiments_are_of_the_data_they_are_named_after() -> None:
-    kinds = {"scenes": "Scenes", "coco": "Coco", "flickr8k": "CaptionFiles", "flickr8k_grounded": "CaptionFiles"}
+    kinds = {
+        "scenes": "Scenes",
+        "coco": "Coco",
+        "flickr8k": "CaptionFiles",
+        "flickr8k_grounded": "CaptionFiles",
+        "flickr8k_hard": "CaptionFiles",
+        "flickr8k_scst": "CaptionFiles",
+    }
     for experiment in GROUPS["experiment"]:
         assert composed(f"experiment={experiment}")["data"]["_target_"].endswith(kinds[experiment])
 

@@ -1,14 +1,15 @@
 """What training minimises: the sum of named terms over rollouts of a captioner."""
 
-from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from captioner.errors import ArgumentError
-from captioner.objectives.term import CollectedRollouts, Term
+from captioner.objectives.drawing import draw_captions
+from captioner.objectives.term import CollectedRollouts, DrawnCaptions, Term
 from captioner.records import AccumulationShares, AttentionMode, Batch, Regions, Rollout
 
 
@@ -63,6 +64,7 @@ class Objective(nn.Module):
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
         self.needs_argmax = any(term.needs_argmax for term in terms.values())
         self.needs_boxes = any(term.needs_boxes for term in terms.values())
+        self.needs_references = any(term.drawn_captions for term in terms.values())
 
     def forward(self, captioner: CaptionerProtocol, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """Each term, by name. A batch without a single word is a ValueError."""
@@ -80,7 +82,26 @@ class Objective(nn.Module):
         if not bool(rollout.mask.any()):
             raise ValueError("the batch holds no word to learn from")
         argmax_log_probs = self.argmax_log_probs(captioner.decoder, regions, batch.captions * ~coin[..., None])
-        return CollectedRollouts(rollout, samples, argmax_log_probs, batch.box_targets, regions.cells)
+        drawn = self.draw(captioner.decoder, regions, batch)
+        return CollectedRollouts(rollout, samples, argmax_log_probs, batch.box_targets, regions.cells, drawn)
+
+    def draw(self, decoder: Any, regions: Regions, batch: Batch) -> DrawnCaptions | None:
+        """Captions that the model draws now, for the terms that need some; the most that one of them needs."""
+        drawing = [term for term in self.terms.values() if term.drawn_captions]
+        if not drawing:
+            return None
+        number, longest = (max(int(getattr(term, name)) for term in drawing) for name in ("drawn_captions", "max_length"))
+        captions = draw_captions(decoder, regions, number, longest)
+        greedy = any(term.needs_greedy for term in drawing)
+        mode = torch.full_like(captions[..., 0], AttentionMode.EXPECTATION)
+        rollout = decoder.rollout(regions, captions, mode)
+        found = draw_captions(decoder, regions, 1, longest, greedy=True) if greedy else None
+        return DrawnCaptions(captions, rollout, batch.indices, found)
+
+    def prepare(self, references: Sequence[Sequence[Sequence[int]]]) -> None:
+        """Let every term count the captions of all training images, once, before the first step."""
+        for term in self.terms.values():
+            term.prepare(references)  # type: ignore[operator]
 
     @property
     def in_first_batches(self) -> bool:

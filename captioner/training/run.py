@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from captioner.training.run_folder import begin_folder, claim_folder
 from captioner.training.run_parts import Parts, build_parts, build_trainer
 from captioner.training.splits import cached_features, read_splits
 from captioner.training.supervision import training_boxes
+from captioner.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -104,11 +106,20 @@ def make_data(parts: Parts, splits: Mapping[str, CaptionSet], captioner: Caption
     boxes = None
     if parts.objective.needs_boxes:
         boxes = training_boxes(parts.source, splits["train"], captioner.transform, parts.max_words)
+    if parts.objective.needs_references:
+        parts.objective.prepare(word_ids(splits["train"], captioner.vocabulary))
     features = cached_features(parts, splits, captioner)
     learn_region_statistics(captioner, splits, features)
     prepared = {"validation_images": parts.validation_images, "boxes": boxes, "seed": parts.seed, "features_until": parts.features_until}
     data: CaptioningData = parts.make_data(splits, captioner.vocabulary, captioner.transform, features, **prepared)
     return data
+
+
+def word_ids(captions: CaptionSet, vocabulary: Vocabulary) -> list[list[list[int]]]:
+    """The captions of each image, as word ids that end with `<end>`."""
+    tokens = list(captions.tokens())
+    first = captions.first.tolist()
+    return [[vocabulary.encode(words)[1:] for words in tokens[start:stop]] for start, stop in pairwise(first)]
 
 
 def make_module(parts: Parts, captioner: Captioner, validation: CaptionSet, record: dict[str, Any]) -> CaptioningModule:

@@ -49,6 +49,7 @@ EXPERIMENTS = {
         *NARROW,
     ],
 }
+EXPERIMENTS |= dict.fromkeys(("flickr8k_hard", "flickr8k_scst"), EXPERIMENTS["flickr8k"])
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -65,7 +66,7 @@ def test_every_experiment_shrunk_takes_a_step_and_leaves_a_model(experiment: str
     assert {frozenset(entry) for entry in said} == {frozenset({"image_id", "caption"})}
     assert scores["images"] == len(said) == len({entry["image_id"] for entry in said}) == 5
     assert {"BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr"} <= scores.keys()
-    assert scores["search"] == str(model.search) == ("beam 3, alpha 0.7" if experiment == "flickr8k" else "beam 3")
+    assert scores["search"] == str(model.search) == ("beam 3, alpha 0.7" if experiment.startswith("flickr8k") else "beam 3")
 
 
 def test_predict_and_evaluate_repeat_the_captions_and_scores_of_the_run_by_the_search_that_its_recipe_chose(coco: Path, here: Path) -> None:
