@@ -27,6 +27,11 @@ def pretrained_names() -> list[str]:
     return sorted(path.name for path in PRETRAINED.iterdir() if (path / bundle.CONFIG).is_file()) if PRETRAINED.is_dir() else []
 
 
+def example_photos() -> list[Path]:
+    """Photographs that come with the package; CREDITS.md beside them says whose they are."""
+    return sorted((PRETRAINED / "photos").glob("*.jpg"))
+
+
 def model_path(model: str | Path) -> Path:
     """The folder of a model that comes with the package, where `model` is its name; else the path itself. What lies at the path wins."""
     path = Path(model)

@@ -15,6 +15,7 @@ from captioner.cli.searching import with_beam_width
 from captioner.errors import InputError
 from captioner.json_files import write_json
 from captioner.model import Captioner
+from captioner.saved_models import example_photos, pretrained_names
 from captioner.scenes.scoring import SplitScores, reference_truth, score_extra_captions, score_split
 
 GALLERY = {"val": 16, "test": 8}
@@ -27,7 +28,7 @@ EXAMPLES = [
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; words other than options are overrides as of `captioner train`. Raises: InputError, as train and predict do."""
-    from captioner.cli import predict, train
+    from captioner.cli import train
 
     options, overrides = parser().parse_known_args(sys.argv[1:] if arguments is None else arguments)
     seconds: dict[str, float] = {}
@@ -54,14 +55,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gallery = folder / "gallery"
     with timed(seconds, "gallery"):
         images = [str(splits[split].path(i)) for split, number in GALLERY.items() for i in range(min(number, len(splits[split])))]
-        beam = [] if options.beam is None else ["--beam", str(options.beam)]
-        code = predict.main([*images, "--model", str(folder), "--out", str(gallery), *beam])
+        code = write_gallery(gallery, captioner, search, images)
     record = {split: {**s.corpus, **s.truth, **{f"pointing_{k}": v for k, v in s.pointing.items()}} for split, s in scores.items()}
     write_json(folder / "results" / "demo.json", {"seconds": seconds, **record})
     print("\nseconds   " + "   ".join(f"{name} {value:.0f}" for name, value in seconds.items()) + f"   in all {sum(seconds.values()):.0f}")
     print(f"the model        {folder / 'model'}\nthe numbers      {folder / 'results'}\nthe gallery      {gallery / 'index.html'}")
     print(f"your own scene   captioner predict PICTURE --model {folder} --out captioned")
+    if pretrained_names():
+        print("your own photo   captioner predict PHOTO --out captioned")
     return code
+
+
+def write_gallery(folder: Path, captioner: Captioner, search: Any, scenes: list[str]) -> int:
+    """Caption held-out scenes, and photographs by the model in the package; return how many images failed."""
+    from captioner.cli import predict
+    from captioner.cli.inputs import result_names
+    from captioner.cli.results import Results
+
+    photos = [str(path) for path in example_photos()] if pretrained_names() else []
+    names = result_names([*scenes, *photos])
+    options = predict.parser().parse_args([*scenes, "--out", str(folder)])
+    predict.check(options)
+    with Results(folder, options.save, None, "Captions") as results:
+        first = predict.with_word_ids(captioner, search)
+        failed = predict.caption_all(captioner, first, scenes, names[: len(scenes)], results, options)
+        if photos:
+            of_photos = Captioner.load(pretrained_names()[0])
+            its_own = predict.with_word_ids(of_photos, of_photos.search)
+            failed += predict.caption_all(of_photos, its_own, photos, names[len(scenes) :], results, options)
+    return min(failed, 1)
 
 
 def parser() -> argparse.ArgumentParser:

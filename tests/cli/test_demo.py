@@ -1,5 +1,6 @@
 import json
 import re
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -33,7 +34,9 @@ def test_the_demo_draws_trains_scores_and_shows(tmp_path, capsys):
     (run,) = (tmp_path / "demo").iterdir()
     assert not (tmp_path / "latest").exists()
     assert (run / "gallery" / "index.html").is_file()
-    assert len((run / "gallery" / "captions.jsonl").read_text().splitlines()) == 12 + 8
+    lines = [json.loads(line) for line in (run / "gallery" / "captions.jsonl").read_text().splitlines()]
+    assert len(lines) == 12 + 8 + 2
+    assert [Path(line["image"]).stem for line in lines[-2:]] == ["cyclist", "skateboarder"]
     assert json.loads((run / "results" / "demo.json").read_text())["val"]["true"] * 100 == pytest.approx(
         rows["captions true of their scene"][0], abs=0.06
     )
