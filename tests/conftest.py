@@ -16,7 +16,10 @@ install_import_hook("captioner", "checker.checked")
 import photos  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
+settings.register_profile("captioner", deadline=None)  # no test is of speed, and two processes of tests share two cores
+settings.load_profile("captioner")
 torch.set_num_threads(1)  # small models only: more threads are slower, and CI's second core comes and goes
 
 
