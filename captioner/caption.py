@@ -55,6 +55,8 @@ class Caption:
     [0, 1]. box: the pixels of the original image, of `width` x `height` pixels, that the grid
     covers; a large photo is kept in `image` at a smaller scale. satisfied: false where the search
     found no caption that meets its constraints. alternatives: its other captions, the best first.
+    familiar: false where the words are less probable than those of nearly all validation images, so
+    that the image is probably unlike those that the model learned from; None where it does not know.
     Without `image` (captions of prepared tensors), box, width and height are zero.
     """
 
@@ -74,6 +76,12 @@ class Caption:
     alternatives: Sequence["Caption"] = ()
     image: Image.Image | None = None
     satisfied: bool = True
+    familiar: bool | None = None
+
+    @property
+    def mean_log_prob(self) -> float:
+        """The mean of log p over the words and `<end>`."""
+        return self.log_prob / (len(self.words) + 1)
 
     @property
     def probabilities(self) -> list[float]:

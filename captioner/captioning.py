@@ -63,6 +63,10 @@ class DrawableCaption(Caption):
         write_animation(path, frames(self.maps, **options), seconds)
 
 
+FAMILIAR, UNFAMILIAR_SHARE = "familiar_log_prob", 0.05
+"""The key of a model's configuration, and the share of validation images whose captions lie below its value."""
+
+
 class SearchStart(NamedTuple):
     """Where a search over prepared images begins."""
 
@@ -93,6 +97,15 @@ class BaseCaptioner(ABC):
     def members(self) -> Sequence[Any]:
         """The models that decode together; of one captioner, itself."""
         return [self]
+
+    @property
+    def familiar_log_prob(self) -> float | None:
+        """The mean of log p over the words that nearly all captions of validation images exceed; None where it was not measured.
+
+        Images unlike those of the training tend to get less probable captions: a simple sign (Hendrycks and Gimpel 2017), and no proof.
+        """
+        value = self.members[0].config.get(FAMILIAR) if len(self.members) == 1 else None
+        return value if isinstance(value, float) else None
 
     @abstractmethod
     def prepare(self, images: Sequence[Image.Image]) -> tuple[Any, tuple[Box, ...]]:
@@ -147,6 +160,9 @@ class BaseCaptioner(ABC):
             prepared, boxes = self.prepare(batch)
             of_images = self.generate(prepared, search)
             captions += [self.to_caption(*each) for each in zip(of_images, batch, boxes, strict=True)]
+        if (least := self.familiar_log_prob) is not None:
+            for caption in captions:
+                caption.familiar = caption.mean_log_prob >= least
         return captions[0] if is_one else captions
 
     def align(self, image: Any, caption: str) -> DrawableCaption:

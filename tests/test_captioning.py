@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from PIL import Image
+from test_model import photos, small
 
 from captioner import Captioner, Ensemble
-from captioner.captioning import BaseCaptioner, DrawableCaption, batches
+from captioner.captioning import FAMILIAR, BaseCaptioner, DrawableCaption, batches
 
 ALPHAS = np.full((2, 3, 5), 1 / 15, np.float32)
 
@@ -50,3 +51,15 @@ def test_the_last_batch_is_shorter_and_a_size_below_one_is_refused():
     assert list(batches("", 2)) == []
     with pytest.raises(ValueError, match="batch_size"):
         list(batches("abc", 0))
+
+
+def test_a_caption_whose_words_are_less_probable_than_usual_is_marked():
+    model = small()
+    assert [caption.familiar for caption in model.caption(photos())] == [None] * 3
+    means = sorted(caption.mean_log_prob for caption in model.caption(photos()))
+    model.config[FAMILIAR] = means[1]
+    found = model.caption(photos())
+    assert [caption.familiar for caption in found] == [caption.mean_log_prob >= means[1] for caption in found]
+    assert sum(not caption.familiar for caption in found) == 1
+    caption = found[0]
+    assert caption.mean_log_prob == pytest.approx((sum(caption.log_probs) + caption.end_log_prob) / (len(caption.words) + 1))

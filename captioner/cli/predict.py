@@ -282,6 +282,8 @@ def print_caption(path: str, caption: Any, captions: int | None) -> None:
         caption.alternatives = caption.alternatives[: captions - 1]
         for one in (caption, *caption.alternatives):
             print_line(f"{path}\t{one.text}\t{one.log_prob:.3f}")
+    if caption.familiar is False:
+        print_error(f"{path}: probably unlike the images that the model learned from: the words are less probable than usual")
     if not caption.satisfied:
         print_error(f"{path}: no caption was found that meets every constraint; this one is the best of those that do not")
 

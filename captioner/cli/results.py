@@ -194,6 +194,7 @@ def json_line(path: str, caption: Caption, files: Mapping[str, Any]) -> bytes:
         "height": caption.height,
         **files,
         **satisfied_field(caption),
+        **({} if caption.familiar is None else {"familiar": caption.familiar}),
     }
     return json.dumps(_finite(record), ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
 

@@ -2,13 +2,16 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Trainer
 
 from captioner import bundle
+from captioner.captioning import FAMILIAR, UNFAMILIAR_SHARE
 from captioner.json_files import read_json
 from captioner.metrics.metric import CorpusScores
 from captioner.model import Captioner
@@ -43,11 +46,22 @@ def finish(
     batches, limit = data.loader("val", epoch=validated["epoch"] - 1), trainer.limit_val_batches
     count = min(len(batches), limit if isinstance(limit, int) else math.ceil(limit * len(batches)))
     best = Captioner.load(folder / "model", trainer.strategy.root_device)
-    row = score_captions(best, progress(itertools.islice(batches, count), f"final scores by {search}", count, "batch"), search, scores)
+    log_probs: list[float] = []
+    row = score_captions(
+        best, progress(itertools.islice(batches, count), f"final scores by {search}", count, "batch"), search, scores, log_probs
+    )
     final = {**row, "search": str(search), "epoch": validated["epoch"]}
     if trainer.is_global_zero:
         write_results(folder / "results", scores.captions, final)
+        remember_familiar(best, log_probs)
+        best.save(folder / "model")
     return final
+
+
+def remember_familiar(captioner: Captioner, log_probs: Sequence[float]) -> None:
+    """Keep in the model how probable captions of images like those of its training are; `log_probs`: `mean_log_prob` of each."""
+    if log_probs:
+        captioner.config[FAMILIAR] = float(np.quantile(log_probs, UNFAMILIAR_SHARE))
 
 
 def save_last_model(folder: Path, module: CaptioningModule, trainer: Trainer) -> None:
@@ -59,12 +73,16 @@ def save_last_model(folder: Path, module: CaptioningModule, trainer: Trainer) ->
 
 
 @torch.no_grad()
-def score_captions(captioner: Captioner, batches: Any, search: Search, scores: CorpusScores) -> dict[str, Any]:
-    """Caption every batch by a search; `scores` then holds the captions."""
+def score_captions(
+    captioner: Captioner, batches: Any, search: Search, scores: CorpusScores, log_probs: list[float] | None = None
+) -> dict[str, Any]:
+    """Caption every batch by a search; `scores` then holds the captions, and `log_probs` the mean log p of each."""
     captioner.eval()
     scores.reset()
     for batch in batches:
         images = map_tensors(lambda tensor: tensor.to(captioner.device), batch.images)
         found = captioner.generate(images, search)
         scores.update(scores.ids(batch.indices), [captions[0].text for captions in found])
+        if log_probs is not None:
+            log_probs += [captions[0].mean_log_prob for captions in found]
     return scores.compute()
