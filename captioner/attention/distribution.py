@@ -48,7 +48,7 @@ class Sparsemax(Distribution):
     def normalize(self, scores: Scores) -> Alphas:
         scores = subtract_max(scores)
         ordered = scores.detach().sort(-1, descending=True).values
-        support = at_least_lowest(scores, ordered, 1 + ranks(ordered) * ordered > ordered.cumsum(-1))
+        support = support_mask(scores, ordered, 1 + ranks(ordered) * ordered > ordered.cumsum(-1))
         tau = ((scores * support).sum(-1, keepdim=True) - 1) / support.sum(-1, keepdim=True)
         return (scores - tau).clamp_min(0.0)
 
@@ -65,7 +65,7 @@ class Entmax15(Distribution):
         scores = subtract_max(scores / 2)
         ordered = scores.detach().sort(-1, descending=True).values
         thresholds = entmax15_threshold(ordered.cumsum(-1), ordered.square().cumsum(-1), ranks(ordered))
-        support = at_least_lowest(scores, ordered, thresholds <= ordered)
+        support = support_mask(scores, ordered, thresholds <= ordered)
         supported = scores * support
         sums = (leaf.sum(-1, keepdim=True) for leaf in (supported, supported.square(), support))
         return (scores - entmax15_threshold(*sums)).clamp_min(0.0).square()
@@ -81,7 +81,7 @@ def ranks(ordered: Scores) -> Float[Tensor, " regions"]:
     return torch.arange(1, ordered.shape[-1] + 1, device=ordered.device, dtype=ordered.dtype)
 
 
-def at_least_lowest(scores: Scores, ordered: Scores, inside: Bool[Tensor, "*lead regions"]) -> Bool[Tensor, "*lead regions"]:
+def support_mask(scores: Scores, ordered: Scores, inside: Bool[Tensor, "*lead regions"]) -> Bool[Tensor, "*lead regions"]:
     """The support: scores not below the last that is `inside`, of scores in falling order."""
     return ordered.gather(-1, inside.sum(-1, keepdim=True).clamp_min(1) - 1) <= scores
 

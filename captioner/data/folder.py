@@ -12,7 +12,7 @@ from captioner.data.captions import CaptionSet, match_files
 from captioner.data.images import image_endings
 from captioner.data.listed_files import locate_files
 from captioner.data.source import SPLITS, DataSource
-from captioner.data.table import Row, Table, decoded, read_table
+from captioner.data.table import Row, Table, decode_text, read_table
 from captioner.errors import ArgumentError, InputError
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class Folder(DataSource):
             return read_table(self.table)
         rows, blank = [], 0
         for name, path in self._beside():
-            said = [line.strip() for line in decoded(path)[0].split("\n") if line.strip()]
+            said = [line.strip() for line in decode_text(path)[0].split("\n") if line.strip()]
             blank += not said
             rows.append(Row(1, name, said, None))
         return Table(rows, "a .txt beside each image, a line a caption", [1] * blank)

@@ -29,7 +29,7 @@ def locate_files(root: Path, names: Sequence[str], listed_in: Path, deep: bool =
     folder = _Folder(root, listed_in)
     found, respelt = [], []
     for index, name in enumerate(names):
-        within(name, root, listed_in)
+        check_inside(name, root, listed_in)
         place = os.path.normpath(name) if folder.has(name) else folder.like(name.replace("\\", "/"), deep)
         found.append(place)
         if place is not None and place != os.path.normpath(name):
@@ -37,14 +37,14 @@ def locate_files(root: Path, names: Sequence[str], listed_in: Path, deep: bool =
     return Located(found, respelt)
 
 
-def within(name: str, root: Path, listed_in: Path) -> None:
+def check_inside(name: str, root: Path, listed_in: Path) -> None:
     """Raises: InputError, the name is of something outside the folder of images, or of nothing."""
     plain = os.path.normpath(name)
     if plain.startswith(("/", "../")) or plain == ".." or re.match(r"[A-Za-z]:/", plain) or "\0" in name:
         raise InputError(f"{listed_in}: the image {name!r} leads out of {root}; names are taken below the folder of images")
 
 
-def folded(name: str) -> str:
+def comparable_name(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -69,7 +69,7 @@ class _Folder:
         return self.exact[parent]
 
     def like(self, name: str, deep: bool) -> str | None:
-        within(name, self.root, self.listed_in)
+        check_inside(name, self.root, self.listed_in)
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if not parts or ".." in parts:
             return None
@@ -87,27 +87,31 @@ class _Folder:
 
     def similar(self, parent: str, base: str) -> list[str]:
         if parent not in self.alike:
-            self.alike[parent] = grouped((folded(entry), entry) for entry in self.entries(parent))
-        return self.alike[parent].get(folded(base), [])
+            self.alike[parent] = group_pairs((comparable_name(entry), entry) for entry in self.entries(parent))
+        return self.alike[parent].get(comparable_name(base), [])
 
     def ended(self, parent: str, base: str) -> list[str]:
         """Files that are called so but for an ending."""
         if parent not in self.stems:
             pairs = ((os.path.splitext(entry), entry) for entry in self.entries(parent))
-            self.stems[parent] = grouped((folded(stem), entry) for (stem, ending), entry in pairs if ending.lower() in image_endings())
-        return self.stems[parent].get(folded(base), [])
+            self.stems[parent] = group_pairs(
+                (comparable_name(stem), entry) for (stem, ending), entry in pairs if ending.lower() in image_endings()
+            )
+        return self.stems[parent].get(comparable_name(base), [])
 
     def lower(self, base: str) -> list[str]:
         """Files of this name in any folder below."""
         if self.below is None:
             entries = ((here, entry) for here, _, files in os.walk(self.root) for entry in files)
             pairs = [(entry, os.path.relpath(os.path.join(here, entry), self.root)) for here, entry in entries]
-            whole = grouped((folded(entry), path) for entry, path in pairs)
-            stems = grouped(
-                (folded(os.path.splitext(entry)[0]), path) for entry, path in pairs if os.path.splitext(entry)[1].lower() in image_endings()
+            whole = group_pairs((comparable_name(entry), path) for entry, path in pairs)
+            stems = group_pairs(
+                (comparable_name(os.path.splitext(entry)[0]), path)
+                for entry, path in pairs
+                if os.path.splitext(entry)[1].lower() in image_endings()
             )
             self.below = {**stems, **whole}
-        return self.below.get(folded(base), [])
+        return self.below.get(comparable_name(base), [])
 
     def only(self, fitting: Sequence[str], name: str) -> str | None:
         if len(fitting) > 1:
@@ -116,7 +120,7 @@ class _Folder:
         return fitting[0] if fitting else None
 
 
-def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+def group_pairs(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for key, value in pairs:
         found[key].append(value)

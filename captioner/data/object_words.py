@@ -34,7 +34,7 @@ IRREGULAR = {
 UNCHANGED = ("skis", "scissors", "shears", "cattle", "luggage", "broccoli", "aircraft")
 
 
-def plain(category: str) -> str:
+def normalised_category(category: str) -> str:
     """`Hot_Dog`, `hot-dog` and `hot dog` are one category."""
     return " ".join(category.replace("_", " ").replace("-", " ").lower().split())
 
@@ -47,11 +47,11 @@ def category_phrases(instances: Mapping[ImageKey, Sequence[Instance]]) -> Phrase
     object (train station, clock tower) name none.
     """
     known = {thing.category for things in instances.values() for thing in things}
-    spelt = {plain(category): category for category in sorted(known)}
+    spelt = {normalised_category(category): category for category in sorted(known)}
     table = phrase_table(frozenset(spelt))
 
     def names(image: ImageKey, tokens: Sequence[str]) -> list[Named]:
-        categories = [plain(thing.category) for thing in instances[image]]
+        categories = [normalised_category(thing.category) for thing in instances[image]]
         found = []
         for first, stop, category in find_phrases(tokens, table):
             found.append((first, stop, spelt.get(category, category), [index for index, own in enumerate(categories) if own == category]))

@@ -51,13 +51,13 @@ Cells = tuple[int, Mapping[str, Any]]
 
 def read_table(path: Path) -> Table:
     """Raises: InputError, the first thing wrong in the file, by line."""
-    text, encoding = decoded(path)
+    text, encoding = decode_text(path)
     start = text.lstrip()[:1]
     cells, how = json_rows(path, text) if start in ("{", "[") else delimited_rows(path, text)
     rows, blank = [], []
     for line, row in cells:
         said, empty = captions_of(f"{path} line {line}", row)
-        name = name_of(row)
+        name = file_name_of(row)
         if name is None:
             raise InputError(f"{path} line {line}: `file_name` is missing or empty: which image is it?")
         blank += [line] * empty
@@ -65,7 +65,7 @@ def read_table(path: Path) -> Table:
     return Table(rows, f"{how}, {encoding}", blank)
 
 
-def decoded(path: Path) -> tuple[str, str]:
+def decode_text(path: Path) -> tuple[str, str]:
     """(text with `\\n` at the ends of lines, the encoding's name): UTF-8 or UTF-16, with or without a mark. Raises: InputError."""
     try:
         data = path.read_bytes()
@@ -86,12 +86,12 @@ def decoded(path: Path) -> tuple[str, str]:
     return text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n"), "UTF-8" if encoding == "utf-8-sig" else "UTF-16"
 
 
-def column(header: str) -> str:
+def column_kind(header: str) -> str:
     """`File Name`, `file-name` and `"file_name"` are one column."""
     return re.sub(r"[\s.-]+", "_", header.strip().strip("\"'\ufeff").strip()).casefold()
 
 
-def name_of(row: Mapping[str, Any]) -> str | None:
+def file_name_of(row: Mapping[str, Any]) -> str | None:
     values = (row[key] for key in NAMES if key in row)
     name = next((value for value in values if isinstance(value, str | int) and not isinstance(value, bool)), None)
     return COUNTED.sub(r"\1", str(name).strip()) or None if name is not None else None
@@ -142,11 +142,11 @@ def json_rows(path: Path, text: str) -> tuple[Iterator[Cells], str]:
     """An object a line, a list of objects, or one object of captions by name."""
     whole = whole_json(text)
     if isinstance(whole, list):
-        return (even(path, number, row) for number, row in enumerate(whole, 1)), "a JSON list"
+        return (check_columns(path, number, row) for number, row in enumerate(whole, 1)), "a JSON list"
     if isinstance(whole, dict) and isinstance(whole.get("images"), list):
         kind = "data=captions" if "annotations" in whole else "data=karpathy"
         raise InputError(f"{path}: is no table but a whole data set in one JSON object; {kind} reads it")
-    if isinstance(whole, dict) and whole and not any(column(key) in NAMES or is_caption(column(key)) for key in whole):
+    if isinstance(whole, dict) and whole and not any(column_kind(key) in NAMES or is_caption(column_kind(key)) for key in whole):
         return ((1, {"file_name": name, "captions": said}) for name, said in whole.items()), "a JSON object of captions by name"
     return json_lines(path, text), "JSON lines"
 
@@ -168,13 +168,13 @@ def json_lines(path: Path, text: str) -> Iterator[Cells]:
             raise InputError(f"{path} line {number}: not JSON ({error.msg})") from None
         except (ValueError, RecursionError) as error:  # a number of too many digits; brackets too deep
             raise InputError(f"{path} line {number}: not JSON ({error})") from None
-        yield even(path, number, row)
+        yield check_columns(path, number, row)
 
 
-def even(path: Path, line: int, row: Any) -> Cells:
+def check_columns(path: Path, line: int, row: Any) -> Cells:
     if not isinstance(row, dict):
         raise InputError(f"{path} line {line}: expected a JSON object")
-    return line, {column(key): value for key, value in row.items()}
+    return line, {column_kind(key): value for key, value in row.items()}
 
 
 def delimited_rows(path: Path, text: str) -> tuple[Iterator[Cells], str]:
@@ -182,7 +182,7 @@ def delimited_rows(path: Path, text: str) -> tuple[Iterator[Cells], str]:
     first = next((line for line in text.split("\n") if line.strip()), "")
     cut = {separator: split_line(first, separator) for separator in SEPARATORS}
     for separator, header in cut.items():
-        columns = numbered([column(cell) for cell in header])
+        columns = number_columns([column_kind(cell) for cell in header])
         if any(name in NAMES for name in columns) and any(map(is_caption, columns)):
             used = next(name for name in NAMES if name in columns), *filter(is_caption, columns)
             how = f"separated by {SEPARATORS[separator]}, columns {' and '.join(used)}"
@@ -195,7 +195,7 @@ def delimited_rows(path: Path, text: str) -> tuple[Iterator[Cells], str]:
     raise InputError(f"{path}: the first line must name the columns file_name and caption, found {found:.200}; a table is {ACCEPTED}")
 
 
-def numbered(columns: Sequence[str]) -> list[str]:
+def number_columns(columns: Sequence[str]) -> list[str]:
     """Five columns `caption` become `caption`, `caption_1` ... `caption_4`."""
     return [f"{name}_{columns[:at].count(name)}" if is_caption(name) and name in columns[:at] else name for at, name in enumerate(columns)]
 

@@ -114,7 +114,7 @@ class ParallelDecoder(Decoder):
         size = self.embedding.embedding_dim
         embedded = self.embedding(words) * size**0.5
         embedded = outputs = self.project(self.drop(embedded + positions(steps, size, embedded.dtype)))
-        history = one_query_per_step(state.history, steps)
+        history = expand_history(state.history, steps)
         past, glimpses = [], []
         for layer, layer_memory, layer_past in zip(self.layers, memory, state.past, strict=True):
             outputs, newest, glimpse = layer(outputs, embedded, layer_past, layer_memory, history)
@@ -157,7 +157,7 @@ def positions(steps: Int[Tensor, "*lead"], size: int, dtype: torch.dtype) -> Flo
     return torch.cat([angles.sin(), angles.cos()], -1)[..., :size]
 
 
-def one_query_per_step(history: AttentionHistory, steps: Int[Tensor, "images queries steps"]) -> AttentionHistory:
+def expand_history(history: AttentionHistory, steps: Int[Tensor, "images queries steps"]) -> AttentionHistory:
     """The history with every step of a query as a query (images queries*steps ...)."""
 
     def repeat(leaf: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from captioner.metrics.ngrams import References, Tokens, counted, find, lengths
+from captioner.metrics.ngrams import References, Tokens, count_references, find_sorted, lengths
 from captioner.metrics.statistics import ImageStatistics
 
 
@@ -40,7 +40,7 @@ class Bleu:
     """
 
     def __init__(self, references: References | Sequence[Sequence[Tokens]], order: int = 4) -> None:
-        self.references = counted(references, order)
+        self.references = count_references(references, order)
 
     def statistics(self, candidates: Sequence[Tokens], images: Sequence[int] | np.ndarray | None = None) -> BleuStatistics:
         """Of each candidate; `images` says which image each describes, left out: one an image in the references' order."""
@@ -51,8 +51,8 @@ class Bleu:
         for counts, postings in zip(references.numbering.count(candidates), references.postings, strict=True):
             known = counts.ngram < postings.size
             pair = image[counts.caption[known]] * postings.size + counts.ngram[known]
-            place, there = find(postings.pairs, pair)
-            limit = most_in_one(postings.times, postings.first)[place[there]]
+            place, there = find_sorted(postings.pairs, pair)
+            limit = largest_counts(postings.times, postings.first)[place[there]]
             match = np.minimum(counts.times[known][there], limit)
             matches.append(np.bincount(counts.caption[known][there], match, len(candidates)).astype(np.int64))
         guesses = np.maximum(size[:, None] - np.arange(len(matches)), 0)
@@ -72,7 +72,7 @@ class Bleu:
         return np.minimum.reduceat(ranked, first) & 0xFFFFFFFF if len(image) else size
 
 
-def most_in_one(count: Int[np.ndarray, " postings"], first: Int[np.ndarray, " entries"]) -> Int[np.ndarray, " entries"]:
+def largest_counts(count: Int[np.ndarray, " postings"], first: Int[np.ndarray, " entries"]) -> Int[np.ndarray, " entries"]:
     return np.maximum.reduceat(count, first) if len(first) else first
 
 

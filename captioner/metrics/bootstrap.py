@@ -38,7 +38,7 @@ def intervals(parts: Sequence[ImageStatistics], resamples: int = 1000, seed: int
     Source: Efron and Tibshirani 1993, sec. 13.3. Raises: ValueError, resamples below 1, level not inside 0 .. 1, or no images.
     """
     drawn = zip(parts, resampled(parts, resamples, seed), strict=True)
-    return {name: Interval(*ends(column, level)) for part, scores in drawn for name, column in by_name(part, scores)}
+    return {name: Interval(*percentile_interval(column, level)) for part, scores in drawn for name, column in by_name(part, scores)}
 
 
 def differences(
@@ -59,7 +59,7 @@ def differences(
         values = part.scores(part.rows.sum(0)) - other.scores(other.rows.sum(0))
         tested = zip(values.tolist(), p_values(part, other, resamples, seed).tolist(), by_name(part, ours - theirs), strict=True)
         for value, p, (name, column) in tested:
-            low, high = ends(column, level)
+            low, high = percentile_interval(column, level)
             found[name] = Difference(value, low, high, p)
     return found
 
@@ -116,7 +116,7 @@ def by_name(part: ImageStatistics, scores: Float[np.ndarray, "resamples names"])
     return list(zip(part.names, scores.T, strict=True))
 
 
-def ends(drawn: Float[np.ndarray, " resamples"], level: float) -> list[float]:
+def percentile_interval(drawn: Float[np.ndarray, " resamples"], level: float) -> list[float]:
     if not 0 < level < 1:
         raise ArgumentError("level", f"is the share of resamples inside the interval, between 0 and 1, not {level}")
     return np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]).tolist()

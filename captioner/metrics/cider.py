@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from captioner.errors import ArgumentError
 from captioner.metrics.frequencies import DocumentFrequencies
-from captioner.metrics.ngrams import Counts, Postings, References, Tokens, counted, find, lengths
+from captioner.metrics.ngrams import Counts, Postings, References, Tokens, count_references, find_sorted, lengths
 from captioner.tokenizer import tokenize
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Cider:
     ) -> None:
         if sigma <= 0:
             raise ArgumentError("sigma", f"is a length in words and must be positive, not {sigma}")
-        self.references = references = counted(references, order)
+        self.references = references = count_references(references, order)
         self.sigma, self.plain = sigma, plain
         own = DocumentFrequencies.of(references) if frequencies is None else frequencies
         if len(own.counts) != order:
@@ -79,7 +79,7 @@ class Cider:
     ) -> Float[np.ndarray, " candidates"]:
         """Sum over references, for the n-grams of order n + 1."""
         postings = self.references.postings[n]
-        entry, posting = meet(counts, image, postings)
+        entry, posting = shared_ngrams(counts, image, postings)
         caption, reference = counts.caption[entry], postings.reference[posting]
         said, wanted = counts.times[entry], postings.times[posting]
         both = said * wanted if self.plain else np.minimum(said, wanted) * wanted
@@ -124,13 +124,13 @@ def inverse_norms(counts: Counts, idf: Float[np.ndarray, " weights"], captions: 
     return np.divide(1.0, norms, out=np.zeros(captions), where=norms > 0)
 
 
-def meet(
+def shared_ngrams(
     counts: Counts, image: Int[np.ndarray, " candidates"], postings: Postings
 ) -> tuple[Int[np.ndarray, " meetings"], Int[np.ndarray, " meetings"]]:
     """Every place where an n-gram of a candidate stands in a reference of its image: (entry of counts, entry of postings)."""
     entry = np.flatnonzero(counts.ngram < postings.size)
     pair = image[counts.caption[entry]] * postings.size + counts.ngram[entry]
-    place, there = find(postings.pairs, pair)
+    place, there = find_sorted(postings.pairs, pair)
     entry, place = entry[there], place[there]
     number = postings.number[place]
     before = np.cumsum(number) - number

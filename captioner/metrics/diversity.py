@@ -70,14 +70,16 @@ def self_bleu(captions: Sequence[Tokens], order: int = 4) -> Float[np.ndarray, "
         return np.zeros(len(captions))
     size = lengths(captions)
     _, counts = Numbering.of(captions, order)
-    matches = np.stack([np.bincount(each.caption, np.minimum(each.times, most_elsewhere(each)), len(captions)) for each in counts])
+    matches = np.stack(
+        [np.bincount(each.caption, np.minimum(each.times, largest_counts_elsewhere(each)), len(captions)) for each in counts]
+    )
     guesses = np.maximum(size - np.arange(order)[:, None], 1)
     precision = np.where(matches > 0, matches, 0.1) / guesses
-    brevity = np.exp(np.minimum(1 - closest_elsewhere(size) / np.maximum(size, 1), 0))
+    brevity = np.exp(np.minimum(1 - closest_lengths_elsewhere(size) / np.maximum(size, 1), 0))
     return np.exp(np.log(precision).mean(0)) * brevity * (matches[0] > 0)
 
 
-def most_elsewhere(counts: Counts) -> Int[np.ndarray, " entries"]:
+def largest_counts_elsewhere(counts: Counts) -> Int[np.ndarray, " entries"]:
     """For each entry, how often its n-gram stands in the one of the other captions that holds most of it."""
     order = np.lexsort((counts.times, counts.ngram))
     ngram, times = counts.ngram[order], counts.times[order]
@@ -90,7 +92,7 @@ def most_elsewhere(counts: Counts) -> Int[np.ndarray, " entries"]:
     return result
 
 
-def closest_elsewhere(size: Int[np.ndarray, " captions"]) -> Int[np.ndarray, " captions"]:
+def closest_lengths_elsewhere(size: Int[np.ndarray, " captions"]) -> Int[np.ndarray, " captions"]:
     """For each caption, the length among the others that is closest to its own, the shorter of two as close."""
     kinds, kind, number = np.unique(size, return_inverse=True, return_counts=True)
     far = kinds[-1] - kinds[0] + 1

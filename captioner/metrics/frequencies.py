@@ -30,7 +30,7 @@ class DocumentFrequencies:
     @classmethod
     def of(cls, references: References) -> "DocumentFrequencies":
         """Those of a corpus: the references of all its images."""
-        return cls(len(references), references.numbering, [documents(postings) for postings in references.postings])
+        return cls(len(references), references.numbering, [document_counts(postings) for postings in references.postings])
 
     def weights(self) -> list[Float[np.ndarray, " _"]]:
         """idf = log(images) - log(max(1, frequency)) of each n-gram, order by order, and last that of all others, log(images)."""
@@ -74,6 +74,6 @@ class DocumentFrequencies:
         return cls(int(arrays["images"]), numbering, counts)
 
 
-def documents(postings: Postings) -> Int[np.ndarray, " ngrams"]:
+def document_counts(postings: Postings) -> Int[np.ndarray, " ngrams"]:
     """How many images' references hold each n-gram."""
     return np.bincount(postings.pairs % max(postings.size, 1), minlength=postings.size).astype(np.int64)

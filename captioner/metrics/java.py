@@ -35,9 +35,11 @@ def meteor(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]],
     `patience`: seconds the program may take to start; 0.5 s more for each image.
     Raises: Unavailable, no Java, no program, or one that dies, hangs or answers nonsense.
     """
-    lines = [" ||| ".join(["SCORE", *map(spoken, texts), spoken(said)]) for said, texts in zip(candidates, references, strict=True)]
-    home = folder("meteor")
-    command = [java(), "-Xmx2G", UTF8, "-jar", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm"]
+    lines = [
+        " ||| ".join(["SCORE", *map(joined_words, texts), joined_words(said)]) for said, texts in zip(candidates, references, strict=True)
+    ]
+    home = jar_folder("meteor")
+    command = [java_command(), "-Xmx2G", UTF8, "-jar", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm"]
     answer = run(command, home, "\n".join([*lines, ""]), patience + 0.5 * len(lines))
     try:
         rows = np.array([[float(number) for number in line.split()] for line in answer.splitlines()])
@@ -48,10 +50,10 @@ def meteor(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]],
     matched = rows[:, 4:20].reshape(-1, 8, 2).sum(1)
     copied = (matched == rows[:, :2]).all(1) & (rows[:, 20] == 1)
     rows[copied, 20] = 0  # the chunk of a candidate that matches a reference whole is not counted
-    return ImageStatistics(("METEOR",), rows, meteor_of)
+    return ImageStatistics(("METEOR",), rows, meteor_from_sums)
 
 
-def meteor_of(sums: Float[np.ndarray, "*lead 23"]) -> Float[np.ndarray, "*lead 1"]:
+def meteor_from_sums(sums: Float[np.ndarray, "*lead 23"]) -> Float[np.ndarray, "*lead 1"]:
     """METEOR of sums of the program's statistics, as the program adds them up.
 
         P, R  = sum_i w_i (delta content matches_i + (1 - delta) function-word matches_i) / (the same of all words, unweighted)
@@ -80,7 +82,7 @@ def spice(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], 
     This wiring has met a stand-in for the program only. Raises: Unavailable, as for `meteor`, or the parser cannot be fetched.
     Source: Anderson et al. 2016.
     """
-    home, program = folder("spice"), java()
+    home, program = jar_folder("spice"), java_command()
     if not (home / "lib" / "stanford-corenlp-3.6.0.jar").is_file():
         logger.info("SPICE: fetching its parser, once")
         try:
@@ -88,7 +90,7 @@ def spice(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], 
         except Unavailable as reason:
             raise Unavailable(f"its parser, which is fetched at first use, could not be had: {reason}") from None
     record = [
-        {"image_id": image, "test": spoken(said), "refs": [spoken(text) for text in texts]}
+        {"image_id": image, "test": joined_words(said), "refs": [joined_words(text) for text in texts]}
         for image, (said, texts) in enumerate(zip(candidates, references, strict=True))
     ]
     with TemporaryDirectory() as temporary:
@@ -103,19 +105,19 @@ def spice(candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], 
             raise Unavailable(f"its Java program did not write a score for each image ({type(error).__name__}: {error})") from None
 
 
-def spoken(tokens: Tokens) -> str:
+def joined_words(tokens: Tokens) -> str:
     """One line that holds no mark of the programs' own."""
     return " ".join(" ".join(map(str, tokens)).replace("|||", "").split())
 
 
-def java() -> str:
+def java_command() -> str:
     found = shutil.which("java")
     if found is None:
         raise Unavailable("it is a Java program and there is no `java`; install one (on Debian: apt install default-jre-headless)")
     return found
 
 
-def folder(name: str) -> Path:
+def jar_folder(name: str) -> Path:
     """Where pycocoevalcap keeps the program."""
     package = find_spec("pycocoevalcap")
     if package is None or not package.submodule_search_locations:

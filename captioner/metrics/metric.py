@@ -35,14 +35,14 @@ class CorpusScores(Metric):
         frequencies: DocumentFrequencies | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**{"dist_sync_fn": gathered, **kwargs})
+        super().__init__(**{"dist_sync_fn": gather_letters, **kwargs})
         self.references, self.metrics, self.frequencies = references, check_metrics(metrics), frequencies
         self.captions: dict[ImageId, str] = {}
         """What was scored last, of all processes, by image id."""
         self._ids = list(references or ())
         self._scorer: Scorer | None = None
         self.letters: Tensor
-        self.add_state("letters", torch.empty(0, dtype=torch.uint8), dist_reduce_fx=only)
+        self.add_state("letters", torch.empty(0, dtype=torch.uint8), dist_reduce_fx=single_row)
 
     def ids(self, indices: Int[Tensor, " images"]) -> list[ImageId]:
         """Of the images that stand at these places among the references."""
@@ -80,10 +80,10 @@ class CorpusScores(Metric):
         return self._scorer(self.captions)
 
 
-def gathered(letters: UInt8[Tensor, " letters"], group: Any = None) -> list[Tensor]:
+def gather_letters(letters: UInt8[Tensor, " letters"], group: Any = None) -> list[Tensor]:
     """Of all processes, one after the other, as one tensor: torchmetrics would stack them, and they are not equally long."""
     return [torch.cat(gather_all_tensors(letters, group))]
 
 
-def only(stacked: UInt8[Tensor, "1 letters"]) -> UInt8[Tensor, " letters"]:
+def single_row(stacked: UInt8[Tensor, "1 letters"]) -> UInt8[Tensor, " letters"]:
     return stacked[0]

@@ -49,7 +49,7 @@ class Numbering:
         words = np.array([other.words.get(word, other.sizes[0]) for word in self.words], np.int64)
         numbers = [words]
         for known, theirs in zip(self.keys[1:], other.keys[1:], strict=True):
-            place, found = find(theirs, (numbers[-1][known >> 32] << 32) | words[known & 0xFFFFFFFF])
+            place, found = find_sorted(theirs, (numbers[-1][known >> 32] << 32) | words[known & 0xFFFFFFFF])
             numbers.append(np.where(found, place, len(theirs)))
         return numbers
 
@@ -64,26 +64,26 @@ class Numbering:
         sizes = lengths(captions)
         caption = np.repeat(np.arange(len(captions)), sizes)
         left = np.repeat(np.cumsum(sizes), sizes) - np.arange(len(flat))
-        counts, new_keys = [tally(caption, flat, len(known) + len(fresh))], [np.empty(0, np.int64)]
+        counts, new_keys = [count_ngrams(caption, flat, len(known) + len(fresh))], [np.empty(0, np.int64)]
         ngram = flat.copy()
         for n in range(2, len(self.keys) + 1):
             at = np.flatnonzero(left >= n)
             key = (ngram[at] << 32) | flat[at + n - 1]
             ngram[at], new = number_keys(self.keys[n - 1], key)
-            counts.append(tally(caption[at], ngram[at], len(self.keys[n - 1]) + len(new)))
+            counts.append(count_ngrams(caption[at], ngram[at], len(self.keys[n - 1]) + len(new)))
             new_keys.append(new)
         return counts, fresh, new_keys
 
 
 def number_keys(known: Integers, keys: Int[np.ndarray, " keys"]) -> tuple[Int[np.ndarray, " keys"], Int[np.ndarray, " new"]]:
     """Each key's place in sorted `known`, the unknown ones numbered from len(known) on; and those unknown, sorted."""
-    place, found = find(known, keys)
+    place, found = find_sorted(known, keys)
     new, inverse = np.unique(keys[~found], return_inverse=True)
     place[~found] = len(known) + inverse
     return place, new
 
 
-def find(known: Integers, keys: Int[np.ndarray, " keys"]) -> tuple[Int[np.ndarray, " keys"], np.ndarray]:
+def find_sorted(known: Integers, keys: Int[np.ndarray, " keys"]) -> tuple[Int[np.ndarray, " keys"], np.ndarray]:
     """Places of `keys` in sorted `known`, and where they truly stand there."""
     place = np.searchsorted(known, keys)
     if len(known) == 0:
@@ -91,7 +91,7 @@ def find(known: Integers, keys: Int[np.ndarray, " keys"]) -> tuple[Int[np.ndarra
     return place, known[np.minimum(place, len(known) - 1)] == keys
 
 
-def tally(caption: Integers, ngram: Integers, size: int) -> Counts:
+def count_ngrams(caption: Integers, ngram: Integers, size: int) -> Counts:
     """Count equal (caption, n-gram) pairs; n-gram numbers are below `size`."""
     size = max(size, 1)
     pairs, count = np.unique(caption * size + ngram, return_counts=True)
@@ -161,7 +161,7 @@ class References:
         return chosen
 
 
-def counted(references: References | Sequence[Sequence[Tokens]], order: int) -> References:
+def count_references(references: References | Sequence[Sequence[Tokens]], order: int) -> References:
     """References counted up to `order`, now or already."""
     if not isinstance(references, References):
         return References(references, order)

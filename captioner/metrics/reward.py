@@ -8,7 +8,7 @@ from jaxtyping import Float
 from captioner.errors import ArgumentError
 from captioner.metrics.bleu import Bleu, bleu
 from captioner.metrics.cider import Cider
-from captioner.metrics.ngrams import References, counted
+from captioner.metrics.ngrams import References, count_references
 
 
 class CaptionReward:
@@ -31,7 +31,7 @@ class CaptionReward:
 
     def prepare(self, references: Sequence[Sequence[Sequence[int]]]) -> None:
         """Count the references of each training image, once."""
-        self._references = counted([[tuple(caption) for caption in of_image] for of_image in references], 4)
+        self._references = count_references([[tuple(caption) for caption in of_image] for of_image in references], 4)
         self._cider, self._bleu = Cider(self._references), Bleu(self._references)
 
     def __call__(self, images: Sequence[int], captions: Sequence[Sequence[int]]) -> Float[np.ndarray, " captions"]:

@@ -75,15 +75,15 @@ class Scorer:
             parts.append(mean_statistics("ROUGE-L", rouge_l(candidates, texts)))
         parts.extend(mean_statistics(name, cider.scores(candidates)) for name, cider in self.ciders.items())
         found: dict[str, ImageStatistics | None] = {
-            name: attempt(name, candidates, texts) for name in ("meteor", "spice") if name in self.metrics
+            name: score_or_warn(name, candidates, texts) for name in ("meteor", "spice") if name in self.metrics
         }
         if "meteor-nltk" in self.metrics or found.get("meteor", ()) is None:
             asked = logging.WARNING if "meteor-nltk" in self.metrics else logging.DEBUG
-            found["meteor-nltk"] = attempt("meteor-nltk", candidates, texts, asked)
+            found["meteor-nltk"] = score_or_warn("meteor-nltk", candidates, texts, asked)
         return parts + [part for name in EVERY if (part := found.get(name)) is not None]
 
 
-def attempt(
+def score_or_warn(
     name: str, candidates: Sequence[Tokens], references: Sequence[Sequence[Tokens]], level: int = logging.WARNING
 ) -> ImageStatistics | None:
     """A metric of another program; None where that cannot be had, which a line of the log at this level explains."""
@@ -108,7 +108,7 @@ def score(
     """
     without = [image for image in captions if image not in references]
     if without:
-        raise ValueError(f"no references for {some(without)} of the {len(captions)} images with a caption")
+        raise ValueError(f"no references for {first_few(without)} of the {len(captions)} images with a caption")
     return Scorer({image: references[image] for image in captions}, metrics, frequencies)(captions)
 
 
@@ -123,12 +123,12 @@ def check_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
 def check_images(captions: Mapping[Any, str], images: Sequence[Any]) -> None:
     missing = [image for image in images if image not in captions]
     if missing:
-        raise ValueError(f"no caption for {some(missing)} of the {len(images)} images")
+        raise ValueError(f"no caption for {first_few(missing)} of the {len(images)} images")
     if len(captions) > len(images):
         known = set(images)
-        raise ValueError(f"no references for {some([image for image in captions if image not in known])} of the captions")
+        raise ValueError(f"no references for {first_few([image for image in captions if image not in known])} of the captions")
 
 
-def some(items: Sequence[Hashable], show: int = 3) -> str:
+def first_few(items: Sequence[Hashable], show: int = 3) -> str:
     """How many, and the first few: "2 (7, 9)"."""
     return f"{len(items)} ({', '.join(map(str, items[:show]))}{', ...' if len(items) > show else ''})"

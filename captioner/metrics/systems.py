@@ -9,7 +9,7 @@ from captioner.errors import InputError
 from captioner.ids import ImageKey, image_key
 from captioner.json_files import json_type, read_json
 from captioner.metrics.bootstrap import differences, intervals
-from captioner.metrics.scores import some
+from captioner.metrics.scores import first_few
 from captioner.metrics.statistics import ImageStatistics, corpus_scores
 
 log = logging.getLogger(__name__)
@@ -75,11 +75,12 @@ def common_images(
     for system in systems:
         unknown = [image for image in system.captions if image not in references]
         if unknown:
-            raise InputError(f"{system.name}: images without a reference in {annotations}: {some(unknown)} of {len(system.captions)}")
+            raise InputError(f"{system.name}: images without a reference in {annotations}: {first_few(unknown)} of {len(system.captions)}")
         failed = set(system.failed)
         missing = [image for image in references if image not in system.captions and image not in failed]
         if missing and not partial:
-            raise InputError(f"{system.name}: images without a caption: {some(missing)} of {len(references)}; --partial scores the others")
+            without = f"{first_few(missing)} of {len(references)}"
+            raise InputError(f"{system.name}: images without a caption: {without}; --partial scores the others")
     images = [image for image in references if all(image in system.captions for system in systems)]
     if not images:
         raise InputError(f"{' and '.join(system.name for system in systems)} caption no image in common")
@@ -90,7 +91,7 @@ def common_images(
 
 def warn_of_empty_captions(system: System, images: Sequence[ImageKey]) -> None:
     if images:
-        log.warning("%s: captions without a word, which score 0: images %s", system.name, some(images))
+        log.warning("%s: captions without a word, which score 0: images %s", system.name, first_few(images))
 
 
 def score_record(parts: Sequence[ImageStatistics], images: int, resamples: int, seed: int) -> dict[str, Any]:

@@ -10,7 +10,16 @@ from torch.nn.functional import one_hot, pad
 from captioner.errors import ArgumentError
 from captioner.records import map_tensors, select_images, stack_records
 from captioner.search.constraints import ActiveConstraints, Constraints
-from captioner.search.hypotheses import SearchResult, StepFunction, device_of, finite_total, gather_queries, normalised, ranking, top_values
+from captioner.search.hypotheses import (
+    SearchResult,
+    StepFunction,
+    clamp_to_finite,
+    device_of,
+    gather_queries,
+    normalised,
+    ranking,
+    top_values,
+)
 from captioner.search.search import Search
 
 CHECK_INTERVAL = 4
@@ -188,7 +197,7 @@ class BeamSearch(Search):
         if length == self.max_length:
             must_end = torch.ones_like(must_end)
         ended = (live.scores > -torch.inf) & (must_end | (live.may_end & (totals >= threshold))) & ~pool.done()
-        totals = finite_total(totals).masked_fill(~ended, -torch.inf)
+        totals = clamp_to_finite(totals).masked_fill(~ended, -torch.inf)
         score = normalised(totals, length + 1, self.normalisation, self.alpha)
         beam = (torch.arange(totals.shape[1], device=totals.device) + first).expand_as(totals)
         new = Pool(score, totals, live.ends, torch.full_like(beam, length), beam, live.may_end & ended)

@@ -66,7 +66,7 @@ def ranking(score: Float[Tensor, "images beams"], satisfied: Bool[Tensor, "image
     return order.gather(1, satisfied.gather(1, order).int().argsort(dim=-1, descending=True, stable=True))
 
 
-def finite_total(totals: Tensor) -> Tensor:
+def clamp_to_finite(totals: Tensor) -> Tensor:
     """-inf as the least finite number: a caption that has to end is one, even where the model gives `<end>` no chance."""
     return totals.clamp_min(torch.finfo(totals.dtype).min)
 

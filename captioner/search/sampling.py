@@ -9,7 +9,7 @@ from torch import Tensor
 from captioner.errors import ArgumentError
 from captioner.records import stack_records
 from captioner.search.constraints import ActiveConstraints, Constraints
-from captioner.search.hypotheses import SearchResult, StepFunction, device_of, finite_total, gather_queries, normalised, ranking
+from captioner.search.hypotheses import SearchResult, StepFunction, clamp_to_finite, device_of, gather_queries, normalised, ranking
 from captioner.search.search import Search
 
 
@@ -85,7 +85,7 @@ class Sampling(Search):
             words = self.draw(log_probs, ends.masked_fill(~may_end, -torch.inf), end, chances[..., length])
             ended = active & ((words == end) | (length == self.max_length))
             end_log_prob, satisfied = torch.where(ended, ends, end_log_prob), satisfied | (ended & may_end)
-            total = torch.where(ended, finite_total(total + ends), total)
+            total = torch.where(ended, clamp_to_finite(total + ends), total)
             active = active & ~ended
             if length == self.max_length or not bool(active.any()):
                 break

@@ -26,7 +26,7 @@ def read_splits(parts: Parts) -> dict[str, CaptionSet]:
         if split not in splits:
             raise InputError(f"data has no split {split!r}, only {', '.join(splits) or 'none'}; training needs train and validation.split")
     for split in sorted(splits.keys() - set(names.values())):
-        log.info("%s", set_aside(split, splits[split]))
+        log.info("%s", unused_split_line(split, splits[split]))
     return {name: readable_images(first_images(splits[split], parts.limit), name, parts.missing) for name, split in names.items()}
 
 
@@ -34,7 +34,7 @@ def first_images(captions: CaptionSet, limit: int | None) -> CaptionSet:
     return captions.select(range(min(limit, len(captions)))) if limit else captions
 
 
-def set_aside(split: str, captions: CaptionSet) -> str:
+def unused_split_line(split: str, captions: CaptionSet) -> str:
     """A line about a split that the run does not use: how many images, and the names of the first few."""
     names = [captions.path(index).name for index in range(len(captions))]
     return f"{len(captions):,} images of the split {split} are set aside, neither trained nor validated on: {listed(names)}"
