@@ -32,7 +32,7 @@ kills: $(STAMP)
 	@$(BIN)/python benchmarks/kills.py --kills 1000
 
 bench: $(STAMP)
-	@set -e; for program in benchmarks/scores.py benchmarks/search.py benchmarks/hard_gradient.py benchmarks/sheets.py; do echo "== $$program"; $(BIN)/python $$program; done
+	@set -e; for program in benchmarks/scores.py benchmarks/search.py benchmarks/hard_gradient.py benchmarks/sheets.py benchmarks/allocator.py; do echo "== $$program"; $(BIN)/python $$program; done
 
 install: $(STAMP)
 
