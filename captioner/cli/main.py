@@ -40,6 +40,7 @@ EXAMPLES = [
         "captioner ground outputs/latest/model --annotations instances_val2017.json --captions captions_val2017.json --images val2017",
         "measure whether the maps lie on the objects",
     ),
+    ("captioner compact outputs/latest smaller", "the trained model in a quarter of its size"),
 ]
 
 DONE, USAGE, INTERRUPTED = 0, 2, 130

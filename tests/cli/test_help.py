@@ -91,7 +91,7 @@ def test_help_is_as_wide_as_the_terminal_and_breaks_no_word(command, monkeypatch
 def test_examples_are_the_same_at_every_width_and_name_the_command_that_is_installed(command, monkeypatch, capsys):
     shown = [examples_of(helped(capsys, command, width, monkeypatch)) for width in WIDTHS]
     assert shown[0] == shown[1] == shown[2]
-    assert all(re.search(rf"(^|\| )captioner {command or '(train|predict|evaluate|ground)'}\b", example) for example in shown[0])
+    assert all(re.search(rf"(^|\| )captioner {command or '(train|predict|evaluate|ground|compact)'}\b", example) for example in shown[0])
     assert "python " not in helped(capsys, command, 80, monkeypatch)
 
 
